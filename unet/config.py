@@ -1,0 +1,378 @@
+"""The configuration of a run: frozen dataclasses, checked when they are made; YAML in and out.
+
+Every field is a key of the YAML file and a flag of the command line (`optim.lr` is `--optim.lr`). Nothing here imports
+torch, so that the command line starts quickly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+
+from unet.errors import ConfigError, nearest, one_line
+from unet.geometry import layer_sizes
+
+MAX_YAML_BYTES = 1_000_000  # a configuration is a page of text; anything larger is a mistake or an attack
+
+DataName = Literal["em", "phc", "hela", "folder", "synthetic-em", "synthetic-phc", "synthetic-hela"]
+
+
+def _check(condition: bool, key: str, value: object, rule: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key}: {value!r} is not allowed; {rule}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, how they are normalised, and which of them are held out."""
+
+    name: DataName = "em"
+    root: str = ""  # folder that holds the data sets; empty: $UNET_DATA, else data/
+    folder: str = ""  # a folder of one's own with images/ and labels/; sets name to "folder"
+    labels: Literal["gold", "silver"] = "gold"  # Cell Tracking Challenge truth to train on
+    separate_px: int = 2  # width of the background ridge drawn between touching instances, 0: none
+    normalise: Literal["auto", "percentile", "minmax", "fixed"] = "auto"  # auto: 8-bit / 255, else percentile
+    percentiles: tuple[float, float] = (0.1, 99.9)
+    split: Literal["auto", "blocks", "sequences", "random", "list"] = "auto"
+    folds: int = 5  # blocks of consecutive slices, or random folds
+    fold: int = 0  # the fold (or sequence) that is held out
+    held_out: tuple[str, ...] = ()  # frame names for split=list
+    seed: int = 0  # of the random split and of the synthetic images
+
+    def __post_init__(self) -> None:
+        _check(self.separate_px >= 0, "data.separate_px", self.separate_px, "use 0 or more pixels")
+        low, high = self.percentiles
+        _check(0 <= low < high <= 100, "data.percentiles", self.percentiles, "use 0 <= low < high <= 100")
+        _check(self.folds >= 2, "data.folds", self.folds, "use at least 2 folds")
+        _check(self.fold >= 0, "data.fold", self.fold, "folds count from 0")
+        _check((self.split == "list") == bool(self.held_out), "data.held_out", list(self.held_out),
+               "name frames exactly when data.split is list")  # fmt: skip
+        if self.folder:
+            _check(self.name in ("em", "folder"), "data.name", self.name, "a data.folder goes with name folder only")
+            object.__setattr__(self, "name", "folder")
+        _check(self.name != "folder" or bool(self.folder), "data.folder", self.folder, "name the folder of your data")
+
+
+@dataclass(frozen=True)
+class TileConfig:
+    """Training tiles: the input side in pixels; the output side follows from the network."""
+
+    input_px: int = 508
+
+    def __post_init__(self) -> None:
+        _check(0 < self.input_px <= 16384, "tile.input_px", self.input_px, "use 1..16384 pixels")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random deformation of a tile (one coordinate map) and variation of its gray values."""
+
+    rotation_deg: float = 180.0  # angle uniform in +-rotation_deg
+    flips: bool = True
+    elastic_std_px: float = 10.0  # standard deviation of the displacements on the coarse grid, 0: none
+    elastic_grid: int = 3
+    interpolation: Literal["cubic", "linear"] = "cubic"  # of the image; labels are nearest, weights linear
+    gray: tuple[str, ...] = ("RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=0.1, p=0.5)",)
+    """albumentations transforms, applied in order, each written as a call with keyword arguments."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.rotation_deg <= 180, "augment.rotation_deg", self.rotation_deg, "use 0..180 degrees")
+        _check(0 <= self.elastic_std_px < 1000, "augment.elastic_std_px", self.elastic_std_px, "use 0 px or more")
+        _check(2 <= self.elastic_grid <= 16, "augment.elastic_grid", self.elastic_grid, "use a grid of 2..16 points")
+
+
+@dataclass(frozen=True)
+class WeightConfig:
+    """The weight map w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))."""
+
+    balance: Literal["none", "normalised", "blog"] = "normalised"  # w_c: 1, N / (K n_c), or 1 / n_c
+    w0: float = 10.0  # 0: no border term
+    sigma_px: float = 5.0
+
+    def __post_init__(self) -> None:
+        _check(self.w0 >= 0, "weight.w0", self.w0, "use 0 (no border term) or more")
+        _check(self.sigma_px > 0, "weight.sigma_px", self.sigma_px, "use more than 0 pixels")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: variant, width, depth, dropout."""
+
+    variant: Literal["figure1", "released"] = "figure1"
+    base_channels: int = 64
+    depth: int = 5  # resolution levels
+    dropout: float = 0.5
+    dropout_at: Literal["variant", "bottleneck", "last-two", "none"] = "variant"
+    allow_odd_pooling: bool = False  # let a pooling drop the last row and column, as tiles of 512 and 256 px need
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.base_channels <= 1024, "model.base_channels", self.base_channels, "use 1..1024 channels")
+        _check(2 <= self.depth <= 8, "model.depth", self.depth, "use 2..8 levels")
+        _check(0 <= self.dropout < 1, "model.dropout", self.dropout, "use a rate in [0, 1)")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weighted softmax cross-entropy."""
+
+    implementation: Literal["auto", "reference", "fused"] = "auto"
+    reduction: Literal["mean", "weighted_mean", "sum"] = "mean"
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimizer and learning-rate schedule; the schedule counts updates."""
+
+    kind: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = 1e-3
+    momentum: float = 0.99
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    warmup_updates: int = 0  # linear from 0
+    step_updates: int = 1000
+    step_factor: float = 0.1
+    final_factor: float = 0.0  # of the cosine schedule
+    clip_norm: float = 0.0  # largest gradient norm, 0: no clipping
+
+    def __post_init__(self) -> None:
+        _check(0 < self.lr < 1e3, "optim.lr", self.lr, "use a learning rate above 0")
+        _check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "use 0 <= momentum < 1")
+        _check(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "use 0 <= beta < 1")
+        _check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "use 0 or more")
+        _check(self.warmup_updates >= 0, "optim.warmup_updates", self.warmup_updates, "use 0 or more updates")
+        _check(self.step_updates >= 1, "optim.step_updates", self.step_updates, "use at least 1 update")
+        _check(0 < self.step_factor <= 1, "optim.step_factor", self.step_factor, "use 0 < factor <= 1")
+        _check(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "use 0..1")
+        _check(self.clip_norm >= 0, "optim.clip_norm", self.clip_norm, "use 0 (off) or more")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Length, batch, precision and rhythm of training."""
+
+    updates: int = 4000
+    batch: int = 4
+    accumulate: int = 1  # batches per update
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    channels_last: bool = True
+    compile: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = False
+    workers: int = -1  # processes that cut tiles; -1: none on a CPU, up to 4 beside a GPU
+    threads: int = 0  # of the CPU arithmetic, 0: as torch chooses
+    eval_every: int = 200
+    checkpoint_every: int = 200
+    explode_factor: float = 1e4  # stop when the loss exceeds this multiple of the first one, 0: never
+
+    def __post_init__(self) -> None:
+        for key in ("updates", "batch", "accumulate", "eval_every", "checkpoint_every"):
+            _check(getattr(self, key) >= 1, f"train.{key}", getattr(self, key), "use 1 or more")
+        _check(self.workers >= -1, "train.workers", self.workers, "use -1 (automatic), 0 or more")
+        _check(self.threads >= 0, "train.threads", self.threads, "use 0 (automatic) or more")
+        _check(0 <= self.seed < 2**63, "train.seed", self.seed, "use 0..2^63-1")
+        _check(self.explode_factor >= 0, "train.explode_factor", self.explode_factor, "use 0 (never) or more")
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Overlap-tile prediction."""
+
+    tile_px: int = 0  # input side of the tiles, 0: as in training
+    rotations: Literal[1, 8] = 1  # 8: average over the symmetries of the square
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self.tile_px >= 0, "predict.tile_px", self.tile_px, "use 0 (as in training) or a valid size")
+        _check(self.batch >= 1, "predict.batch", self.batch, "use 1 or more")
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    """The mirror of the run on a W&B dashboard; the run folder is the truth."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online with a key, else offline
+    project: str = "unet-2015"
+    entity: str = ""
+    group: str = ""
+    tags: tuple[str, ...] = ()
+    timeout_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        _check(self.timeout_s > 0, "wandb.timeout_s", self.timeout_s, "use more than 0 seconds")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    tile: TileConfig = field(default_factory=TileConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    weight: WeightConfig = field(default_factory=WeightConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+    def __post_init__(self) -> None:
+        for px in (self.tile.input_px, self.predict.tile_px):
+            if px:
+                layer_sizes(px, self.model.depth, self.model.allow_odd_pooling)
+
+
+PROFILES: dict[str, dict[str, dict[str, Any]]] = {
+    "full": {},  # the defaults: the blog's setting on the paper's network, tiles aligned
+    "paper": {
+        "model": {"variant": "released"},
+        "train": {"batch": 1},
+    },
+    "quick": {
+        "tile": {"input_px": 252},
+        "model": {"base_channels": 16, "depth": 4, "dropout": 0.1},
+        "optim": {"kind": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02},
+        "train": {"updates": 1000, "batch": 1, "eval_every": 250, "checkpoint_every": 250},
+    },
+}
+"""Named starting points: what each changes against the defaults."""
+
+
+def profile(name: str) -> Config:
+    """The configuration of a named profile; ConfigError when there is none of that name."""
+    if name not in PROFILES:
+        raise ConfigError(f"profile {name!r} is unknown{nearest(name, PROFILES)} (there are {', '.join(PROFILES)})")
+    return from_dict(PROFILES[name])
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dictionary of a configuration, tuples as lists (what YAML can hold)."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+    return typing.cast("dict[str, Any]", plain(config))
+
+
+def to_yaml(config: Any) -> str:
+    """YAML text from which `load_yaml` makes an equal configuration."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=120)
+
+
+def from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:
+    """Configuration from nested mappings; keys that are missing keep the value they have in `base` (default: Config()).
+
+    Raises ConfigError with the key's full name for an unknown key, a value of the wrong type or out of range.
+    """
+    return typing.cast(Config, _merge(base if base is not None else Config(), values, ""))
+
+
+def load_yaml(path: Path, base: Config | None = None) -> Config:
+    """Configuration from a YAML file (safe loader; no tags, no aliases, at most 1 MB)."""
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_YAML_BYTES} bytes; this is no configuration")
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {one_line(error)}") from None
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: expected keys such as 'optim:' and 'train:', found {type(values).__name__}")
+    return from_dict(values, base)
+
+
+def parse_yaml(text: str) -> Any:
+    """Plain values of a YAML text; aliases are refused because a few of them can stand for gigabytes."""
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.AliasToken):
+            raise yaml.YAMLError("aliases (*name) are not accepted in a configuration")
+    return yaml.safe_load(text) or {}
+
+
+def keys(config: Any = Config, prefix: str = "") -> Iterator[str]:
+    """All dotted keys of the configuration, e.g. `optim.lr`."""
+    hints = typing.get_type_hints(config)
+    for f in dataclasses.fields(config):
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from keys(hints[f.name], f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}"
+
+
+def _merge(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(type(base))
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise ConfigError(f"unknown key {prefix + str(key)!r}{_suggest(prefix, str(key), hints)}")
+        current = getattr(base, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, Mapping):
+                raise ConfigError(
+                    f"{prefix}{key}: expected keys below it ({', '.join(to_dict(current))}), got {value!r}"
+                )
+            changes[key] = _merge(current, value, f"{prefix}{key}.")
+        else:
+            changes[key] = _convert(value, hints[key], f"{prefix}{key}")
+    return dataclasses.replace(base, **changes)
+
+
+def _suggest(prefix: str, key: str, hints: Mapping[str, Any]) -> str:
+    here = nearest(key, hints)
+    return here or nearest(prefix + key, keys()) or f"; known here: {', '.join(hints)}"
+
+
+def _convert(value: Any, kind: Any, key: str) -> Any:
+    """`value` as the annotated type `kind`; numbers may be written as text (YAML reads 1e-3 as text)."""
+    origin = get_origin(kind)
+    if origin is Literal:
+        options = get_args(kind)
+        if value not in options or isinstance(value, bool):
+            hint = nearest(str(value), map(str, options))
+            raise ConfigError(f"{key}: {value!r} is not one of {', '.join(map(str, options))}{hint}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _convert(value, next(a for a in get_args(kind) if a is not type(None)), key)
+    if origin is tuple:
+        items = get_args(kind)
+        if isinstance(value, str) or not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{key}: expected a list, got {value!r}")
+        if items[-1] is Ellipsis:
+            return tuple(_convert(v, items[0], key) for v in value)
+        if len(value) != len(items):
+            raise ConfigError(f"{key}: expected {len(items)} values, got {len(value)}")
+        return tuple(_convert(v, t, key) for v, t in zip(value, items, strict=True))
+    return _convert_scalar(value, kind, key)
+
+
+def _convert_scalar(value: Any, kind: type, key: str) -> Any:
+    if kind is bool or isinstance(value, bool):
+        if kind is bool and isinstance(value, bool):
+            return value
+    elif kind is str and isinstance(value, str):
+        return value
+    elif kind in (int, float) and isinstance(value, (int, float, str)):
+        try:
+            number = float(value)
+            if kind is float and number - number == 0:  # neither NaN nor infinite
+                return number
+            if kind is int and number == int(number):
+                return int(value) if isinstance(value, int) else int(number)
+        except (ValueError, OverflowError):
+            pass
+    raise ConfigError(f"{key}: {value!r} is not {'an' if kind is int else 'a'} {_KIND_NAMES[kind]}")
+
+
+_KIND_NAMES = {bool: "true or false", str: "text", int: "integer", float: "finite number"}

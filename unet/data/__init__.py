@@ -1,0 +1,1 @@
+"""Readers of the published data sets and of a user's own: files -> `Stack`."""

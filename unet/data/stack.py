@@ -1,0 +1,145 @@
+"""The one type that travels: frames with image, label, validity mask and instances.
+
+Axes: C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.errors import DataError
+
+IGNORE = 255
+"""Label value of pixels that carry no loss and no score."""
+
+FloatImage = NDArray[np.float32]
+LabelImage = NDArray[np.uint8]
+InstanceImage = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """image = (raw - offset) / scale, per channel; recorded in the run and applied again at prediction.
+
+    kind: "fixed" (offset and scale are the numbers given, the same for every image), "percentile" or "minmax"
+    (offset and scale are taken from each image and channel: its low and high percentile, or its extremes).
+    """
+
+    kind: str = "fixed"
+    offset: float = 0.0
+    scale: float = 255.0
+    low: float = 0.0
+    high: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("fixed", "percentile", "minmax"):
+            raise DataError(f"normalisation {self.kind!r} is unknown; use fixed, percentile or minmax")
+        if not self.scale > 0 or not 0 <= self.low < self.high <= 100:
+            raise DataError(f"normalisation with scale {self.scale}, percentiles {self.low}..{self.high} is impossible")
+
+    def __call__(self, raw_CHW: NDArray[np.generic]) -> FloatImage:
+        """Map a raw image C x H x W of any numeric type to float32, gray values near 0..1."""
+        raw = np.asarray(raw_CHW)
+        if self.kind == "fixed":
+            return ((raw.astype(np.float32) - np.float32(self.offset)) / np.float32(self.scale)).astype(np.float32)
+        percentiles = (self.low, self.high) if self.kind == "percentile" else (0.0, 100.0)
+        low, high = np.percentile(raw.reshape(raw.shape[0], -1).astype(np.float64), percentiles, axis=1)
+        span = np.where(high > low, high - low, 1.0)
+        return ((raw - low[:, None, None]) / span[:, None, None]).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image with what is known about it.
+
+    image: C x H x W float32, normalised. label: H x W uint8 class indices, IGNORE (255) where nothing is known (no loss,
+    no score), or None for an image without truth. instances: H x W int32, 0 = background; the objects whose borders the
+    weight map raises, or None to take the 4-connected components of the non-zero classes.
+    """
+
+    name: str
+    sequence: str
+    image: FloatImage
+    label: LabelImage | None = None
+    instances: InstanceImage | None = None
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.dtype != np.float32 or 0 in self.image.shape:
+            raise DataError(f"{self.name}: image is {self.image.dtype} {self.image.shape}, expected float32 C x H x W")
+        if not np.isfinite(self.image).all():
+            bad = int((~np.isfinite(self.image)).sum())
+            raise DataError(f"{self.name}: {bad} gray values are NaN or infinite; repair or remove the image")
+        for what, array in (("label", self.label), ("instances", self.instances)):
+            if array is not None and array.shape != self.image.shape[1:]:
+                raise DataError(
+                    f"{self.name}: {what} has shape {array.shape} but the image {self.image.shape[1:]}; "
+                    "image and label must have the same height and width"
+                )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.image.shape[1], self.image.shape[2]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Frames of one data set, in the order of acquisition, and what was said about them when they were read."""
+
+    name: str
+    frames: tuple[Frame, ...]
+    class_names: tuple[str, ...]
+    normalisation: Normalisation
+    source: str
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise DataError(f"{self.name}: no images found in {self.source}")
+        if len({f.image.shape[0] for f in self.frames}) != 1:
+            counts = sorted({f.image.shape[0] for f in self.frames})
+            raise DataError(f"{self.name}: images have different numbers of channels {counts}; make them equal")
+        names = [f.name for f in self.frames]
+        if len(set(names)) != len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise DataError(f"{self.name}: two frames are named {twice!r}")
+        for frame in self.frames:
+            if frame.label is not None:
+                check_classes(frame.name, frame.label, len(self.class_names))
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def channels(self) -> int:
+        """Number of image channels C."""
+        return self.frames[0].image.shape[0]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.class_names)
+
+    def select(self, indices: Iterable[int]) -> Stack:
+        """The same stack with only the frames of these indices, in their order."""
+        return replace(self, frames=tuple(self.frames[i] for i in indices))
+
+
+def check_classes(name: str, label: NDArray[np.integer], classes: int) -> None:
+    """Raise DataError when a label value is neither a class index nor IGNORE."""
+    present = np.flatnonzero(np.bincount(label.reshape(-1), minlength=256))
+    outside = [int(v) for v in present if v >= classes and v != IGNORE]
+    if outside:
+        shown = ", ".join(map(str, outside[:5]))
+        raise DataError(
+            f"{name}: label values {shown} lie outside the {classes} classes 0..{classes - 1} "
+            f"({IGNORE} marks pixels to ignore); correct the labels"
+        )
+
+
+def labelled(frames: Sequence[Frame]) -> list[int]:
+    """Indices of the frames that have a label."""
+    return [i for i, frame in enumerate(frames) if frame.label is not None]

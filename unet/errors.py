@@ -1,0 +1,44 @@
+"""The errors a user can cause and mend; each message is one clear line that says what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something only the user can mend. The command line prints the message alone and exits with 2."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """An unknown key or a bad value in the configuration."""
+
+
+class DataError(UserError):
+    """Data that is missing, unreadable or inconsistent."""
+
+
+class GeometryError(UserError):
+    """A tile size that the network cannot take."""
+
+
+class RunError(UserError):
+    """A run folder or checkpoint that cannot be used as asked."""
+
+
+class TrainingError(UserError):
+    """Training cannot go on (loss not finite, memory exhausted); the last good checkpoint is kept."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'X'?" for the closest known word, or "" when none is close."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception folded to one line (library errors often span many)."""
+    text = " ".join(str(error).split())
+    return text or type(error).__name__
