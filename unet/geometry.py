@@ -32,13 +32,13 @@ class LayerSize:
 
 def stride(depth: int = PAPER_DEPTH) -> int:
     """Total down-sampling factor in pixels (16 for the paper's 5 levels): the period of the network's output."""
-    return 2 ** (depth - 1)
+    return 1 << (depth - 1)
 
 
 def shrinkage(depth: int = PAPER_DEPTH) -> int:
     """Pixels by which an aligned output is smaller than its input (184 for 5 levels; half of it on each side)."""
     per_level = CONVS_PER_LEVEL * LOSS_PER_CONV
-    return per_level * (2**depth - 1) + per_level * (2 ** (depth - 1) - 1)
+    return per_level * ((1 << depth) - 1) + per_level * ((1 << (depth - 1)) - 1)
 
 
 def context(depth: int = PAPER_DEPTH) -> int:
@@ -97,8 +97,8 @@ def smallest_valid(depth: int = PAPER_DEPTH) -> int:
     The deepest map must keep at least one pixel: a deepest output of d pixels gives an input of
     d * stride + (shrinkage of the way down), and an output of d * stride - (shrinkage of the way up).
     """
-    down = CONVS_PER_LEVEL * LOSS_PER_CONV * (2**depth - 1)
-    up = CONVS_PER_LEVEL * LOSS_PER_CONV * (2 ** (depth - 1) - 1)
+    down = CONVS_PER_LEVEL * LOSS_PER_CONV * ((1 << depth) - 1)
+    up = CONVS_PER_LEVEL * LOSS_PER_CONV * (stride(depth) - 1)
     deepest = up // stride(depth) + 1
     return deepest * stride(depth) + down
 
@@ -138,9 +138,9 @@ def _refusal(input_px: int, depth: int, reason: str) -> str:
 def skip_misalignment(input_px: int, depth: int = PAPER_DEPTH) -> list[float]:
     """How far each level's centre-cropped skip is out of line with the deep path, in input pixels, level 0 first.
 
-    The deep path's first pixel at a level covers a certain input pixel, and so does the first pixel of the cropped skip;
-    the difference is 0 at every level for aligned tiles (508, 252, 572) and not for 512 or 256, where a pooling drops the
-    last row and column of an odd map.
+    The deep path's first pixel at a level covers a certain input pixel, and so does the first pixel of the cropped
+    skip; the difference is 0 at every level for aligned tiles (508, 252, 572) and not for 512 or 256, where a pooling
+    drops the last row and column of an odd map.
     """
     sizes = {s.name: s.size for s in layer_sizes(input_px, depth, allow_odd_pooling=True)}
     per_level = CONVS_PER_LEVEL * LOSS_PER_CONV // 2

@@ -45,11 +45,11 @@ class Normalisation:
         """Map a raw image C x H x W of any numeric type to float32, gray values near 0..1."""
         raw = np.asarray(raw_CHW)
         if self.kind == "fixed":
-            return ((raw.astype(np.float32) - np.float32(self.offset)) / np.float32(self.scale)).astype(np.float32)
+            return np.asarray((raw.astype(np.float32) - np.float32(self.offset)) / np.float32(self.scale), np.float32)
         percentiles = (self.low, self.high) if self.kind == "percentile" else (0.0, 100.0)
         low, high = np.percentile(raw.reshape(raw.shape[0], -1).astype(np.float64), percentiles, axis=1)
         span = np.where(high > low, high - low, 1.0)
-        return ((raw - low[:, None, None]) / span[:, None, None]).astype(np.float32)
+        return np.asarray((raw - low[:, None, None]) / span[:, None, None], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ class Stack:
     @property
     def channels(self) -> int:
         """Number of image channels C."""
-        return self.frames[0].image.shape[0]
+        return int(self.frames[0].image.shape[0])
 
     @property
     def classes(self) -> int:

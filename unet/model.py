@@ -1,0 +1,150 @@
+"""The network: an unpadded U-Net with centre-cropped skips, in two variants.
+
+Axes: N images of a batch, C channels, H rows, W columns. All sizes follow unet.geometry.
+
+`figure1` is the network as drawn in Ronneberger, Fischer, Brox 2015 (doi:10.1007/978-3-319-24574-4_28), Figure 1.
+`released` is the network as published with the paper's Caffe code, which differs from the drawing: a ReLU follows every
+up-convolution, the last up-convolution keeps its channels, the up-sampled map comes first in the concatenation, and
+dropout acts at the two deepest levels before both the pooling and the crop.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from unet.config import ModelConfig
+from unet.errors import GeometryError
+from unet.geometry import layer_sizes
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the drawing and the release do differently."""
+
+    relu_after_upconv: bool
+    last_upconv_halves: bool
+    upsampled_first: bool
+    dropout_levels_from_bottom: int
+
+
+VARIANTS = {
+    "figure1": Variant(False, True, False, 1),
+    "released": Variant(True, False, True, 2),
+}
+
+
+class DoubleConv(nn.Sequential):
+    """Two unpadded 3x3 convolutions, each followed by a ReLU: N x in x H x W -> N x out x (H-4) x (W-4)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, 3),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, 3),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UpConv(nn.Module):
+    """2x2 up-convolution, crop of the skip, concatenation: N x in x H x W -> N x (out + skip channels) x 2H x 2W."""
+
+    def __init__(self, in_channels: int, out_channels: int, variant: Variant) -> None:
+        super().__init__()
+        self.upconv = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        self.activation = nn.ReLU(inplace=True) if variant.relu_after_upconv else nn.Identity()
+        self.upsampled_first = variant.upsampled_first
+
+    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+        upsampled = self.activation(self.upconv(deep))
+        skip = centre_crop(skip, upsampled.shape[-2], upsampled.shape[-1])
+        return torch.cat([upsampled, skip] if self.upsampled_first else [skip, upsampled], dim=1)
+
+
+class UNet(nn.Module):
+    """U-Net without padding.
+
+    forward: image N x in_channels x n x n float -> logits N x classes x m x m, with m = n - 184 for the paper's five
+    levels (unet.geometry.output_size). H and W need not be equal, but each must be a valid size.
+    """
+
+    def __init__(self, config: ModelConfig, in_channels: int = 1, classes: int = 2) -> None:
+        super().__init__()
+        self.config = config
+        variant = VARIANTS[config.variant]
+        channels = [config.base_channels * 2**level for level in range(config.depth)]
+        self.pool = nn.MaxPool2d(2)
+        self.down = nn.ModuleList(DoubleConv(i, o) for i, o in pairwise([in_channels, *channels]))
+        self.dropout = nn.ModuleList(nn.Dropout(rate) for rate in dropout_rates(config))
+        self.up = nn.ModuleList()  # level 0 first, as in `down`
+        self.merge = nn.ModuleList()
+        for level, (wide, deep) in enumerate(pairwise(channels)):
+            keeps = level == 0 and not variant.last_upconv_halves
+            upsampled = deep if keeps else wide
+            self.up.append(UpConv(deep, upsampled, variant))
+            self.merge.append(DoubleConv(wide + upsampled, wide))
+        self.head = nn.Conv2d(channels[0], classes, 1)
+        self.apply(initialise)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image N x C x H x W -> logits N x classes x H' x W'; GeometryError when the size is not valid."""
+        for size in image.shape[-2:]:
+            layer_sizes(int(size), self.config.depth, self.config.allow_odd_pooling)
+        skips: list[Tensor] = []
+        deep = image
+        for level, (block, dropout) in enumerate(zip(self.down, self.dropout, strict=True)):
+            deep = dropout(block(deep if level == 0 else self.pool(deep)))
+            skips.append(deep)
+        skips.pop()
+        for level in reversed(range(len(skips))):
+            deep = self.merge[level](self.up[level](deep, skips[level]))
+        logits: Tensor = self.head(deep)
+        return logits
+
+
+def centre_crop(tensor: Tensor, height: int, width: int) -> Tensor:
+    """The central height x width part of N x C x H x W; an odd rest leaves one pixel more at the bottom and right."""
+    top, left = (tensor.shape[-2] - height) // 2, (tensor.shape[-1] - width) // 2
+    if top < 0 or left < 0:
+        raise GeometryError(f"a map of {tuple(tensor.shape[-2:])} px cannot be cropped to {(height, width)}")
+    return tensor[..., top : top + height, left : left + width]
+
+
+def dropout_rates(config: ModelConfig) -> list[float]:
+    """Dropout rate behind each level of the contracting path, level 0 first."""
+    from_bottom = {
+        "variant": VARIANTS[config.variant].dropout_levels_from_bottom,
+        "bottleneck": 1,
+        "last-two": 2,
+        "none": 0,
+    }[config.dropout_at]
+    return [config.dropout if level >= config.depth - from_bottom else 0.0 for level in range(config.depth)]
+
+
+def initialise(module: nn.Module) -> None:
+    """Gaussian weights with standard deviation sqrt(2 / N), N the incoming nodes of one neuron; zero biases.
+
+    A neuron of an up-convolution with stride 2 and a 2x2 kernel sees one pixel of every input channel, so N is the
+    number of input channels there. Source: section 3.1 of the paper, after He et al. 2015 (doi:10.1109/ICCV.2015.123).
+    """
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        taps = 1 if isinstance(module, nn.ConvTranspose2d) else math.prod(module.kernel_size)
+        nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * taps)))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def build(config: ModelConfig, in_channels: int, classes: int, seed: int) -> UNet:
+    """A network with the initial weights of `seed`: the same on every machine, and whatever else drew random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet(config, in_channels, classes)
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,87 @@
+"""What the terminal shows: one-line messages and progress with the time left; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+PLAIN_LINE_EVERY_S = 10.0
+
+
+class Bar:
+    """Progress of one long task: a live bar on a terminal, else a line every ten seconds."""
+
+    def __init__(self, what: str, total: int, progress: Progress | None, quiet: bool) -> None:
+        self.what, self.total = what, total
+        self._progress, self._quiet = progress, quiet
+        self._task: TaskID | None = None if progress is None else progress.add_task(what, total=total, note="")
+        self._first: int | None = None
+        self._started = self._printed = time.monotonic()
+
+    def update(self, done: int, note: str = "") -> None:
+        """`done` of `total` steps are done; `note` is shown behind."""
+        if self._first is None:  # a resumed task does not begin at 0; its speed is measured from here
+            self._first, self._started = done, time.monotonic()
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, note=note)
+        elif not self._quiet and time.monotonic() - self._printed >= PLAIN_LINE_EVERY_S:
+            self._printed = time.monotonic()
+            print(f"{self.what}: {done}/{self.total} {note} {self._left(done)}".rstrip(), file=sys.stderr, flush=True)
+
+    def _left(self, done: int) -> str:
+        steps = done - (self._first or 0)
+        if steps <= 0:
+            return ""
+        seconds = (time.monotonic() - self._started) / steps * (self.total - done)
+        return f"{format_seconds(seconds)} left"
+
+
+class Terminal:
+    """Where messages go: results to stdout, messages and progress to stderr; `quiet` keeps the results only."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def say(self, line: str) -> None:
+        """A message about what is being done."""
+        if not self.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    def result(self, text: str) -> None:
+        """Something the command was run for."""
+        print(text, flush=True)
+
+    @contextmanager
+    def bar(self, what: str, total: int) -> Iterator[Bar]:
+        """A progress bar; NO_COLOR is respected."""
+        if self.quiet or not sys.stderr.isatty():
+            yield Bar(what, total, None, self.quiet)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            yield Bar(what, total, progress, self.quiet)
+
+
+def format_seconds(seconds: float) -> str:
+    """5 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

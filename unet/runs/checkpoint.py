@@ -1,0 +1,86 @@
+"""Checkpoints: atomic, with a checksum, the previous one kept until the next is proven readable.
+
+A checkpoint is two files, `update-000400.pt` (read with weights_only=True: no code is ever loaded) and
+`update-000400.json` (its size and SHA-256, written last). One without a record that fits does not count.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from unet.errors import RunError, one_line
+from unet.files import atomic_write, sha256, write_json
+
+KEPT = 2
+
+
+def save_checkpoint(folder: Path, update: int, state: dict[str, Any]) -> Path:
+    """Write the state after `update` updates; returns the file's path. Older ones beyond the last two are removed."""
+    path = folder / f"update-{update:06d}.pt"
+    with atomic_write(path) as file:
+        torch.save(state, file)
+    write_json(path.with_suffix(".json"), {"update": update, "bytes": path.stat().st_size, "sha256": sha256(path)})
+    _read(path)  # proven readable before an older one goes
+    for old in _newest_first(folder)[KEPT:]:
+        old.with_suffix(".json").unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_latest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest undamaged checkpoint of a run (None when there is none) and a line for each damaged one passed over."""
+    complaints: list[str] = []
+    for path in _newest_first(folder):
+        try:
+            return _read(path), complaints
+        except RunError as error:
+            complaints.append(str(error))
+    return None, complaints
+
+
+def save_weights(path: Path, state_dict: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write weights as safetensors (atomic); `metadata` says what network they belong to."""
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
+    with atomic_write(path) as file:
+        file.write(save(content, {"unet": json.dumps(metadata)}))
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and metadata of a safetensors file; RunError when it is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = json.loads((file.metadata() or {}).get("unet", "{}"))
+        return load_file(path), metadata
+    except (OSError, SafetensorError, ValueError) as error:
+        raise RunError(f"{path}: no readable weights ({one_line(error)}); name a run folder or its weights") from None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("update-*.pt"), key=lambda p: p.name, reverse=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """State of one checkpoint, after its size and checksum were found right."""
+    try:
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: incomplete checkpoint ({one_line(error)})") from None
+    import hashlib
+
+    if len(content) != record.get("bytes") or hashlib.sha256(content).hexdigest() != record.get("sha256"):
+        raise RunError(f"{path}: damaged checkpoint (its content does not fit its checksum)")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RunError(f"{path}: unreadable checkpoint ({one_line(error)})") from None
+    return state
