@@ -1,0 +1,106 @@
+"""Which frames train and which are held out: whole blocks or sequences, because neighbouring frames are near copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from unet.config import DataConfig
+from unet.data.stack import Stack, labelled
+from unet.errors import ConfigError, DataError, nearest
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices into a stack's frames; only labelled frames, none of them on both sides.
+
+    Raises DataError when a side is empty or a frame is on both.
+    """
+
+    train: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        shared = sorted(set(self.train) & set(self.held_out))
+        if shared:
+            raise DataError(f"frames {shared[:5]} are in training and held out at once; a split must not share frames")
+        for side, indices in (("training", self.train), ("held-out", self.held_out)):
+            if not indices:
+                raise DataError(f"no labelled frame is left on the {side} side; choose another data.split or data.fold")
+            if len(set(indices)) != len(indices):
+                raise DataError(f"a frame occurs twice on the {side} side of the split")
+
+    def names(self, stack: Stack) -> dict[str, list[str]]:
+        """Frame names of both sides, for the run folder."""
+        return {
+            "train": [stack.frames[i].name for i in self.train],
+            "held_out": [stack.frames[i].name for i in self.held_out],
+        }
+
+
+def split(stack: Stack, config: DataConfig) -> Split:
+    """Divide the labelled frames of a stack by `config.split`; frames without a label go to neither side.
+
+    blocks: every sequence is cut into `folds` blocks of consecutive labelled frames, block `fold` is held out.
+    sequences: sequence number `fold` (in order of appearance) is held out.
+    random: a permutation seeded by `config.seed` is cut into `folds` parts (measures leakage; do not trust its scores).
+    list: the frames named in `config.held_out`. auto: sequences where there are several, else blocks.
+
+    Raises ConfigError for a fold that does not exist or an unknown frame name, DataError when a side stays empty.
+    """
+    known = labelled(stack.frames)
+    if not known:
+        raise DataError(f"{stack.name}: no frame has a label; training needs labels")
+    groups = _sequences(stack, known)
+    kind = config.split if config.split != "auto" else "sequences" if len(groups) > 1 else "blocks"
+    if kind == "list":
+        held_out = _named(stack, config.held_out)
+    elif kind == "sequences":
+        if len(groups) < 2:
+            raise ConfigError("data.split: sequences needs at least two labelled sequences; use blocks")
+        held_out = set(list(groups.values())[_fold(config.fold, len(groups), "sequences")])
+    elif kind == "blocks":
+        fold = _fold(config.fold, config.folds, "folds")
+        _enough(min(map(len, groups.values())), config.folds)
+        held_out = {i for group in groups.values() for i in _part(group, config.folds, fold)}
+    else:
+        fold = _fold(config.fold, config.folds, "folds")
+        _enough(len(known), config.folds)
+        order = np.random.default_rng(config.seed).permutation(known).tolist()
+        held_out = set(_part(order, config.folds, fold))
+    return Split(tuple(i for i in known if i not in held_out), tuple(sorted(held_out)))
+
+
+def _sequences(stack: Stack, known: list[int]) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
+    for i in known:
+        groups.setdefault(stack.frames[i].sequence, []).append(i)
+    return groups
+
+
+def _part(indices: list[int], folds: int, fold: int) -> list[int]:
+    return [int(i) for i in np.array_split(np.asarray(indices, dtype=np.int64), folds)[fold]]
+
+
+def _fold(fold: int, count: int, what: str) -> int:
+    if fold >= count:
+        raise ConfigError(f"data.fold: {fold} does not exist; there are {count} {what}, counted from 0")
+    return fold
+
+
+def _enough(frames: int, folds: int) -> None:
+    if frames < folds:
+        raise ConfigError(f"data.folds: {folds} folds cannot be cut from {frames} labelled frames; use fewer")
+
+
+def _named(stack: Stack, names: tuple[str, ...]) -> set[int]:
+    index = {frame.name: i for i, frame in enumerate(stack.frames)}
+    chosen = set()
+    for name in names:
+        if name not in index:
+            raise ConfigError(f"data.held_out: no frame is named {name!r}{nearest(name, index)}")
+        if stack.frames[index[name]].label is None:
+            raise ConfigError(f"data.held_out: frame {name!r} has no label, it cannot be scored")
+        chosen.add(index[name])
+    return chosen

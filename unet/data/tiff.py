@@ -1,0 +1,232 @@
+"""The one place where image files are read: TIFF, PNG, JPEG -> arrays N x C x H x W, or one clear `DataError`.
+
+tifffile reads TIFFs; what it can only decode with the optional imagecodecs (LZW, PackBits, ...) is decoded by Pillow
+or OpenCV instead. A header is checked against the file's size before anything is allocated, because a damaged or
+hostile one can declare any number of pixels.
+
+Axes: N images of a stack, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from unet.errors import DataError, one_line
+
+Pixels = NDArray[Any]
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+"""File types that `read_images` knows, in lower case."""
+
+_HARMLESS_BYTES = 256 * 2**20  # always allowed
+_MAX_RATIO = 2000  # of decoded to stored bytes: no codec in use exceeds it on an image of several hundred MB
+
+
+def read_images(path: Path, *, mmap: bool = False, palette_rgb: bool = False) -> Pixels:
+    """All images of a file as N x C x H x W in the type they are stored in.
+
+    Pages of a TIFF and every axis that is neither a colour nor a channel axis count as N. Gray values are the stored
+    ones (a reversed display table is not applied). Indexed colours stay indices, or become RGB with `palette_rgb`. With
+    `mmap` an uncompressed gray TIFF stored in one piece is returned as a read-only memory map.
+
+    Raises DataError (one line naming the file) when it is missing, unreadable, truncated or of an unknown kind.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataError(f"{path}: {suffix or 'no suffix'} is not an image type read here; use {', '.join(SUFFIXES)}")
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; check the path")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path and its rights") from None
+    if suffix in (".tif", ".tiff"):
+        if head[:2] not in (b"II", b"MM"):
+            raise DataError(f"{path}: not a TIFF file (it begins with {head!r}); fetch or export it again")
+        return _read_tiff(path, size, mmap)
+    return _read_pillow(path, size, palette_rgb)
+
+
+def read_gray(path: Path, *, mmap: bool = False) -> Pixels:
+    """All images of a file with one channel as N x H x W in the type they are stored in; else DataError."""
+    images = read_images(path, mmap=mmap)
+    if images.shape[1] != 1:
+        raise DataError(f"{path}: has {images.shape[1]} channels where one is expected; export it as a gray image")
+    return images[:, 0]
+
+
+def _read_tiff(path: Path, size: int, mmap: bool) -> Pixels:
+    try:
+        with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+            series = _only_series(path, tif)
+            _check_declared(path, size, math.prod(series.shape) * series.dtype.itemsize)
+            for page in series.pages:
+                _check_page(path, size, page)
+            if mmap and series.dataoffset is not None and series.dtype.isnative:
+                pixels: Pixels = np.memmap(path, series.dtype, "r", series.dataoffset, tuple(series.shape))
+            elif _decodable(series.keyframe):
+                pixels = series.asarray()
+            else:
+                pixels = _decode_elsewhere(path, series)
+            return _to_NCHW(path, pixels, series.axes)
+    except DataError:
+        raise
+    except MemoryError:
+        raise DataError(f"{path}: does not fit into memory; split the stack into smaller files") from None
+    except Exception as error:  # whatever a parser may raise on damaged bytes
+        raise DataError(f"{path}: not a readable TIFF ({one_line(error)}); fetch or export it again") from None
+
+
+def _only_series(path: Path, tif: tifffile.TiffFile) -> Any:
+    series = [s for s in tif.series if s.size and not getattr(s.keyframe, "is_reduced", False)]
+    if not series:
+        raise DataError(f"{path}: holds no image; fetch or export it again")
+    shapes = [tuple(s.shape) for s in series]
+    if len(series) > 1:
+        raise DataError(
+            f"{path}: its pages differ in shape or type {shapes[0]}, {shapes[1]}; save them as separate files"
+        )
+    if series[0].dtype is None or series[0].dtype.kind not in "buif":
+        raise DataError(f"{path}: pixel type {series[0].dtype} is not supported; save it as 8-bit, 16-bit or float")
+    return series[0]
+
+
+def _check_declared(path: Path, stored: int, declared: int) -> None:
+    if declared > max(_HARMLESS_BYTES, _MAX_RATIO * stored):
+        raise DataError(
+            f"{path}: declares {declared / 1e9:,.1f} GB of pixels in a file of {stored:,} bytes; it is damaged"
+        )
+
+
+def _check_page(path: Path, size: int, page: Any) -> None:
+    """The strips or tiles of a page must be as many as its shape needs and lie inside the file."""
+    if page is None:
+        raise DataError(f"{path}: a page of the stack is missing; fetch or export it again")
+    needed, offsets, counts = math.prod(page.keyframe.chunked), page.dataoffsets, page.databytecounts
+    if len(offsets) != len(counts) or len(offsets) < needed or min(needed, *page.shape) < 1:
+        raise DataError(
+            f"{path}: page {page.index} has {len(offsets)} strip offsets and {len(counts)} lengths, "
+            f"its shape {tuple(page.shape)} needs {needed}; fetch or export it again"
+        )
+    end = max((o + c for o, c in zip(offsets, counts, strict=True)), default=0)
+    key = page.keyframe  # of the series: its pages share shape, type and compression
+    plain = key.compression == 1 and key.bitspersample % 8 == 0
+    if end > size or (plain and sum(counts) < key.nbytes):
+        raise DataError(f"{path}: truncated (page {page.index} ends beyond the file's {size:,} bytes); fetch it again")
+
+
+def _decodable(page: Any) -> bool:
+    """Whether tifffile can decode the page with what is installed."""
+    try:
+        tifffile.TIFF.DECOMPRESSORS[page.compression]
+        tifffile.TIFF.UNPREDICTORS[page.predictor]
+    except (KeyError, ImportError, AttributeError, ValueError):
+        return False
+    return bool(page.bitspersample % 8 == 0 or page.bitspersample == 1)
+
+
+def _decode_elsewhere(path: Path, series: Any) -> Pixels:
+    """Pixels of a series in its own shape, decoded page by page by Pillow, else by OpenCV."""
+    reasons = []
+    for decode in (_pages_pillow, _pages_opencv):
+        try:
+            pages = decode(path, [page.index for page in series.pages], series.keyframe)
+            if sum(p.size for p in pages) == math.prod(series.shape):
+                return cast(Pixels, np.stack(pages).astype(series.dtype, casting="same_kind").reshape(series.shape))
+            reasons.append("decoded to another shape")
+        except (OSError, ValueError, TypeError, SyntaxError, EOFError) as error:
+            reasons.append(one_line(error))
+    raise DataError(
+        f"{path}: compression {series.keyframe.compression!r} cannot be decoded ({'; '.join(reasons)}); "
+        "install imagecodecs or save the file uncompressed"
+    )
+
+
+def _pages_pillow(path: Path, indices: list[int], keyframe: Any) -> list[Pixels]:
+    from PIL import Image
+
+    pages = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size has been checked
+        with Image.open(path) as image:
+            for index in indices:
+                image.seek(index)
+                page = np.array(image)
+                # Pillow shows 8-bit and 1-bit pages with a reversed table as seen, tifffile and OpenCV as stored
+                reversed_table = keyframe.photometric == 0 and image.mode in ("L", "1")
+                pages.append(np.invert(page) if reversed_table else page)
+    return pages
+
+
+def _pages_opencv(path: Path, indices: list[int], keyframe: Any) -> list[Pixels]:
+    import cv2
+
+    done, pages = cv2.imreadmulti(str(path), flags=cv2.IMREAD_UNCHANGED)
+    if not done or len(pages) <= max(indices):
+        raise ValueError("OpenCV cannot read it")
+    chosen = [np.asarray(pages[i]) for i in indices]
+    if keyframe.planarconfig != 1 and keyframe.samplesperpixel > 1:
+        raise ValueError("channels stored one after the other")
+    if chosen[0].ndim == 3:
+        order = [2, 1, 0, 3][: chosen[0].shape[2]]
+        return [np.ascontiguousarray(p[..., order]) for p in chosen]
+    return chosen
+
+
+def _to_NCHW(path: Path, pixels: Pixels, axes: str) -> Pixels:
+    if axes.count("Y") != 1 or axes.count("X") != 1:
+        raise DataError(f"{path}: axes {axes} are no stack of images; save it as a plain TIFF stack")
+    channel = [i for i, a in enumerate(axes) if a in "CS"]
+    rows, columns = axes.index("Y"), axes.index("X")
+    rest = [i for i in range(len(axes)) if i not in (*channel, rows, columns)]
+    shape = pixels.shape
+    moved = pixels.transpose(*rest, *channel, rows, columns)
+    return moved.reshape(
+        math.prod(shape[i] for i in rest), math.prod(shape[i] for i in channel), shape[rows], shape[columns]
+    )
+
+
+def _read_pillow(path: Path, size: int, palette_rgb: bool) -> Pixels:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check_declared` has its own bound
+            with Image.open(path, formats=("PNG", "JPEG")) as image:
+                _check_declared(path, size, image.width * image.height * len(image.getbands()) * 2)
+                if getattr(image, "n_frames", 1) > 1:
+                    raise DataError(f"{path}: an animation; save its images as separate files")
+                pixels = np.array(image.convert("RGB") if image.mode == "P" and palette_rgb else image)
+    except DataError:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        raise DataError(f"{path}: not a PNG or JPEG image; fetch or export it again") from None
+    except MemoryError:
+        raise DataError(f"{path}: does not fit into memory; cut it into smaller images") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise DataError(f"{path}: damaged ({one_line(error)}); fetch or export it again") from None
+    return pixels[None, None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
+
+
+@contextmanager
+def _quiet_tifffile() -> Iterator[None]:
+    """tifffile logs what it makes of damaged files; the user gets our one line instead."""
+    logger = logging.getLogger("tifffile")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
