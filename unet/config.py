@@ -330,8 +330,10 @@ def _merge(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _suggest(prefix: str, key: str, hints: Mapping[str, Any]) -> str:
-    here = nearest(key, hints)
-    return here or nearest(prefix + key, keys()) or f"; known here: {', '.join(hints)}"
+    elsewhere = [full for full in keys() if full.split(".")[-1] == key]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]!r}?"
+    return nearest(key, hints) or nearest(prefix + key, keys()) or f"; known here: {', '.join(hints)}"
 
 
 def _convert(value: Any, kind: Any, key: str) -> Any:

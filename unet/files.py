@@ -18,8 +18,8 @@ from unet.errors import RunError
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`; when the block ends well it is flushed to disk and takes the final name.
 
-    When the block fails, the temporary file is removed and what stood under `path` before stays untouched. A full disk or
-    a folder that cannot be written to is a RunError that says so.
+    When the block fails, the temporary file is removed and what stood under `path` before stays untouched. A full
+    disk or a folder that cannot be written to is a RunError that says so.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -1,6 +1,7 @@
 """Arithmetic of unpadded ("valid") convolutions: sizes, context, tile grids, mirrored indices.
 
-A network of `depth` resolution levels (the paper: 5) applies two unpadded 3x3 convolutions per level on the way down and
+A network of `depth` resolution levels (the paper: 5) applies two unpadded 3x3 convolutions per level on the way down
+and
 up, 2x2 max-pooling between levels on the way down, 2x2 up-convolution on the way up. All sizes are in pixels along one
 axis; the axes are independent and equal.
 

@@ -139,7 +139,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def build(config: ModelConfig, in_channels: int, classes: int, seed: int) -> UNet:
-    """A network with the initial weights of `seed`: the same on every machine, and whatever else drew random numbers."""
+    """A network with the initial weights of `seed`, whatever else has drawn random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return UNet(config, in_channels, classes)

@@ -76,7 +76,7 @@ def plan(height: int, width: int, depth: int, tile_px: int = 0, allow_odd_poolin
     step = stride(depth)
     if tile_px:
         return TilePlan(height, width, tile_px, output_size(tile_px, depth, allow_odd_pooling), step)
-    longest = min(max(height, width), LARGEST_AUTO_TILE_PX)
+    longest = min(max(height, width, step), LARGEST_AUTO_TILE_PX)
     candidates = range(input_for_output(step, depth), input_for_output(longest, depth) + 1, step)
 
     def work(px: int) -> int:
@@ -189,7 +189,8 @@ def predict_image(
         result = np.empty((classes, *turned.shape[1:]), dtype=np.float32)
         predict_into(network, turned, result, tile_px=tile_px, batch=batch, on_tile=on_tile)
         total += undo(result)
-    return total / np.float32(rotations)
+    total /= np.float32(rotations)
+    return total
 
 
 Turn = Callable[[NDArray[np.float32]], NDArray[np.float32]]

@@ -1,4 +1,4 @@
-"""What the terminal shows: one-line messages and progress with the time left; plain lines where there is no terminal."""
+"""What the terminal shows: one-line messages, progress with the time left; plain lines where it is no terminal."""
 
 from __future__ import annotations
 

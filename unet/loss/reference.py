@@ -1,7 +1,7 @@
 """Weighted softmax cross-entropy in plain torch: the contract.
 
-E = sum over x of w(x) * -log p_{l(x)}(x), p the softmax over the classes: Ronneberger, Fischer, Brox 2015, Eq. 1 (which is
-printed without its minus sign), doi:10.1007/978-3-319-24574-4_28.
+E = sum over x of w(x) * -log p_{l(x)}(x), p the softmax over the classes: Ronneberger, Fischer, Brox 2015, Eq. 1
+(which is printed without its minus sign), doi:10.1007/978-3-319-24574-4_28.
 
 Axes: N images, C classes, H rows, W columns. Works in every floating dtype, float64 included; float16 and bfloat16
 logits are computed in float32.
@@ -81,9 +81,10 @@ def weighted_cross_entropy(
 ) -> LossResult:
     """Weighted softmax cross-entropy and, beside it, the confusion counts.
 
-    logits_NCHW: floating. target_NHW: integer class indices, `ignore_index` where nothing is known. weight_NHW: floating
-    weights w(x) or None for 1 everywhere. valid_NHW: boolean mask or None. Targets of valid pixels outside 0..C-1 are an
-    error of the caller (torch raises on the CPU).
+    logits_NCHW: floating. target_NHW: integer class indices, `ignore_index` where nothing is known. weight_NHW:
+    floating
+    weights w(x) or None for 1 everywhere. valid_NHW: boolean mask or None. Targets of valid pixels outside 0..C-1
+    are an error of the caller (torch raises on the CPU).
     """
     valid = valid_pixels(target_NHW, valid_NHW, ignore_index)
     losses = pixel_losses(logits_NCHW, target_NHW, valid)

@@ -6,12 +6,14 @@ A checkpoint is two files, `update-000400.pt` (read with weights_only=True: no c
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -35,7 +37,7 @@ def save_checkpoint(folder: Path, update: int, state: dict[str, Any]) -> Path:
 
 
 def load_latest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest undamaged checkpoint of a run (None when there is none) and a line for each damaged one passed over."""
+    """The newest undamaged checkpoint of a run (None: there is none) and a line for each damaged one passed over."""
     complaints: list[str] = []
     for path in _newest_first(folder):
         try:
@@ -54,8 +56,6 @@ def save_weights(path: Path, state_dict: dict[str, Tensor], metadata: dict[str, 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and metadata of a safetensors file; RunError when it is missing or damaged."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, "pt") as file:
             metadata = json.loads((file.metadata() or {}).get("unet", "{}"))
@@ -75,8 +75,6 @@ def _read(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: incomplete checkpoint ({one_line(error)})") from None
-    import hashlib
-
     if len(content) != record.get("bytes") or hashlib.sha256(content).hexdigest() != record.get("sha256"):
         raise RunError(f"{path}: damaged checkpoint (its content does not fit its checksum)")
     try:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unet.config import Config, to_dict
 from unet.errors import one_line
@@ -80,13 +80,17 @@ class Dashboard:
             self._run = None
 
 
-def resolve_mode(mode: str) -> str:
+Mode = Literal["online", "offline", "disabled"]
+
+
+def resolve_mode(mode: str) -> Mode:
     """online, offline or disabled for the configured mode, the environment and the presence of a key."""
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "auto")
     if mode == "auto":
         mode = "online" if _has_key() else "offline"
-    return mode if mode in ("online", "offline", "disabled") else "offline"
+    known: dict[str, Mode] = {"online": "online", "disabled": "disabled"}
+    return known.get(mode, "offline")
 
 
 def _has_key() -> bool:
@@ -99,7 +103,7 @@ def _has_key() -> bool:
     return False
 
 
-def _init(config: Config, folder: Path, extra: dict[str, Any], mode: str) -> Any:
+def _init(config: Config, folder: Path, extra: dict[str, Any], mode: Mode) -> Any:
     import wandb
 
     settings = wandb.Settings(init_timeout=config.wandb.timeout_s, login_timeout=config.wandb.timeout_s, silent=True)

@@ -1,0 +1,136 @@
+"""Overlap-tile prediction: the stitched result is the whole-image result, whatever the tile size."""
+
+import numpy as np
+import pytest
+import torch
+
+from unet.config import ModelConfig
+from unet.errors import GeometryError
+from unet.model import build
+from unet.predict import (
+    Network,
+    plan,
+    predict_image,
+    predict_into,
+    read_mirrored,
+    symmetries,
+    whole_image_logits,
+)
+
+DEPTH = 4  # context 44 px, stride 8
+
+
+@pytest.fixture(scope="module")
+def network():
+    model = build(ModelConfig(base_channels=4, depth=DEPTH), 2, 3, seed=1)
+    return Network(model, torch.device("cpu"), channels_last=False, depth=DEPTH)
+
+
+def image_of(height, width, seed=0):
+    return np.random.default_rng(seed).random((2, height, width), dtype=np.float32)
+
+
+def whole(network, image):
+    return torch.softmax(torch.from_numpy(whole_image_logits(network, image)), dim=0).numpy()
+
+
+@pytest.mark.parametrize("tile_px", [0, 100, 140, 252])
+@pytest.mark.parametrize("size", [(101, 203), (37, 64), (1, 300), (130, 9), (96, 96)])
+def test_stitched_is_one_pass_over_the_whole_image(network, size, tile_px):
+    image = image_of(*size)
+    stitched = predict_image(network, image, 3, tile_px=tile_px)
+    np.testing.assert_allclose(stitched, whole(network, image), rtol=0, atol=1e-5)
+
+
+def test_batches_of_tiles_change_nothing(network):
+    image = image_of(150, 170)
+    one = predict_image(network, image, 3, tile_px=140)
+    np.testing.assert_allclose(predict_image(network, image, 3, tile_px=140, batch=5), one, rtol=0, atol=1e-6)
+
+
+def test_tiles_off_the_stride_would_show(network):
+    """The test above can fail: windows that start between multiples of the stride give another result."""
+    image = image_of(120, 120)
+    margin, px = 44, 108
+    shifted = read_mirrored(image, 3 - margin, 3 - margin, px, px)
+    inside = network.probabilities(shifted[None])[0]
+    reference = whole(network, image)[:, 3 : 3 + inside.shape[1], 3 : 3 + inside.shape[2]]
+    assert np.abs(inside - reference).max() > 1e-3
+
+
+def test_the_papers_depth(network):
+    del network
+    model = build(ModelConfig(base_channels=2), 1, 2, seed=1)
+    deep = Network(model, torch.device("cpu"), channels_last=True)
+    image = np.random.default_rng(0).random((1, 83, 210), dtype=np.float32)
+    reference = torch.softmax(torch.from_numpy(whole_image_logits(deep, image)), dim=0).numpy()
+    for tile_px in (220, 252):
+        np.testing.assert_allclose(predict_image(deep, image, 2, tile_px=tile_px), reference, rtol=0, atol=1e-5)
+
+
+def test_eval_mode_inside_and_training_mode_restored(network):
+    network.model.train()
+    image = image_of(60, 60)
+    first = predict_image(network, image, 3)
+    np.testing.assert_array_equal(first, predict_image(network, image, 3))
+    assert network.model.training
+
+
+def test_windows_are_read_without_touching_the_rest():
+    class Watched:
+        shape = (1, 1000, 1000)
+
+        def __getitem__(self, key):
+            _, rows, columns = key
+            self.read = (rows.stop - rows.start, columns.stop - columns.start)
+            return np.zeros((1, *self.read))
+
+    watched = Watched()
+    assert read_mirrored(watched, -30, 500, 80, 60).shape == (1, 80, 60)
+    assert watched.read == (50, 60)
+
+
+def test_a_mirrored_window_is_numpys_reflection():
+    image = image_of(20, 30)
+    expected = np.pad(image, ((0, 0), (45, 45), (45, 45)), mode="reflect")
+    np.testing.assert_array_equal(read_mirrored(image, -45, -45, 110, 120), expected)
+
+
+def test_first_row_skips_rows_that_are_done(network):
+    image = image_of(200, 60)
+    full = predict_image(network, image, 3, tile_px=140)
+    rows = plan(200, 60, DEPTH, 140).rows()
+    out = np.zeros_like(full)
+    predict_into(network, image, out, tile_px=140, first_row=2)
+    assert not out[:, : rows[2]].any()
+    np.testing.assert_allclose(out[:, rows[2] :], full[:, rows[2] :], rtol=0, atol=1e-6)
+
+
+def test_symmetries_are_eight_different_ones_and_undone():
+    image = image_of(5, 7)
+    turned = [turn(image) for turn, _ in symmetries(8)]
+    assert len({t.tobytes() + bytes(t.shape) for t in turned}) == 8
+    for turn, undo in symmetries(8):
+        np.testing.assert_array_equal(undo(turn(image)), image)
+    with pytest.raises(ValueError, match="rotations"):
+        list(symmetries(7))
+
+
+def test_rotations_average_makes_the_result_equivariant(network):
+    image = image_of(64, 64)
+    turned = predict_image(network, np.rot90(image, axes=(1, 2)).copy(), 3, rotations=8)
+    straight = predict_image(network, image, 3, rotations=8)
+    np.testing.assert_allclose(np.rot90(straight, axes=(1, 2)), turned, rtol=0, atol=1e-5)
+    single = predict_image(network, image, 3)
+    assert np.abs(single - straight).max() > 1e-4
+
+
+def test_automatic_tiles_save_work_and_respect_the_limit():
+    assert plan(512, 512, 5).input_px == 700  # one tile instead of four
+    assert plan(5000, 5000, 5).input_px <= 1020
+    assert plan(3, 3, 5).input_px <= 204
+
+
+def test_an_invalid_tile_is_refused():
+    with pytest.raises(GeometryError, match="508 or 524"):
+        plan(512, 512, 5, 512)

@@ -1,0 +1,71 @@
+"""The `unet` command: finds the subcommand, turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from unet import __version__
+from unet.errors import ConfigError, UserError, nearest
+
+COMMANDS = {
+    "train": "train a network on a data set or a folder of your own",
+    "evaluate": "score a finished run, or any prediction against labels",
+    "predict": "segment images of any size with a trained network",
+    "data": "fetch, verify, show and preview the data sets",
+    "sizes": "valid tile sizes, and the size of every layer for one of them",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `unet`; returns the exit code (0 well, 1 program error, 2 user error, 130 Ctrl-C)."""
+    words = sys.argv[1:] if argv is None else argv
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the package asks the network for news when imported
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        print(f"unet: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("unet: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141
+    except MemoryError:
+        print("unet: out of memory; lower --tile.input-px or --train.batch", file=sys.stderr)
+        return 2
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"unet-2015 {__version__}")
+        return 0
+    name = words[0]
+    if name not in COMMANDS:
+        raise ConfigError(f"unknown command {name!r}{nearest(name, COMMANDS)} (see unet --help)")
+    module = importlib.import_module(f"unet.commands.{name}")
+    code: int = module.main(words[1:])
+    return code
+
+
+def usage() -> str:
+    """The text of `unet --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"unet {__version__}: the 2015 U-Net paper, reproduced",
+            "",
+            "usage: unet COMMAND [OPTIONS]     (unet COMMAND --help for its options)",
+            "",
+            *lines,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

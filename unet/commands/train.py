@@ -1,0 +1,138 @@
+"""`unet train`: train a network, score it on the held-out frames, say where everything is."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from unet.commands.parse import known_flags, parse, refuse_unknown_flags
+from unet.config import PROFILES, Config, load_yaml, profile, to_dict, to_yaml
+from unet.errors import ConfigError, RunError
+from unet.progress import Terminal, format_seconds
+from unet.runs.folder import CONFIG, unused
+
+MACHINE_KEYS = ("train.device", "train.workers", "train.threads")  # may differ when a run is resumed
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of `unet train`; every key of the configuration is one more."""
+
+    profile: str = "full"
+    """Starting point: full (the blog's setting on the paper's network), paper (batch of one tile), quick (minutes on a
+    CPU), auto (full on CUDA, else quick)."""
+    config_file: str = ""
+    """YAML file with configuration keys, applied over the profile."""
+    run: str = ""
+    """Run folder; default: runs/DATA-PROFILE-seedN, numbered when taken."""
+    resume: bool = False
+    """Go on with the run in --run."""
+    overwrite: bool = False
+    """Delete the run in --run and start anew."""
+    dry_run: bool = False
+    """Print the resolved configuration and the run folder; train nothing."""
+    quiet: bool = False
+    """Print the scores only."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+def main(argv: list[str]) -> int:
+    """Train and score; returns the exit code (130 after Ctrl-C, 143 after SIGTERM, both with a checkpoint)."""
+    arguments, path = resolve(argv)
+    config = arguments.config
+    if arguments.dry_run:
+        print(f"# run folder: {path}\n{to_yaml(config)}", end="")
+        return 0
+    from unet.results import evaluate_run, table
+    from unet.signals import Interrupted
+    from unet.train import train
+
+    terminal = Terminal(arguments.quiet)
+    started = time.monotonic()
+    try:
+        train(config, path, resume=arguments.resume, overwrite=arguments.overwrite, terminal=terminal)
+        scores = evaluate_run(path, terminal)
+    except Interrupted as interruption:
+        terminal.say(f"unet: {interruption}; go on with: unet train --resume --run {shlex.quote(str(path))}")
+        return interruption.exit_code
+    terminal.result(table(scores))
+    terminal.result("\n".join(_where(path)))
+    terminal.say(f"took {format_seconds(time.monotonic() - started)}")
+    if arguments.profile == "quick":
+        terminal.say(f"the full-size run: unet train --data.name {config.data.name} --profile full")
+    return 0
+
+
+def resolve(argv: list[str]) -> tuple[Arguments, Path]:
+    """Arguments and run folder: flags over YAML file over profile; on --resume over the run's own configuration."""
+    argv = _with_aliases(argv)
+    refuse_unknown_flags(argv, known_flags(Arguments), "unet train")
+    name = _value(argv, "--profile") or "full"
+    if name == "auto":
+        name = _profile_for_this_machine()
+        argv = [name if word == "auto" else word.replace("--profile=auto", f"--profile={name}") for word in argv]
+    base = profile(name)
+    if file := _value(argv, "--config-file"):
+        base = load_yaml(Path(file), base)
+    run = _value(argv, "--run")
+    resume = "--resume" in argv
+    if resume:
+        if not run or not (Path(run) / CONFIG).is_file():
+            raise RunError(f"--resume needs --run with the folder of a run ({run or 'none was named'})")
+        base = load_yaml(Path(run) / CONFIG)
+    default = Arguments(config=base)
+    description = f"Train a network and score it on held-out images. Profiles: {', '.join(PROFILES)}."
+    arguments = parse(Arguments, argv, "unet train", description, default)
+    if resume:
+        if arguments.overwrite:
+            raise ConfigError("--resume and --overwrite exclude each other; choose one")
+        _refuse_changes(base, arguments.config)
+    return arguments, Path(run) if run else unused(Path("runs") / _default_name(arguments))
+
+
+def _profile_for_this_machine() -> str:
+    import torch
+
+    return "full" if torch.cuda.is_available() else "quick"
+
+
+def _default_name(arguments: Arguments) -> str:
+    config = arguments.config
+    data = Path(config.data.folder).name if config.data.name == "folder" else config.data.name
+    return f"{data}-{arguments.profile}-seed{config.train.seed}"
+
+
+def _with_aliases(argv: list[str]) -> list[str]:
+    """`--wandb offline` for `--wandb.mode offline`."""
+    return ["--wandb.mode" + word[7:] if word == "--wandb" or word.startswith("--wandb=") else word for word in argv]
+
+
+def _value(argv: list[str], flag: str) -> str:
+    """Value of a flag given as `--flag value` or `--flag=value`; the last one counts; empty when it is absent."""
+    found = ""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        head, equals, value = word.partition("=")
+        if head.replace("_", "-") == flag:
+            found = value if equals else following
+    return found
+
+
+def _refuse_changes(stored: Config, asked: Config) -> None:
+    """RunError naming the first key in which a resumed run would differ from what it was started with."""
+    for section, values in to_dict(stored).items():
+        for key, value in values.items():
+            now = to_dict(asked)[section][key]
+            if now != value and f"{section}.{key}" not in MACHINE_KEYS and section != "wandb":
+                raise RunError(f"--resume: {section}.{key} was {value!r} and cannot become {now!r}; start a new run")
+
+
+def _where(path: Path) -> list[str]:
+    from unet.results import PICTURE, PROBABILITIES, WEIGHTS
+
+    named = {"picture": PICTURE, "probabilities": PROBABILITIES, "checkpoint": WEIGHTS, "record": CONFIG}
+    return [f"{what + ':':<15}{path / name}" for what, name in named.items()]

@@ -1,0 +1,125 @@
+"""Choice of device, precision and compilation for the machine at hand, and how large a tile its memory takes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unet.config import Config, ModelConfig
+from unet.errors import ConfigError, TrainingError
+from unet.geometry import layer_sizes, valid_sizes
+from unet.model import VARIANTS
+from unet.runs.environment import cpu_features
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """How a run computes."""
+
+    device: torch.device
+    precision: str
+    compile: bool
+    channels_last: bool
+    workers: int
+
+
+def choose(config: Config) -> Hardware:
+    """Resolve the `auto` settings: bf16 and compilation on CUDA; bf16 on CPUs that have it; workers beside a GPU."""
+    settings = config.train
+    device = _device(settings.device)
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" or cpu_features() else "fp32"
+    compiled = settings.compile == "on" or (settings.compile == "auto" and device.type == "cuda")
+    workers = settings.workers
+    if workers < 0:
+        workers = max(0, min(4, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
+    return Hardware(device, precision, compiled, settings.channels_last, workers)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise ConfigError(f"train.device: {name!r} is not usable on this machine; use auto, cpu or cuda") from None
+    return device
+
+
+def training_bytes(model: ModelConfig, tile_px: int, batch: int, channels: int, precision: str) -> int:
+    """Estimate of the memory one training step takes, in bytes: saved activations, their gradients, weights, optimizer.
+
+    Counts every feature map that backpropagation keeps (convolution outputs, pooled and concatenated maps) and, on top,
+    the gradients alive at once, taken as the two largest maps.
+    """
+    variant = VARIANTS[model.variant]
+    wide = [model.base_channels * 2**level for level in range(model.depth)]
+    maps = [channels * tile_px * tile_px]
+    for layer in layer_sizes(tile_px, model.depth, model.allow_odd_pooling)[1:-1]:
+        width = wide[layer.level]
+        if layer.name.startswith("pool"):
+            width = wide[layer.level - 1]
+        elif layer.name.endswith("upconv"):
+            last = layer.level == 0 and not variant.last_upconv_halves
+            upsampled = wide[1] if last else width
+            width = 2 * upsampled + wide[layer.level]  # the up-sampled map, and the concatenation with the skip
+        maps.append(width * layer.size**2)
+    element = 2 if precision == "bf16" else 4
+    saved = sum(maps) + 2 * max(maps)
+    weights = 31_030_658 * (model.base_channels / 64) ** 2 * 4 ** (model.depth - 5)
+    return int(saved * batch * element + weights * 4 * 4)
+
+
+def check_memory(config: Config, hardware: Hardware, channels: int) -> None:
+    """TrainingError naming a tile size that fits, when a step of this configuration cannot fit into memory."""
+    available = available_bytes(hardware.device)
+    if available is None:
+        return
+
+    def needed(px: int) -> int:
+        return training_bytes(config.model, px, config.train.batch, channels, hardware.precision)
+
+    asked = config.tile.input_px
+    if needed(asked) <= available:
+        return
+    fitting = [px for px in valid_sizes(1, asked, config.model.depth) if needed(px) <= available]
+    advice = f"a tile of {fitting[-1]} px would fit" if fitting else "lower model.base-channels"
+    batch = f", or train.batch 1 with train.accumulate {config.train.batch}" if config.train.batch > 1 else ""
+    raise TrainingError(
+        f"tile.input_px {asked} with batch {config.train.batch} needs about {needed(asked) / 2**30:.1f} GiB and "
+        f"{available / 2**30:.1f} GiB are free on {hardware.device}: {advice}{batch}"
+    )
+
+
+def available_bytes(device: torch.device) -> int | None:
+    """Memory that is free on the device, in bytes; None when the machine does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    limits = [_meminfo(), _cgroup()]
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None
+
+
+def _meminfo() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _cgroup() -> int | None:
+    """What a container's memory limit leaves (control groups, version 2)."""
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text().strip()
+        return int(limit) - int(used) if limit != "max" else None
+    except (OSError, ValueError):
+        return None

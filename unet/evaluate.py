@@ -1,0 +1,83 @@
+"""Stitched probabilities of whole, untransformed images against their labels; never trains.
+
+Axes: K classes, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.data.stack import IGNORE, Frame, Stack
+from unet.errors import DataError
+from unet.metrics.pixel import blog_iou, class_ious, confusion, mean_iou, pixel_accuracy
+from unet.predict import Network, predict_image
+
+
+@dataclass(frozen=True, eq=False)
+class FramePrediction:
+    """What was predicted for one frame, and how far it is from the truth."""
+
+    frame: Frame
+    probabilities: NDArray[np.float32]  # K x H x W
+    cross_entropy: float  # mean over the known pixels, nats
+    confusion: NDArray[np.int64]  # K x K
+
+
+def predict_frames(
+    network: Network,
+    stack: Stack,
+    indices: Iterable[int],
+    *,
+    tile_px: int = 0,
+    batch: int = 1,
+    rotations: int = 1,
+    on_frame: Callable[[int], None] | None = None,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> list[FramePrediction]:
+    """Predict labelled frames by overlap tiles in eval mode and compare them with their labels."""
+    results = []
+    for done, index in enumerate(indices, start=1):
+        frame = stack.frames[index]
+        if frame.label is None:
+            raise DataError(f"{frame.name} has no label to be scored against; leave it out")
+        probabilities = predict_image(
+            network, frame.image, stack.classes, tile_px=tile_px, batch=batch, rotations=rotations, on_tile=on_tile
+        )
+        counts = confusion(frame.label, probabilities.argmax(axis=0).astype(np.uint8), stack.classes)
+        results.append(FramePrediction(frame, probabilities, cross_entropy(probabilities, frame.label), counts))
+        if on_frame is not None:
+            on_frame(done)
+    return results
+
+
+def cross_entropy(probabilities_KHW: NDArray[np.float32], label_HW: NDArray[np.uint8]) -> float:
+    """Mean over the known pixels of -log p of the true class, in nats; NaN when no pixel is known."""
+    rows, columns = np.nonzero(label_HW != IGNORE)
+    if rows.size == 0:
+        return math.nan
+    chosen = probabilities_KHW[label_HW[rows, columns], rows, columns].astype(np.float64)
+    return float(-np.log(np.maximum(chosen, 1e-30)).mean())
+
+
+def pixel_scores(predictions: list[FramePrediction], class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Scores pooled over frames: cross-entropy, pixel accuracy, IoU of each class and their mean, blog_iou."""
+    counts = np.sum([p.confusion for p in predictions], axis=0)
+    known = [int(p.confusion.sum()) for p in predictions]
+    pairs = [(p.cross_entropy, n) for p, n in zip(predictions, known, strict=True) if n]
+    ious = class_ious(counts)
+    scores: dict[str, Any] = {
+        "loss": sum(loss * n for loss, n in pairs) / max(1, sum(n for _, n in pairs)),
+        "pixel_accuracy": pixel_accuracy(counts),
+        "mean_iou": mean_iou(counts),
+    }
+    for name, iou in zip(class_names, ious, strict=True):
+        scores[f"iou_{name}"] = iou
+    per_frame = [mean_iou(p.confusion) for p, n in zip(predictions, known, strict=True) if n]
+    scores["blog_iou"] = sum(map(blog_iou, per_frame)) / len(per_frame) if per_frame else math.nan
+    return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in scores.items()}

@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM as an orderly end: finish the update, write a checkpoint, leave."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interrupted(Exception):
+    """The user (SIGINT) or the system (SIGTERM) asked the process to stop; `exit_code` is 130 or 143."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+class Stopper:
+    """Context manager that turns the first SIGINT or SIGTERM into a flag; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stopper:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self._number is not None:
+            raise Interrupted(number)
+        self._number = number
+
+    def check(self) -> None:
+        """Raise Interrupted when a signal has come."""
+        if self._number is not None:
+            raise Interrupted(self._number)
