@@ -37,6 +37,7 @@ class DataConfig:
     root: str = ""  # folder that holds the data sets; empty: $UNET_DATA, else data/
     folder: str = ""  # a folder of one's own with images/ and labels/; sets name to "folder"
     labels: Literal["gold", "silver"] = "gold"  # Cell Tracking Challenge truth to train on
+    label_kind: Literal["auto", "binary", "classes", "instances"] = "auto"  # what the labels of data.folder mean
     separate_px: int = 2  # width of the background ridge drawn between touching instances, 0: none
     normalise: Literal["auto", "percentile", "minmax", "fixed"] = "auto"  # auto: 8-bit / 255, else percentile
     percentiles: tuple[float, float] = (0.1, 99.9)

@@ -1,0 +1,105 @@
+"""What the numbers in label images mean: two classes, several classes, or objects.
+
+Axes: H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from unet.data.stack import IGNORE, LabelImage
+from unet.data.tiff import Pixels
+
+LabelKind = Literal["binary", "classes", "instances"]
+
+_FEW = 16  # more consecutive numbers than this are objects, not classes
+_SINGLE = 0.9  # share of numbers in one piece from which a handful of them are taken for objects
+
+
+def recognise(labels_HW: list[Pixels]) -> tuple[LabelKind, str]:
+    """The kind of a set of label images and, in a few words, why it was taken for that.
+
+    binary: nothing but 0 and 1, or 0 and 255. Else class numbers 0..K-1 (255 aside) if they are at most 4, or at most 16
+    of which some lie in several pieces; everything else is objects.
+    """
+    values = _values(labels_HW)
+    if set(values) <= {0, 1} or set(values) <= {0, IGNORE}:
+        return "binary", f"values {_list(values)}"
+    classes = [v for v in values if v != IGNORE]
+    gapless = classes == list(range(len(classes)))
+    single = _share_in_one_piece(labels_HW)
+    if gapless and (len(classes) <= 4 or (len(classes) <= _FEW and single < _SINGLE)):
+        return "classes", f"values {_list(values)}; if they are objects, set data.label_kind to instances"
+    if len(values) <= _FEW and single < _SINGLE / 2:
+        return "classes", f"values {_list(values)} in several pieces each"
+    return "instances", f"{len(values) - (0 in values)} numbers up to {max(values)}, {single:.0%} of them in one piece"
+
+
+def class_labels(
+    labels_HW: list[Pixels], names: list[str], kind: LabelKind, class_names: tuple[str, ...]
+) -> tuple[list[LabelImage], tuple[str, ...], list[str]]:
+    """Class indices of binary or class labels, the names of the classes, and what is wrong with which image.
+
+    names: of the images. class_names: given by the user, or empty: "background", "foreground" or "class 1", ...
+    """
+    values = _values(labels_HW)
+    if kind == "binary":
+        ones = 1 if IGNORE not in values else IGNORE
+        allowed, given = {0, ones}, class_names or ("background", "foreground")
+        wrong = _outside(labels_HW, names, allowed, f"binary labels hold 0 and {ones}")
+        return [np.asarray(label == ones, np.uint8) for label in labels_HW], given, wrong
+    known = [v for v in values if v != IGNORE]
+    count = len(class_names) or len(known)
+    rule = f"classes are 0..{count - 1}, {IGNORE} is ignored"
+    if class_names:
+        wrong = _outside(labels_HW, names, {*range(count), IGNORE}, rule)
+    elif known != list(range(len(known))):
+        missing = next(v for v in range(len(known) + 1) if v not in known)
+        wrong = [f"labels: values {_list(values)} leave out {missing}; number the classes 0, 1, 2, ... or name them all "
+                 "in classes.txt"]  # fmt: skip
+    elif count > IGNORE:
+        wrong = [
+            f"labels: {count} classes are more than {IGNORE}; if they are objects, set data.label_kind to instances"
+        ]
+    elif known == [0, 1] and IGNORE in values and not any((np.isin([1, IGNORE], label)).all() for label in labels_HW):
+        wrong = ["labels: some hold 0 and 1, others 0 and 255; use one of the two everywhere"]
+    else:
+        wrong = []
+    given = class_names or ("background", *(f"class {i}" for i in range(1, max(count, 2))))
+    return ([] if wrong else [np.asarray(label, np.uint8) for label in labels_HW]), given, wrong
+
+
+def _values(labels_HW: list[Pixels]) -> list[int]:
+    return sorted({int(v) for label in labels_HW for v in np.unique(label)})
+
+
+def _outside(labels_HW: list[Pixels], names: list[str], allowed: set[int], rule: str) -> list[str]:
+    wrong = []
+    for label, name in zip(labels_HW, names, strict=True):
+        other = [int(v) for v in np.unique(label) if int(v) not in allowed]
+        if other:
+            wrong.append(f"labels/{name}: label values {_list(other)} lie outside ({rule})")
+    return wrong
+
+
+def _share_in_one_piece(labels_HW: list[Pixels]) -> float:
+    """Of all numbers above 0 in all images, the share that form one 8-connected piece (specks below 1 % aside)."""
+    single = total = 0
+    for label in labels_HW:
+        for value in np.unique(label):
+            if value in (0, IGNORE):
+                continue
+            mask = (label == value).astype(np.uint8)
+            count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+            areas = stats[1:, cv2.CC_STAT_AREA]
+            single += int(count == 2 or areas.max() >= 0.99 * areas.sum())
+            total += 1
+    return single / total if total else 1.0
+
+
+def _list(values: list[int]) -> str:
+    shown = ", ".join(map(str, values[:6]))
+    return f"{shown}, ... {values[-1]}" if len(values) > 6 else shown

@@ -1,0 +1,238 @@
+"""Reader of a user's own folder: images/ and labels/ with files of the same names.
+
+Each file is one image (TIFF, PNG, JPEG; labels not JPEG) or a TIFF stack, whose pages are consecutive slices. Images are
+8-bit, 16-bit, integer or floating-point, with one or several channels. Folders below images/ (and the same below
+labels/) are sequences; so is every stack.
+
+What the labels are is recognised (`data.label_kind` = auto) or told:
+  binary     values 0 and 1, or 0 and 255
+  classes    class numbers 0..K-1, 255 = ignore; classes.txt beside images/ may name them, one per line
+  instances  every object its own number, 0 = background
+
+Axes: C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unet.config import DataConfig
+from unet.data.instances import separate, target
+from unet.data.label_kind import LabelKind, class_labels, recognise
+from unet.data.normalise import normalisation
+from unet.data.stack import Frame, InstanceImage, Stack
+from unet.data.tiff import SUFFIXES, Pixels, read_images
+from unet.errors import DataError
+
+_SILENT = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")  # notes beside images are no mistake
+_SHOWN = 100  # offenders named in one message
+
+
+@dataclass
+class _Pair:
+    """One frame as read: raw image C x H x W, label H x W."""
+
+    name: str
+    sequence: str
+    image: Pixels
+    label: Pixels
+    path: Path
+
+
+@dataclass
+class _Found:
+    pairs: list[_Pair] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+def read(folder: Path, config: DataConfig, say: Callable[[str], None]) -> Stack:
+    """All frames of the folder, and one line through `say` about what its labels were taken for.
+
+    Instance labels become the classes background and cell with a ridge of `config.separate_px` between touching objects
+    (see `instances.separate`); binary and class labels leave the objects to the weight map (4-connected components).
+
+    Raises DataError naming every offender at once: missing counterpart, unreadable file, other shape, other number of
+    channels, NaN, label value outside the classes.
+    """
+    found = _read_pairs(folder)
+    _check_images(found)
+    kind, why = _label_kind(folder, config, found)
+    names = _class_names(folder)
+    labels, class_names = (None, ("background", "cell")) if kind == "instances" else _classes(found, kind, names)
+    if found.wrong:
+        raise DataError(_complaint(folder, found.wrong))
+    normalise = normalisation(config, (pair.image.dtype for pair in found.pairs))
+    frames = []
+    for i, pair in enumerate(found.pairs):
+        cut = separate(_instances(pair.label), config.separate_px) if labels is None else None
+        label = target(cut) if cut is not None else labels[i] if labels is not None else None
+        frames.append(Frame(pair.name, pair.sequence, normalise(pair.image), label, cut))
+    channels = frames[0].image.shape[0]
+    say(
+        f"data: {folder}: {len(frames)} images, {channels} channel{'s' * (channels > 1)}, "
+        f"normalisation {normalise.kind}; labels read as {kind} ({why}): {', '.join(class_names)}"
+    )
+    return Stack(folder.resolve().name, tuple(frames), class_names, normalise, f"{folder} (labels read as {kind})")
+
+
+def instances(folder: Path, config: DataConfig) -> dict[str, InstanceImage]:
+    """The objects of instance labels by frame name, untouched (reference of SEG); empty for other kinds of labels."""
+    found = _read_pairs(folder)
+    if found.wrong:
+        raise DataError(_complaint(folder, found.wrong))
+    kind, _ = _label_kind(folder, config, found)
+    return {p.name: _instances(p.label) for p in found.pairs} if kind == "instances" else {}
+
+
+def _complaint(folder: Path, wrong: list[str]) -> str:
+    more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    count = f"{len(wrong)} problem{'s' * (len(wrong) > 1)}"
+    return f"{folder}: {count} to mend: {'; '.join(wrong[:_SHOWN])}{more}"
+
+
+def _read_pairs(folder: Path) -> _Found:
+    for part in ("images", "labels"):
+        if not (folder / part).is_dir():
+            raise DataError(f"{folder}: has no folder {part}/; put the images into images/ and the labels into labels/")
+    found = _Found()
+    images, labels = (_list(folder, part, found.wrong) for part in ("images", "labels"))
+    for key in sorted(images.keys() | labels.keys(), key=_natural):
+        if key not in labels:
+            found.wrong.append(f"images/{images[key].name}: no label of this name in labels/")
+        elif key not in images:
+            found.wrong.append(f"labels/{labels[key].name}: no image of this name in images/")
+        else:
+            _read_pair(folder, key, images[key], labels[key], found)
+    if not found.pairs and not found.wrong:
+        raise DataError(f"{folder}: images/ holds no image ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _list(folder: Path, part: str, wrong: list[str]) -> dict[str, Path]:
+    """Image files below folder/part by their relative name without suffix."""
+    files: dict[str, Path] = {}
+    base = folder / part
+    for path in sorted(base.rglob("*")):
+        inside = path.relative_to(base)
+        if path.is_dir() or any(p.startswith(".") for p in inside.parts) or path.suffix.lower() in _SILENT:
+            continue
+        key = inside.with_suffix("").as_posix()
+        if path.suffix.lower() not in SUFFIXES:
+            wrong.append(f"{part}/{inside.as_posix()}: not a type read here ({', '.join(SUFFIXES)})")
+        elif key in files:
+            wrong.append(f"{part}/{inside.as_posix()}: {files[key].name} has the same name; keep one of them")
+        else:
+            files[key] = path
+    return files
+
+
+def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, found: _Found) -> None:
+    try:
+        images = _drop_alpha(image_path, read_images(image_path, palette_rgb=True))
+    except DataError as error:
+        found.wrong.append(_short(folder, error))
+        images = None
+    try:
+        labels = _one_channel(label_path, read_images(label_path))
+    except DataError as error:
+        found.wrong.append(_short(folder, error))
+        return
+    if images is None:
+        return
+    place = label_path.relative_to(folder).as_posix()
+    if len(images) != len(labels):
+        found.wrong.append(f"{place}: has {len(labels)} slices, its image {len(images)}")
+    elif images.shape[2:] != labels.shape[1:]:
+        found.wrong.append(f"{place}: has shape {labels.shape[1:]}, its image {images.shape[2:]}")
+    else:
+        parent = Path(key).parent.as_posix()
+        stack = len(images) > 1
+        sequence = key if stack else "images" if parent == "." else parent
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            found.pairs.append(_Pair(f"{key}[{i:02}]" if stack else key, sequence, image, label, image_path))
+
+
+def _drop_alpha(path: Path, images: Pixels) -> Pixels:
+    """Without a PNG's opacity channel when it says nothing (everything opaque)."""
+    if path.suffix.lower() == ".png" and images.shape[1] in (2, 4):
+        alpha = images[:, -1]
+        if (alpha == alpha.flat[0]).all():
+            return images[:, :-1]
+    return images
+
+
+def _one_channel(path: Path, labels: Pixels) -> Pixels:
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise DataError(f"{path}: JPEG alters label values; save labels as PNG or TIFF")
+    labels = _drop_alpha(path, labels)
+    if not (labels == labels[:, :1]).all():
+        raise DataError(f"{path}: is a colour image; save one number per class or object")
+    label = labels[:, 0]
+    if label.dtype.kind == "f":
+        if not (np.isfinite(label).all() and (label == np.rint(label)).all() and abs(label).max() < 2**31):
+            raise DataError(f"{path}: holds values that are no whole numbers; labels are class or object numbers")
+        label = label.astype(np.int64)
+    if label.min() < 0 or label.max() > np.iinfo(np.int32).max:
+        raise DataError(f"{path}: label value {label.min() if label.min() < 0 else label.max()} is out of range")
+    return label
+
+
+def _check_images(found: _Found) -> None:
+    """NaN, and files whose number of channels differs from what most have."""
+    counts = [pair.image.shape[0] for pair in found.pairs]
+    usual = max(set(counts), key=counts.count, default=0)
+    for pair in found.pairs:
+        if pair.image.dtype.kind == "f":
+            bad = int(np.count_nonzero(~np.isfinite(pair.image)))
+            if bad:
+                found.wrong.append(f"images/{pair.name}: {bad} gray values are NaN or infinite")
+        if pair.image.shape[0] != usual:
+            found.wrong.append(f"images/{pair.name}: has {pair.image.shape[0]} channels, most others {usual}")
+
+
+def _label_kind(folder: Path, config: DataConfig, found: _Found) -> tuple[LabelKind, str]:
+    if config.label_kind != "auto":
+        return config.label_kind, "as data.label_kind says"
+    if (folder / "classes.txt").is_file():
+        return "classes", "named in classes.txt"
+    return recognise([pair.label for pair in found.pairs])
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    path = folder / "classes.txt"
+    if not path.is_file():
+        return ()
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"{path}: not readable text; write one class name per line") from None
+    if not 2 <= len(names) <= 255 or len(set(names)) != len(names):
+        raise DataError(f"{path}: names {len(names)} classes; write 2..255 different names, one per line")
+    return names
+
+
+def _classes(found: _Found, kind: LabelKind, names: tuple[str, ...]) -> tuple[list[Pixels], tuple[str, ...]]:
+    labels, class_names, wrong = class_labels(
+        [p.label for p in found.pairs], [p.name for p in found.pairs], kind, names
+    )
+    found.wrong.extend(wrong)
+    return labels, class_names
+
+
+def _instances(label: Pixels) -> InstanceImage:
+    return np.asarray(label, np.int32)
+
+
+def _short(folder: Path, error: DataError) -> str:
+    return str(error).replace(f"{folder}/", "", 1)
+
+
+def _natural(key: str) -> list[tuple[int, int, str]]:
+    """Sorting key that puts slice2 before slice10."""
+    parts = re.split(r"(\d+)", key)
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p]
