@@ -65,7 +65,12 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("update-*.pt"), key=lambda p: p.name, reverse=True)
+    return sorted(folder.glob("update-*.pt"), key=_update, reverse=True)
+
+
+def _update(path: Path) -> int:
+    digits = path.stem.removeprefix("update-")
+    return int(digits) if digits.isdigit() else -1
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""The command line: quick help, one clear line and exit code 2 for every mistake."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from unet.cli import COMMANDS, main
+
+
+def run(capsys, *words):
+    code = main(list(words))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_help_names_every_command(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert all(name in out for name in COMMANDS)
+
+
+def test_help_is_quick():
+    best = 9.0
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "unet", "--help"], check=True, capture_output=True)
+        best = min(best, time.perf_counter() - started)
+    assert best < 0.4
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "--optim.lrr", "1"], "unknown option --optim.lrr; did you mean '--optim.lr'"),
+        (["train", "--lr", "1"], "did you mean '--optim.lr'"),
+        (["train", "--optim.lr", "-1"], "optim.lr: -1.0 is not allowed"),
+        (["train", "--optim.lr", "fast"], "could not convert string to float: 'fast'"),
+        (["train", "--optim.kind", "sdg"], "did you mean 'sgd'"),
+        (["train", "--tile.input-px", "512"], "508 or 524"),
+        (["train", "--profile", "quik"], "did you mean 'quick'"),
+        (["train", "--config-file", "absent.yaml"], "absent.yaml: cannot be read"),
+        (["train", "--resume"], "--resume needs --run"),
+        (["train", "--resume", "--run", "absent"], "--resume needs --run"),
+        (["train", "--device", "cuda:99", "--dry-run"], "did you mean '--train.device'"),
+        (["sizes", "512"], "508 or 524"),
+        (["sizes", "--depth", "99"], "model.depth: 99 is not allowed"),
+        (["evaluate", "absent"], "not a run folder"),
+        (["predict", "absent", "absent.tif"], "absent"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(words, message, capsys):
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_every_key_can_be_overridden(capsys):
+    code, out, _ = run(
+        capsys, "train", "--dry-run", "--profile", "quick", "--optim.betas", "0.8", "0.9", "--augment.gray",
+        "RandomGamma(p=1.0)", "--train.no-channels-last", "--wandb", "offline", "--data.held-out", "a", "b",
+        "--data.split", "list", "--run", "runs/x",
+    )  # fmt: skip
+    assert code == 0
+    resolved = yaml.safe_load(out)
+    assert resolved["optim"]["betas"] == [0.8, 0.9]
+    assert resolved["augment"]["gray"] == ["RandomGamma(p=1.0)"]
+    assert resolved["train"]["channels_last"] is False
+    assert resolved["wandb"]["mode"] == "offline"
+    assert resolved["data"]["held_out"] == ["a", "b"]
+    assert resolved["model"]["base_channels"] == 16  # from the profile
+
+
+def test_flags_go_over_file_over_profile(tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text("optim: {lr: 0.5, kind: adam}\n")
+    words = ["train", "--dry-run", "--profile", "quick", "--config-file", str(tmp_path / "c.yaml"), "--optim.lr", "0.25"]
+    _, out, _ = run(capsys, *words)
+    resolved = yaml.safe_load(out)
+    assert (resolved["optim"]["lr"], resolved["optim"]["kind"]) == (0.25, "adam")
+    assert resolved["train"]["batch"] == 1
+
+
+def test_sizes_prints_figure_1(capsys):
+    _, out, _ = run(capsys, "sizes", "572")
+    assert "output         388" in out
+    _, out, _ = run(capsys, "sizes")
+    assert "572 -> 388" in out
+    _, out, _ = run(capsys, "sizes", "512", "--allow-odd-pooling")
+    assert "out of line" in out
+
+
+def test_version(capsys):
+    _, out, _ = run(capsys, "--version")
+    assert out.startswith("unet-2015 ")

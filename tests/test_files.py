@@ -1,0 +1,48 @@
+"""No file is ever half-written under its final name."""
+
+import errno
+
+import pytest
+
+from unet.errors import RunError
+from unet.files import atomic_write, sha256, write_error, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as file:
+        file.write(b"half")
+        assert path.read_text() == "old"
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RunError, match="no space left.*free some space"), atomic_write(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        write_text(tmp_path / "file" / "a.txt", "x")
+    assert "permissions" in str(write_error(tmp_path, PermissionError(errno.EACCES, "Permission denied")))
+
+
+def test_folders_are_made_and_content_arrives(tmp_path):
+    path = tmp_path / "deep" / "a.json"
+    write_json(path, {"a": [1, "ü"]})
+    assert path.read_text(encoding="utf-8") == '{\n  "a": [\n    1,\n    "ü"\n  ]\n}\n'
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, float("nan"))
+
+
+def test_the_checksum_is_that_of_the_standard(tmp_path):
+    write_text(tmp_path / "abc", "abc")
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
