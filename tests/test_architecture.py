@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Rooms from the ground up; a room may import rooms of a smaller number. Those of the same number do not know each other.
+# Rooms from the ground up: a room may import those of a smaller number; rooms of one number do not know each other.
 LEVELS = {
     "unet": 0,
     "unet.errors": 0,

@@ -86,7 +86,16 @@ def test_every_key_can_be_overridden(capsys):
 
 def test_flags_go_over_file_over_profile(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text("optim: {lr: 0.5, kind: adam}\n")
-    words = ["train", "--dry-run", "--profile", "quick", "--config-file", str(tmp_path / "c.yaml"), "--optim.lr", "0.25"]
+    words = [
+        "train",
+        "--dry-run",
+        "--profile",
+        "quick",
+        "--config-file",
+        str(tmp_path / "c.yaml"),
+        "--optim.lr",
+        "0.25",
+    ]
     _, out, _ = run(capsys, *words)
     resolved = yaml.safe_load(out)
     assert (resolved["optim"]["lr"], resolved["optim"]["kind"]) == (0.25, "adam")

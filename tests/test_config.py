@@ -133,5 +133,3 @@ def test_any_values_survive_yaml(lr, updates, tags):
 def test_the_package_and_its_configuration_do_not_import_torch():
     code = "import sys, unet, unet.config, unet.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-

@@ -1,0 +1,95 @@
+"""Every command of the README works: run on small data, or resolved with --dry-run where it takes minutes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from unet.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TINY = [
+    "--model.base-channels", "2", "--model.depth", "3", "--tile.input-px", "52", "--train.updates", "2",
+    "--train.device", "cpu", "--augment.gray", "--wandb", "disabled", "--quiet",
+]  # fmt: skip
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
+    return [line for block in blocks for line in block.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with small data in the published layout and the run that the README speaks of."""
+    folder = tmp_path_factory.mktemp("readme")
+    rng = np.random.default_rng(0)
+    stack = folder / "data" / "ISBI-2012-EM"
+    stack.mkdir(parents=True)
+    labels = (rng.random((10, 60, 64)) > 0.3).astype(np.uint8) * 255
+    for name, images in (
+        ("train-volume", labels // 2 + 20),
+        ("train-labels", labels),
+        ("test-volume", labels[:3] // 2 + 20),
+    ):
+        tifffile.imwrite(stack / f"{name}.tif", images.astype(np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("UNET_DATA", str(folder / "data"))
+        assert main(["train", "--profile", "quick", *TINY]) == 0
+        assert (folder / "runs" / "em-quick-seed0" / "scores.json").is_file()
+        yield folder, patch
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("unet ")])
+def test_commands_of_the_readme(command, workplace, capsys):
+    folder, patch = workplace
+    patch.chdir(folder)
+    words = shlex.split(command)[1:]
+    if words[0] == "train":
+        words.append("--dry-run")
+    try:
+        code = main(words)
+    except SystemExit as stop:  # a command's own --help
+        code = int(stop.code or 0)
+    output = capsys.readouterr()
+    assert code == 0, output.err
+    assert output.out
+    if words[0] == "predict":
+        written = tifffile.imread(folder / "test-probabilities.tif")
+        assert (written.dtype, written.shape) == (np.float32, (3, 60, 64))
+
+
+def test_make_targets_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = {line.split()[1] for line in commands() if line.startswith("make ")}
+    assert targets == {"train", "test"}
+    assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
+
+
+def test_there_are_no_other_commands():
+    assert {line.split()[0] for line in commands()} == {"make", "unet"}
+
+
+def test_paths_of_the_readme_exist():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_keys_of_the_ledger_exist():
+    from unet.config import keys
+
+    ledger = README.split("## The ledger of choices")[1].split("\n## ")[0]
+    named = re.findall(r"`([a-z0-9-]+\.[a-z0-9-]+)`", ledger)
+    assert len(named) > 15
+    assert {name.replace("-", "_") for name in named} <= set(keys())
+
+
+def test_the_check_of_the_keys_can_fail():
+    from unet.config import keys
+
+    assert "model.flavour" not in set(keys())
