@@ -1,6 +1,6 @@
 """Scores that compare pixels one by one.
 
-Axes: H rows, W columns; K classes. Label values outside 0..K-1 (255 = not known) are left out of every count.
+Axes: N slices, H rows, W columns; K classes. Label values outside 0..K-1 (255 = not known) are left out of every count.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unet.metrics.sweep import THRESHOLDS, Sweep, above, check_stacks, f_score, lowest
 
 Counts = NDArray[np.int64]
 
@@ -48,3 +50,34 @@ def blog_iou(iou: float) -> float:
     It is no IoU (0.9 counts 0.8; everything below 0.5 counts 0); kept to compare with that post's curves only.
     """
     return float(np.clip(math.ceil(round(20 * (iou - 0.5), 9)) / 10, 0.0, 1.0))
+
+
+def pixel_error(label: NDArray[Any], proposal: NDArray[Any]) -> Sweep:
+    """Pixel error of the EM challenge: 1 - max over t of the F1 score of the class cell, counts pooled over the slices.
+
+    Precision is 1 without false positives, recall 1 without false negatives, F1 0 where both are 0. It is not the
+    share of wrong pixels (`misclassification_rate`). Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142.
+
+    label, proposal: N x H x W or H x W, as `unet.metrics.sweep.check_stacks` takes them.
+
+    Raises ValueError for wrong shapes, types or values.
+    """
+    return pixel_errors(label, proposal)[0]
+
+
+def misclassification_rate(label: NDArray[Any], proposal: NDArray[Any]) -> Sweep:
+    """Share of the pixels on the wrong side of the threshold, at the best threshold. Arguments as for `pixel_error`."""
+    return pixel_errors(label, proposal)[1]
+
+
+def pixel_errors(label: NDArray[Any], proposal: NDArray[Any]) -> tuple[Sweep, Sweep]:
+    """Pixel error and misclassification rate, each at its own best threshold. Arguments as for `pixel_error`."""
+    cells_NHW, proposal_NHW = check_stacks(label, proposal)
+    cells = int(cells_NHW.sum())
+    f1_errors, rates = [], []
+    for t in THRESHOLDS:
+        found = above(proposal_NHW, t)
+        positive, tp = int(found.sum()), int((found & cells_NHW).sum())
+        f1_errors.append(1.0 - f_score(tp, positive, cells))
+        rates.append((positive + cells - 2 * tp) / cells_NHW.size)
+    return lowest(f1_errors, proposal_NHW), lowest(rates, proposal_NHW)

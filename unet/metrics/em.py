@@ -1,0 +1,56 @@
+"""All scores of the EM challenge at once.
+
+Axes: N slices, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from unet.metrics.pixel import pixel_errors
+from unet.metrics.rand import rand_error, v_scores
+from unet.metrics.sweep import Sweep, check_stacks
+from unet.metrics.warping import warping_errors
+
+
+def em_sweeps(label: NDArray[Any], proposal: NDArray[Any]) -> dict[str, Sweep]:
+    """Every score of the EM challenge over its thresholds, by name.
+
+    pixel_error, misclassification, rand_error (n^2), rand_error_before_2015 (n(n-1)/2), warping_error,
+    warping_error_classic are errors; v_rand and v_info are scores.
+
+    label: N x H x W, 0 = membrane and 255 (or 1, True) = cell. proposal: the same shape, probability of cell, float32
+    in [0, 1], or 8-bit. ValueError for wrong shapes, types or values.
+    """
+    cells_NHW, proposal_NHW = check_stacks(label, proposal)
+    pixel, misclassification = pixel_errors(cells_NHW, proposal_NHW)
+    warping, classic = warping_errors(cells_NHW, proposal_NHW)
+    v_rand, v_info = v_scores(cells_NHW, proposal_NHW)
+    return {
+        "pixel_error": pixel,
+        "misclassification": misclassification,
+        "rand_error": rand_error(cells_NHW, proposal_NHW),
+        "rand_error_before_2015": rand_error(cells_NHW, proposal_NHW, pairs="n(n-1)/2"),
+        "warping_error": warping,
+        "warping_error_classic": classic,
+        "v_rand": v_rand,
+        "v_info": v_info,
+    }
+
+
+def em_scores(label: NDArray[Any], proposal: NDArray[Any]) -> dict[str, float]:
+    """The values of `em_sweeps`, each followed by its best threshold: `v_rand`, `v_rand_threshold`, ...
+
+    `v_rand_empty_slices` etc. count the slices whose proposal has no foreground at that threshold; where it is not 0,
+    the score says little (an empty proposal has a warping error of 0). Arguments and errors as for `em_sweeps`.
+    """
+    scores: dict[str, float] = {}
+    for name, sweep in em_sweeps(label, proposal).items():
+        scores |= {
+            name: sweep.value,
+            f"{name}_threshold": sweep.threshold,
+            f"{name}_empty_slices": float(sweep.empty_slices),
+        }
+    return scores
