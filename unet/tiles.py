@@ -1,0 +1,155 @@
+"""Training tiles: an output window anywhere in the image, its mirrored context, one random deformation of all.
+
+Tile i of a run is a pure function of (stack, configuration, seed, i): the same whatever the number of workers, the
+order of calls or restarts. Every tile draws the same random numbers in the same order, used or not, so that changing
+one augmentation leaves frame, window and the other augmentations of each tile as they were.
+
+Source: Ronneberger, Fischer, Brox 2015, doi:10.1007/978-3-319-24574-4_28, sections 2 and 3 (overlap-tile strategy,
+mirror extrapolation, data augmentation).
+
+Axes: C channels, H rows, W columns, n input side, m output side.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from unet.config import Config
+from unet.data.stack import IGNORE, FloatImage, Frame, LabelImage, Stack, labelled
+from unet.deform import CUBIC, LINEAR, NEAREST, CoordinateMap, Deformation, coordinate_map
+from unet.errors import DataError
+from unet.geometry import output_size
+from unet.gray import GrayTransforms, gray_range
+from unet.weightmap import cached_weight_map
+
+_UNIFORM_DRAWS = 6  # frame, row, column, angle, flip in y, flip in x
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A training sample.
+
+    image: C x n x n float32. target: m x m uint8, IGNORE where nothing is known. weight: m x m float32, 0 where the
+    target is IGNORE. frame: index in the stack. origin: first row and column of the output window, before deformation.
+    """
+
+    image: FloatImage
+    target: LabelImage
+    weight: FloatImage
+    frame: int
+    origin: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """The random choices of one tile: frame index, output window, deformation, key of the gray-value transforms."""
+
+    frame: int
+    origin: tuple[int, int]
+    deformation: Deformation
+    gray_key: int
+
+
+class TileSource:
+    """`source[i]` is tile i, for i = 0, 1, 2, ... without end.
+
+    The frame is drawn uniformly among those with a label; then the output window uniformly among all positions in which
+    it lies inside the image, corners included (in an image smaller than the window: in which it covers the image).
+    Beyond the border everything is mirrored as often as needed. Image, label and weight are sampled once, through the
+    same coordinate map: image cubic or linear, label nearest, weight linear.
+
+    stack: frames to draw from. config: tile, augment, weight and model count. seed: 0..2^63-1. weight_cache: folder
+    that keeps the weight maps between runs, or None. Raises DataError when no frame has a label, GeometryError and
+    ConfigError for settings that cannot be used.
+    """
+
+    def __init__(self, stack: Stack, config: Config, seed: int, weight_cache: Path | None = None) -> None:
+        self.input_px = config.tile.input_px
+        self.output_px = output_size(self.input_px, config.model.depth, config.model.allow_odd_pooling)
+        self.margin = (self.input_px - self.output_px) // 2
+        self.seed = seed
+        self._augment = config.augment
+        self._interpolation = CUBIC if config.augment.interpolation == "cubic" else LINEAR
+        self._frames: list[tuple[int, Frame, LabelImage, FloatImage | None]] = []
+        uniform = config.weight.balance == "none" and config.weight.w0 == 0
+        for index in labelled(stack.frames):
+            frame = stack.frames[index]
+            assert frame.label is not None
+            weight = None if uniform else cached_weight_map(frame.label, frame.instances, config.weight, weight_cache)
+            self._frames.append((index, frame, frame.label, weight))
+        if not self._frames:
+            raise DataError(f"{stack.name}: none of the {len(stack)} images to train on has a label; add labels")
+        self._gray = GrayTransforms(config.augment.gray, stack.channels)
+        self._gray_ranges = [gray_range(f.image) if config.augment.gray else None for _, f, _, _ in self._frames]
+
+    def __getitem__(self, i: int) -> Tile:
+        """Tile i; IndexError for i < 0."""
+        slot, draw = self._draw(i)
+        index, frame, label, weight = self._frames[slot]
+        whole = coordinate_map(draw.deformation, self.input_px)
+        image = self._gray(self._sample_image(frame.image, whole), self._gray_ranges[slot], draw.gray_key)
+        central = whole.crop(self.margin, self.output_px)
+        target = np.asarray(central.sample(central.window(label), NEAREST), np.uint8)
+        if weight is None:
+            weights = np.ones(target.shape, np.float32)
+        else:
+            weights = np.asarray(central.sample(central.window(weight), LINEAR), np.float32)
+        weights[target == IGNORE] = 0
+        return Tile(image, target, weights, index, draw.origin)
+
+    def draw(self, i: int) -> Draw:
+        """The random choices of tile i."""
+        return self._draw(i)[1]
+
+    def coordinates(self, i: int) -> CoordinateMap:
+        """Where the n x n pixels of tile i lie in its frame."""
+        return coordinate_map(self.draw(i).deformation, self.input_px)
+
+    def weight_map(self, frame: int) -> FloatImage:
+        """The weight map H x W of a frame of the stack; DataError when the frame has no label."""
+        for index, _, label, weight in self._frames:
+            if index == frame:
+                return (label != IGNORE).astype(np.float32) if weight is None else weight
+        raise DataError(f"frame {frame} has no label and so no weight map")
+
+    @staticmethod
+    def prepare_worker(_: int = 0) -> None:
+        """For the `worker_init_fn` of a DataLoader: one OpenCV thread in each worker process."""
+        cv2.setNumThreads(1)
+
+    def _draw(self, i: int) -> tuple[int, Draw]:
+        i = operator.index(i)
+        if i < 0:
+            raise IndexError(f"tiles count from 0, there is no tile {i}")
+        augment = self._augment
+        rng = np.random.Generator(np.random.Philox(key=np.array([self.seed, i], np.uint64)))
+        which, row, column, angle, flip_y, flip_x = rng.random(_UNIFORM_DRAWS).tolist()
+        gray_key = int(rng.integers(0, 2**63))
+        displacements = rng.standard_normal((2, augment.elastic_grid, augment.elastic_grid))  # last: of varying number
+        slot = int(which * len(self._frames))
+        height, width = self._frames[slot][1].size
+        origin = self._window(row, height), self._window(column, width)
+        to_centre = (self.input_px - 1) / 2 - self.margin
+        deformation = Deformation(
+            (origin[0] + to_centre, origin[1] + to_centre),
+            math.radians(augment.rotation_deg) * (2 * angle - 1),
+            augment.flips and flip_y < 0.5,
+            augment.flips and flip_x < 0.5,
+            displacements * augment.elastic_std_px,
+        )
+        return slot, Draw(self._frames[slot][0], origin, deformation, gray_key)
+
+    def _window(self, uniform: float, length: int) -> int:
+        """First pixel of the output window along one axis, for a number in [0, 1)."""
+        room = length - self.output_px
+        return min(room, 0) + int(uniform * (abs(room) + 1))
+
+    def _sample_image(self, image_CHW: FloatImage, coordinates: CoordinateMap) -> FloatImage:
+        channels = [coordinates.sample(coordinates.window(c), self._interpolation) for c in image_CHW]
+        return np.asarray(channels[0][None] if len(channels) == 1 else np.stack(channels), np.float32)
