@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -10,8 +11,7 @@ class Source:
     """One place that publishes a data set.
 
     urls: what is downloaded, each with its place below the data set's folder; an archive ("" as its place) is unpacked.
-    sha256: of the archive, where known. note: what the copy is, recorded with the stack. lossy: JPEG copies, taken only
-    when asked for.
+    sha256: of the archive, where known. note: what the copy is. lossy: JPEG copies, taken only when asked for.
     """
 
     name: str
@@ -23,9 +23,13 @@ class Source:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A published data set: its folder below the data root, its sources in the order they are tried, its terms."""
+    """A published data set: its folder below the data root, its sources in the order they are tried, its terms.
+
+    kind: how the folder is laid out, as the ISBI challenge (see isbi.py) or the Cell Tracking Challenge (ctc.py) does.
+    """
 
     name: str
+    kind: Literal["isbi", "ctc"]
     folder: str
     title: str
     sources: tuple[Source, ...]
@@ -54,6 +58,7 @@ def _em_jpeg() -> tuple[tuple[str, str], ...]:
 _DATA_SETS = (
     DataSet(
         "em",
+        "isbi",
         "ISBI-2012-EM",
         "ISBI 2012 EM segmentation challenge: ssTEM of the Drosophila larva ventral nerve cord",
         (
@@ -65,6 +70,7 @@ _DATA_SETS = (
     ),
     DataSet(
         "phc",
+        "ctc",
         "PhC-C2DH-U373",
         "Cell Tracking Challenge: glioblastoma-astrocytoma U373 cells, phase contrast",
         (Source("celltrackingchallenge.net", ((_CTC + "PhC-C2DH-U373.zip", ""),),
@@ -74,6 +80,7 @@ _DATA_SETS = (
     ),
     DataSet(
         "hela",
+        "ctc",
         "DIC-C2DH-HeLa",
         "Cell Tracking Challenge: HeLa cells, differential interference contrast",
         (Source("celltrackingchallenge.net", ((_CTC + "DIC-C2DH-HeLa.zip", ""),),

@@ -20,6 +20,12 @@ from unet.errors import DataError
 CLASS_NAMES = ("membrane", "cell")
 SLICES = 30
 JPEG_FOLDER = "jpeg"  # the lossy copies live apart, so that they are never taken for the original
+PIXELS_SHA256 = {
+    "train-volume": "200da3d452d726e6c9ca1ce04b869d4edb727320d23b516d01cce707dc8c4760",
+    "train-labels": "a7cb64000a1a7e542682927e19c91339f58f9f178e0bcce4e207371116f0ca36",
+    "test-volume": "1b58fa7ec1d0ff9d39a855622db3ff66a97863036339b0d04be51b2f5a99b0e9",
+}
+"""SHA-256 of the gray values of the stacks (30 x 512 x 512 uint8, in that order), whatever they are stored in."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,7 @@ class Layout:
     """How a folder holds the stack: the files of the training slices, of their labels, of the test slices."""
 
     kind: str
+    lossy: bool
     images: tuple[Path, ...]
     labels: tuple[Path, ...]
     test: tuple[Path, ...]
@@ -36,26 +43,27 @@ def find_layout(root: Path, *, jpeg: bool = False) -> Layout | None:
     """The layout found in `root`: lossless TIFF stacks, else one PNG per slice, else (only with `jpeg`) JPEG copies."""
     tifs = tuple(root / f"{name}.tif" for name in ("train-volume", "train-labels", "test-volume"))
     if not jpeg and tifs[0].is_file():
-        return Layout("lossless TIFF stacks", tifs[:1], tifs[1:2], tifs[2:])
+        return Layout("lossless TIFF stacks", False, tifs[:1], tifs[1:2], tifs[2:])
     for base in () if jpeg else (root, root / "membrane", root / "data" / "membrane"):
         if (base / "train" / "image").is_dir():
             parts = (base / "train" / "image", base / "train" / "label", base / "test")
             images, labels, test = (tuple(p / f"{i}.png" for i in range(SLICES)) for p in parts)
-            return Layout("lossless PNG slices", images, labels, test)
+            return Layout("lossless PNG slices", False, images, labels, test)
     for base in (root / JPEG_FOLDER, root / "data", root) if jpeg else ():
         if (base / "images").is_dir():
             names = (("images", "train-volume"), ("labels", "train-labels"), ("test", "test-volume"))
             images, labels, test = (tuple(base / d / f"{n}{i:02}.jpg" for i in range(SLICES)) for d, n in names)
-            return Layout("lossy JPEG copies", images, labels, test)
+            return Layout("lossy JPEG copies", True, images, labels, test)
     return None
 
 
-def read(root: Path, *, jpeg: bool = False) -> Stack:
+def read(root: Path, *, jpeg: bool = False, normalise: Normalisation | None = None) -> Stack:
     """The 30 labelled slices as frames "train-volume[00]" .. "[29]" of one sequence; image = gray value / 255.
 
     root: the folder with train-volume.tif and train-labels.tif, or with train/image/N.png and train/label/N.png.
     jpeg: read the JPEG copies instead (mean error 2.5-4.5 gray levels; labels are then cut at 128).
     Class 1 is cell, 0 membrane; instances are left to the weight map (4-connected components of the cells).
+    normalise: in place of gray value / 255.
 
     Raises DataError when files are missing or damaged, or when labels are not 0 and 255.
     """
@@ -67,13 +75,13 @@ def read(root: Path, *, jpeg: bool = False) -> Stack:
         )
     if jpeg:
         labels = np.where(labels >= 128, 255, 0).astype(np.uint8)
-    return _stack("em", root, layout, images, _classes(layout.labels[0], labels), "train-volume")
+    return _stack("em", root, layout, images, _classes(layout.labels[0], labels), "train-volume", normalise)
 
 
-def read_test(root: Path) -> Stack:
+def read_test(root: Path, *, normalise: Normalisation | None = None) -> Stack:
     """The challenge's 30 test slices as frames "test-volume[00]" ..; their labels were never published."""
     layout = _layout(root, jpeg=False)
-    return _stack("em-test", root, layout, _slices(layout.test), None, "test-volume")
+    return _stack("em-test", root, layout, _slices(layout.test), None, "test-volume", normalise)
 
 
 def _layout(root: Path, jpeg: bool) -> Layout:
@@ -102,8 +110,16 @@ def _classes(path: Path, labels: Pixels) -> LabelImage:
     return np.asarray(labels == 255, np.uint8)
 
 
-def _stack(name: str, root: Path, layout: Layout, images: Pixels, labels: LabelImage | None, stem: str) -> Stack:
-    normalise = Normalisation("fixed", 0.0, 255.0)
+def _stack(
+    name: str,
+    root: Path,
+    layout: Layout,
+    images: Pixels,
+    labels: LabelImage | None,
+    stem: str,
+    normalise: Normalisation | None,
+) -> Stack:
+    normalise = normalise or Normalisation("fixed", 0.0, 255.0)
     frames = tuple(
         Frame(f"{stem}[{i:02}]", stem, normalise(image[None]), None if labels is None else labels[i])
         for i, image in enumerate(images)

@@ -6,33 +6,71 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from unet.config import DataConfig
-from unet.data import isbi, synthetic
+from unet.data import ctc, isbi, own, synthetic
 from unet.data.catalogue import DataSet, data_sets
-from unet.data.stack import Stack
+from unet.data.download import Unavailable
+from unet.data.fetch import fetch, is_present
+from unet.data.normalise import normalisation
+from unet.data.stack import InstanceImage, Stack
 from unet.errors import DataError
+
+Say = Callable[[str], None]
 
 DEFAULT_ROOT = "data"
 """Where downloads land and where data is looked for after $UNET_DATA, relative to the working directory."""
 
 
-def load(config: DataConfig, say: Callable[[str], None]) -> Stack:
+def load(config: DataConfig, say: Say) -> Stack:
     """The stack that a configuration names, and one line through `say` about where it was taken from.
 
     A published data set is looked for in `config.root` (and then nowhere else), else in $UNET_DATA, in data/, on the
-    network; offline, the built-in synthetic stack of the same kind stands in.
+    network; offline, which shows within seconds, the built-in synthetic stack of the same kind stands in.
 
     Raises DataError when a folder named by the user lacks the data, or when files are damaged.
     """
+    if config.name == "folder":
+        return own.read(Path(config.folder), config, say)
     if config.name.startswith("synthetic-"):
-        return _synthetic(config.name, config.seed, say, "asked for")
+        stack = synthetic.make(config.name, config.seed, config.separate_px)
+        say(f"data: {stack.source}: {len(stack)} images")
+        return stack
     data_set = data_sets()[config.name]
     root = find_root(data_set, config.root)
     if root is None:
-        return _synthetic(f"synthetic-{config.name}", config.seed, say, f"{data_set.folder} not found")
+        try:
+            root = fetch(data_set, Path(DEFAULT_ROOT), say=lambda _: None).parent
+        except Unavailable as error:
+            stack = synthetic.make(f"synthetic-{config.name}", config.seed, config.separate_px)
+            say(f"data: {data_set.folder} is neither here nor can it be downloaded ({error.reason}): {stack.source}")
+            return stack
     stack = _read(data_set, root / data_set.folder, config)
-    say(f"data: {stack.source}")
+    say(f"data: {stack.source}: {len(stack)} images")
     return stack
+
+
+def truth(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
+    """The reference objects of SEG by frame name, untouched by any ridge: H x W int32; empty where there are none.
+
+    Cell tracking sets: the gold masks, whatever truth is trained on. Own folder: instance labels. EM: none.
+    `stack`: what `load` returned for `config`, so that a synthetic stand-in is scored on its own objects.
+
+    Raises DataError when the files are missing or damaged.
+    """
+    if stack.name.startswith("synthetic-"):
+        return synthetic.truth(stack.name, config.seed)
+    if config.name == "folder":
+        return own.instances(Path(config.folder), config)
+    if config.name == "em":
+        return {}
+    data_set = data_sets()[config.name]
+    root = find_root(data_set, config.root)
+    if root is None:
+        raise DataError(f"{data_set.folder} is no longer there; run `unet data fetch {data_set.name}`")
+    folder = root / data_set.folder
+    return {name: mask for s in ctc.sequences(folder) for name, mask in ctc.gold_instances(folder, s).items()}
 
 
 def find_root(data_set: DataSet, root: str = "") -> Path | None:
@@ -54,18 +92,8 @@ def find_root(data_set: DataSet, root: str = "") -> Path | None:
     return next((p for p in candidates if is_present(data_set, p / data_set.folder)), None)
 
 
-def is_present(data_set: DataSet, folder: Path) -> bool:
-    """Whether the folder holds images of the data set (not only its README)."""
+def _read(data_set: DataSet, folder: Path, config: DataConfig) -> Stack:
+    normalise = normalisation(config, [np.dtype(np.uint8)])
     if data_set.name == "em":
-        return isbi.find_layout(folder) is not None
-    return any((folder / sequence).is_dir() for sequence in ("01", "02"))
-
-
-def _read(data_set: DataSet, folder: Path, config: DataConfig) -> Stack:  # noqa: ARG001
-    return isbi.read(folder)
-
-
-def _synthetic(name: str, seed: int, say: Callable[[str], None], why: str) -> Stack:
-    stack = synthetic.em_like(seed=seed)
-    say(f"data: built-in synthetic stack {name} ({len(stack)} images, seed {seed}): {why}")
-    return stack
+        return isbi.read(folder, jpeg=not isbi.find_layout(folder), normalise=normalise)
+    return ctc.read(folder, data_set.name, labels=config.labels, separate_px=config.separate_px, normalise=normalise)
