@@ -2,7 +2,7 @@
 
 The map takes each pixel p of the tile to the place s(p) in the image that it shows:
 
-    s(p) = centre + R F (p - k) + u(p)
+    s(p) = centre + F R (p - k) + u(p)
 
 k is the tile's centre, F the flips, R the rotation, u the elastic displacement: random vectors on a coarse grid spanned
 over the tile, interpolated by bicubic B-splines (Ronneberger, Fischer, Brox 2015, doi:10.1007/978-3-319-24574-4_28,
@@ -32,6 +32,7 @@ LINEAR = int(cv2.INTER_LINEAR)
 NEAREST = int(cv2.INTER_NEAREST)
 
 _SUPPORT_PX = 3  # pixels that cubic interpolation may read beyond the outermost coordinate, and one for rounding
+_OPENCV_LIMIT_PX = 32_766  # cv2.remap counts pixels in 16 bits
 _BLOCK_MULTIPLICATIONS = 200_000  # OpenBLAS starts threads above 262,144: they would compete with the other workers
 
 
@@ -68,27 +69,46 @@ class CoordinateMap:
     y_HW: NDArray[np.float32]
     x_HW: NDArray[np.float32]
 
-    def crop(self, margin: int, side: int) -> CoordinateMap:
-        """The same map for the square of `side` pixels that begins `margin` pixels from the top left corner."""
-        inner = slice(margin, margin + side)
+    def part(self, rows: slice, columns: slice) -> CoordinateMap:
+        """The same map for some of the tile's rows and columns, with the smallest rectangle for these."""
+        y_HW, x_HW = self.y_HW[rows, columns], self.x_HW[rows, columns]
+        down, across = math.floor(y_HW.min()) - _SUPPORT_PX, math.floor(x_HW.min()) - _SUPPORT_PX
         return CoordinateMap(
-            self.top, self.left, self.bottom, self.right, self.y_HW[inner, inner], self.x_HW[inner, inner]
+            self.top + down,
+            self.left + across,
+            self.top + math.ceil(y_HW.max()) + _SUPPORT_PX + 1,
+            self.left + math.ceil(x_HW.max()) + _SUPPORT_PX + 1,
+            y_HW - np.float32(down),
+            x_HW - np.float32(across),
         )
 
-    def window(self, image_HW: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The rectangle of an image, mirrored beyond its border; a view where it lies inside."""
-        height, width = image_HW.shape
-        if self.top >= 0 and self.left >= 0 and self.bottom <= height and self.right <= width:
-            return image_HW[self.top : self.bottom, self.left : self.right]
-        rows = mirror_indices(self.top, self.bottom, height)
-        columns = mirror_indices(self.left, self.right, width)
-        first_row, first_column = int(rows.min()), int(columns.min())
-        used = image_HW[first_row : int(rows.max()) + 1, first_column : int(columns.max()) + 1]
-        return used.take(columns - first_column, axis=1).take(rows - first_row, axis=0)
+    def sample(self, image_HW: NDArray[np.generic], interpolation: int) -> NDArray[np.generic]:
+        """Values of an image at the map's coordinates, mirrored beyond its border: the map's shape, the image's type.
 
-    def sample(self, window_HW: NDArray[np.generic], interpolation: int) -> NDArray[np.generic]:
-        """Values of an image (its `window`) at the map's coordinates, of the map's shape and the image's type."""
+        interpolation: CUBIC, LINEAR or NEAREST.
+        """
+        if max(self.bottom - self.top, self.right - self.left) > _OPENCV_LIMIT_PX and self.y_HW.size > 1:
+            height, width = self.y_HW.shape
+            upper, lower, before, behind = (
+                slice(0, -(-height // 2)), slice(-(-height // 2), height),
+                slice(0, -(-width // 2)), slice(-(-width // 2), width),
+            )  # fmt: skip
+            return np.block([
+                [self.part(r, c).sample(image_HW, interpolation) for c in (before, behind) if c.stop > c.start]
+                for r in (upper, lower) if r.stop > r.start
+            ])  # fmt: skip
+        window_HW = self._window(image_HW)
         return np.asarray(cv2.remap(window_HW, self.x_HW, self.y_HW, interpolation, borderMode=cv2.BORDER_REFLECT_101))
+
+    def _window(self, image_HW: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The rectangle of an image, mirrored beyond its border; a view where it lies inside."""
+        rows, above, below = _folded(self.top, self.bottom, image_HW.shape[0])
+        columns, before, behind = _folded(self.left, self.right, image_HW.shape[1])
+        used = image_HW[rows, columns]
+        if above or below or before or behind:
+            used = np.asarray(cv2.copyMakeBorder(used, above, below, before, behind, cv2.BORDER_REFLECT_101))
+        row, column = (0 if above else self.top - rows.start), (0 if before else self.left - columns.start)
+        return used[row : row + self.bottom - self.top, column : column + self.right - self.left]
 
 
 @lru_cache(maxsize=16)
@@ -112,7 +132,7 @@ def coordinate_map(deformation: Deformation, side: int) -> CoordinateMap:
     basis = spline_basis(side, deformation.displacements_2GG.shape[-1])
     cos, sin = math.cos(deformation.angle_rad), math.sin(deformation.angle_rad)
     flip_y, flip_x = 1 - 2 * deformation.flip_y, 1 - 2 * deformation.flip_x
-    linear = ((cos * flip_y, sin * flip_x), (-sin * flip_y, cos * flip_x))
+    linear = ((cos * flip_y, sin * flip_y), (-sin * flip_x, cos * flip_x))
     growth = float(np.abs(basis).sum(axis=1).max()) ** 2  # of the field between grid points, at most
     corners: list[tuple[int, int]] = []
     coordinates: list[NDArray[np.float32]] = []
@@ -129,6 +149,16 @@ def coordinate_map(deformation: Deformation, side: int) -> CoordinateMap:
         coordinates.append(_product(rows, columns))
     (top, bottom), (left, right) = corners
     return CoordinateMap(top, left, bottom, right, coordinates[0], coordinates[1])
+
+
+def _folded(start: int, stop: int, size: int) -> tuple[slice, int, int]:
+    """The part of an axis from which start..stop-1 can be mirrored, and by how many pixels before and behind it."""
+    indices = mirror_indices(start, stop, size)
+    before, behind = max(0, -start), max(0, stop - size)
+    # The part must reach every border it is mirrored at: both where the way there is longer than the axis.
+    first = 0 if before or behind >= size else int(indices.min())
+    last = size - 1 if behind or before >= size else int(indices.max())
+    return slice(first, last + 1), before, behind
 
 
 def _product(a_NK: NDArray[np.float32], b_KM: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -70,6 +70,8 @@ def gray_range(image_CHW: FloatImage) -> NDArray[np.float32] | None:
 
     None where that is 0 and 1 itself: at least 99.8 % of each channel's values lie in 0..1.
     """
+    if image_CHW.min() >= 0 and image_CHW.max() <= 1:
+        return None
     low, high = np.percentile(image_CHW.reshape(len(image_CHW), -1), _PERCENTILES, axis=1)
     if low.min() >= -_TOLERANCE and high.max() <= 1 + _TOLERANCE:
         return None
@@ -108,7 +110,9 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
     try:
         call = ast.parse(text.strip(), mode="eval").body
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:
-            return call.func.id, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords if k.arg is not None}
+            named = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+            if None not in named:  # **mapping
+                return call.func.id, {str(name): value for name, value in named.items()}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         pass
     raise ConfigError(

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from unet.config import Config
-from unet.data.stack import IGNORE, FloatImage, Frame, LabelImage, Stack, labelled
+from unet.data.stack import IGNORE, FloatImage, LabelImage, Stack, labelled
 from unet.deform import CUBIC, LINEAR, NEAREST, CoordinateMap, Deformation, coordinate_map
 from unet.errors import DataError
 from unet.geometry import output_size
@@ -56,6 +57,17 @@ class Draw:
     gray_key: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """What tiles are cut from: arrays contiguous, so that OpenCV copies nothing."""
+
+    index: int
+    image: FloatImage
+    label: LabelImage
+    weight: FloatImage | None  # None: 1 everywhere
+    gray_range: NDArray[np.float32] | None
+
+
 class TileSource:
     """`source[i]` is tile i, for i = 0, 1, 2, ... without end.
 
@@ -76,32 +88,32 @@ class TileSource:
         self.seed = seed
         self._augment = config.augment
         self._interpolation = CUBIC if config.augment.interpolation == "cubic" else LINEAR
-        self._frames: list[tuple[int, Frame, LabelImage, FloatImage | None]] = []
+        self._frames: list[_Frame] = []
         uniform = config.weight.balance == "none" and config.weight.w0 == 0
         for index in labelled(stack.frames):
             frame = stack.frames[index]
-            assert frame.label is not None
-            weight = None if uniform else cached_weight_map(frame.label, frame.instances, config.weight, weight_cache)
-            self._frames.append((index, frame, frame.label, weight))
+            label = np.ascontiguousarray(frame.label, np.uint8)
+            weight = None if uniform else cached_weight_map(label, frame.instances, config.weight, weight_cache)
+            gray = gray_range(frame.image) if config.augment.gray else None
+            self._frames.append(_Frame(index, np.ascontiguousarray(frame.image), label, weight, gray))
         if not self._frames:
             raise DataError(f"{stack.name}: none of the {len(stack)} images to train on has a label; add labels")
         self._gray = GrayTransforms(config.augment.gray, stack.channels)
-        self._gray_ranges = [gray_range(f.image) if config.augment.gray else None for _, f, _, _ in self._frames]
 
     def __getitem__(self, i: int) -> Tile:
         """Tile i; IndexError for i < 0."""
-        slot, draw = self._draw(i)
-        index, frame, label, weight = self._frames[slot]
+        frame, draw = self._draw(i)
+        inner = slice(self.margin, self.margin + self.output_px)
         whole = coordinate_map(draw.deformation, self.input_px)
-        image = self._gray(self._sample_image(frame.image, whole), self._gray_ranges[slot], draw.gray_key)
-        central = whole.crop(self.margin, self.output_px)
-        target = np.asarray(central.sample(central.window(label), NEAREST), np.uint8)
-        if weight is None:
+        image = self._gray(self._sample_image(frame.image, whole), frame.gray_range, draw.gray_key)
+        central = whole.part(inner, inner)
+        target = np.asarray(central.sample(frame.label, NEAREST), np.uint8)
+        if frame.weight is None:
             weights = np.ones(target.shape, np.float32)
         else:
-            weights = np.asarray(central.sample(central.window(weight), LINEAR), np.float32)
+            weights = np.asarray(central.sample(frame.weight, LINEAR), np.float32)
         weights[target == IGNORE] = 0
-        return Tile(image, target, weights, index, draw.origin)
+        return Tile(image, target, weights, frame.index, draw.origin)
 
     def draw(self, i: int) -> Draw:
         """The random choices of tile i."""
@@ -113,9 +125,9 @@ class TileSource:
 
     def weight_map(self, frame: int) -> FloatImage:
         """The weight map H x W of a frame of the stack; DataError when the frame has no label."""
-        for index, _, label, weight in self._frames:
-            if index == frame:
-                return (label != IGNORE).astype(np.float32) if weight is None else weight
+        for known in self._frames:
+            if known.index == frame:
+                return (known.label != IGNORE).astype(np.float32) if known.weight is None else known.weight
         raise DataError(f"frame {frame} has no label and so no weight map")
 
     @staticmethod
@@ -123,7 +135,7 @@ class TileSource:
         """For the `worker_init_fn` of a DataLoader: one OpenCV thread in each worker process."""
         cv2.setNumThreads(1)
 
-    def _draw(self, i: int) -> tuple[int, Draw]:
+    def _draw(self, i: int) -> tuple[_Frame, Draw]:
         i = operator.index(i)
         if i < 0:
             raise IndexError(f"tiles count from 0, there is no tile {i}")
@@ -132,8 +144,8 @@ class TileSource:
         which, row, column, angle, flip_y, flip_x = rng.random(_UNIFORM_DRAWS).tolist()
         gray_key = int(rng.integers(0, 2**63))
         displacements = rng.standard_normal((2, augment.elastic_grid, augment.elastic_grid))  # last: of varying number
-        slot = int(which * len(self._frames))
-        height, width = self._frames[slot][1].size
+        frame = self._frames[int(which * len(self._frames))]
+        height, width = frame.label.shape
         origin = self._window(row, height), self._window(column, width)
         to_centre = (self.input_px - 1) / 2 - self.margin
         deformation = Deformation(
@@ -143,7 +155,7 @@ class TileSource:
             augment.flips and flip_x < 0.5,
             displacements * augment.elastic_std_px,
         )
-        return slot, Draw(self._frames[slot][0], origin, deformation, gray_key)
+        return frame, Draw(frame.index, origin, deformation, gray_key)
 
     def _window(self, uniform: float, length: int) -> int:
         """First pixel of the output window along one axis, for a number in [0, 1)."""
@@ -151,5 +163,5 @@ class TileSource:
         return min(room, 0) + int(uniform * (abs(room) + 1))
 
     def _sample_image(self, image_CHW: FloatImage, coordinates: CoordinateMap) -> FloatImage:
-        channels = [coordinates.sample(coordinates.window(c), self._interpolation) for c in image_CHW]
+        channels = [coordinates.sample(channel, self._interpolation) for channel in image_CHW]
         return np.asarray(channels[0][None] if len(channels) == 1 else np.stack(channels), np.float32)
