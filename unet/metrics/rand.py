@@ -45,10 +45,10 @@ class Labels:
     """
 
     def __init__(self, cells_HW: Cells) -> None:
-        from unet.metrics import _kernels
+        from unet.metrics import _regions
 
-        ids, self.count = _kernels.components(cells_HW)
-        self._order, self._starts = _kernels.by_label(ids, self.count)
+        ids, self.count = _regions.components(cells_HW)
+        self._order, self._starts = _regions.by_label(ids, self.count)
 
     @property
     def pixels(self) -> int:
@@ -57,9 +57,9 @@ class Labels:
 
     def overlap(self, regions_HW: NDArray[np.int32], region_count: int) -> Overlap:
         """Sums over the overlaps with regions 1..region_count; 0 is background."""
-        from unet.metrics import _kernels
+        from unet.metrics import _regions
 
-        return Overlap(*_kernels.overlap_sums(self._order, self._starts, regions_HW, region_count))
+        return Overlap(*_regions.overlap_sums(self._order, self._starts, regions_HW, region_count))
 
 
 def rand_error(label: NDArray[Any], proposal: NDArray[Any], *, pairs: Pairs = "n^2") -> Sweep:
@@ -76,7 +76,7 @@ def rand_error(label: NDArray[Any], proposal: NDArray[Any], *, pairs: Pairs = "n
     totals = np.zeros((len(THRESHOLDS), 3), object)  # Python integers: squares of large stacks do not fit 64 bits
     for cells, slice_HW in zip(cells_NHW, proposal_NHW, strict=True):
         labels = Labels(cells)
-        totals += [_pair_counts(labels, _regions(slice_HW, t), pairs) for t in THRESHOLDS]
+        totals += [_pair_counts(labels, _components_above(slice_HW, t), pairs) for t in THRESHOLDS]
     return lowest([1.0 - f_score(*counts) for counts in totals], proposal_NHW)
 
 
@@ -113,16 +113,16 @@ def thin(foreground_HW: Cells) -> tuple[NDArray[np.int32], int]:
     The 4-connected components of the foreground grow over the membrane by a queue watershed, whose result depends on
     the scanning order: columns first. Without any foreground the whole slice is region 1.
     """
-    from unet.metrics import _kernels
+    from unet.metrics import _regions
 
-    basins, count = _kernels.components(foreground_HW)
-    return (_kernels.thin(basins), count) if count else (np.ones(foreground_HW.shape, np.int32), 1)
+    basins, count = _regions.components(foreground_HW)
+    return (_regions.thin(basins), count) if count else (np.ones(foreground_HW.shape, np.int32), 1)
 
 
-def _regions(slice_HW: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int32], int]:
-    from unet.metrics import _kernels
+def _components_above(slice_HW: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int32], int]:
+    from unet.metrics import _regions
 
-    ids, count = _kernels.components(above(slice_HW, threshold))
+    ids, count = _regions.components(above(slice_HW, threshold))
     return ids, count
 
 

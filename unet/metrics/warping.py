@@ -76,12 +76,12 @@ def _mistakes(
     cells_HW: Cells, slice_HW: Proposal, threshold: float, radius: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]]:
     """Kind, row and column of every mismatch of one slice that warping leaves."""
-    from unet.metrics import _kernels
+    from unet.metrics import _flips, _regions
 
     warped, left = warp(cells_HW, slice_HW, threshold)
     rows, columns = (np.asarray(i, np.int32) for i in np.divmod(left, cells_HW.shape[1]))
-    ids, _ = _kernels.components(warped)
-    return _kernels.classify(warped, ids, rows, columns, radius), rows, columns
+    ids, _ = _regions.components(warped)
+    return _flips.classify(warped, ids, rows, columns, radius), rows, columns
 
 
 def warp(cells_HW: Cells, slice_HW: Proposal, threshold: float) -> tuple[Cells, NDArray[np.int64]]:
@@ -90,13 +90,13 @@ def warp(cells_HW: Cells, slice_HW: Proposal, threshold: float) -> tuple[Cells, 
     Mismatches are tried column by column in the order of falling |proposal - threshold|, again and again until nothing
     flips; the order is part of the definition, another one moves the error by up to 2e-3.
     """
-    from unet.metrics import _kernels
+    from unet.metrics import _flips
 
     height, width = cells_HW.shape
     columns, rows = np.nonzero((cells_HW != above(slice_HW, threshold)).T)
     distance = np.abs(slice_HW[rows, columns] - np.float64(threshold)).astype(np.float32)
     order = np.argsort(-distance, kind="stable")
     padded = np.pad(cells_HW, 1)
-    left = _kernels.flip_simple(padded, ((rows + 1) * (width + 2) + columns + 1)[order])
+    left = _flips.flip_simple(padded, ((rows + 1) * (width + 2) + columns + 1)[order])
     row, column = np.divmod(left, width + 2)
     return np.ascontiguousarray(padded[1 : height + 1, 1 : width + 1]), (row - 1) * width + column - 1
