@@ -30,7 +30,7 @@ def separate(instances_HW: NDArray[np.integer], width_px: int) -> InstanceImage:
         raise ValueError(f"width_px is {width_px}, must be 0 or more")
     ids, flat = np.unique(instances_HW, return_inverse=True)
     out = np.array(instances_HW, np.int32)
-    if width_px == 0 or len(ids) < 3:
+    if width_px == 0 or np.count_nonzero(ids) < 2:
         return out
     # ranks 1.. in place of ids: float32 holds them exactly, OpenCV filters it
     rank = flat.reshape(out.shape).astype(np.float32) + (0.0 if ids[0] == 0 else 1.0)

@@ -22,8 +22,8 @@ _SINGLE = 0.9  # share of numbers in one piece from which a handful of them are 
 def recognise(labels_HW: list[Pixels]) -> tuple[LabelKind, str]:
     """The kind of a set of label images and, in a few words, why it was taken for that.
 
-    binary: nothing but 0 and 1, or 0 and 255. Else class numbers 0..K-1 (255 aside) if they are at most 4, or at most 16
-    of which some lie in several pieces; everything else is objects.
+    binary: nothing but 0 and 1, or 0 and 255. Else class numbers 0..K-1 (255 aside) if they are at most 4, or at most
+    16 of which some lie in several pieces; everything else is objects.
     """
     values = _values(labels_HW)
     if set(values) <= {0, 1} or set(values) <= {0, IGNORE}:
@@ -58,7 +58,7 @@ def class_labels(
         wrong = _outside(labels_HW, names, {*range(count), IGNORE}, rule)
     elif known != list(range(len(known))):
         missing = next(v for v in range(len(known) + 1) if v not in known)
-        wrong = [f"labels: values {_list(values)} leave out {missing}; number the classes 0, 1, 2, ... or name them all "
+        wrong = [f"labels: values {_list(values)} leave out {missing}; number the classes 0, 1, ... or name them "
                  "in classes.txt"]  # fmt: skip
     elif count > IGNORE:
         wrong = [

@@ -1,7 +1,7 @@
 """Reader of a user's own folder: images/ and labels/ with files of the same names.
 
-Each file is one image (TIFF, PNG, JPEG; labels not JPEG) or a TIFF stack, whose pages are consecutive slices. Images are
-8-bit, 16-bit, integer or floating-point, with one or several channels. Folders below images/ (and the same below
+Each file is one image (TIFF, PNG, JPEG; labels not JPEG) or a TIFF stack, whose pages are consecutive slices. Images
+are 8-bit, 16-bit, integer or floating-point, with one or several channels. Folders below images/ (and the same below
 labels/) are sequences; so is every stack.
 
 What the labels are is recognised (`data.label_kind` = auto) or told:

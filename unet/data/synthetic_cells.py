@@ -36,7 +36,7 @@ def phc_like(seed: int = 0, frames: int = _FRAMES, shape: tuple[int, int] = (520
     out = []
     for n, sequence in enumerate(("01", "02")):
         rng = np.random.default_rng([seed, 2, n])
-        cells = _scatter(rng, shape, count=8, radius=(22.0, 44.0), gap=18.0, rough=0.17)
+        cells = _scatter(rng, shape, count=8, radius=(22.0, 44.0), gap=8.0, rough=0.17)
         drift = Drift(rng, shape)
         specks = rng.uniform(0, 1, (14, 3))
         for t in range(frames):
@@ -80,6 +80,11 @@ class _Cell:
         """Centre (row, column) at frame t."""
         return self.centre + self.step * t
 
+    def extent(self, farthest: bool) -> float:
+        """Mean radius, or the farthest reach of the outline during a sequence."""
+        around = np.linspace(0, 2 * np.pi, 90, dtype=np.float32)
+        return float(max(self.reach(around, t).max() for t in (0, _FRAMES - 1))) if farthest else self.radius
+
     def reach(self, angle: FloatImage, t: int) -> FloatImage:
         """Distance of the outline from the centre in these directions."""
         r = np.ones_like(angle)
@@ -91,7 +96,7 @@ class _Cell:
 def _scatter(
     rng: np.random.Generator, shape: tuple[int, int], count: int, radius: tuple[float, float], gap: float, rough: float
 ) -> list[_Cell]:
-    """Cells at random places with at least `gap` px between their mean outlines (negative: they overlap and touch)."""
+    """Cells at random places: at least `gap` px apart everywhere, or, if negative, in a clump in which they touch."""
     cells: list[_Cell] = []
     for _ in range(200 * count):
         if len(cells) == count:
@@ -104,12 +109,12 @@ def _scatter(
             centre = beside.centre + (beside.radius + r + 0.9 * gap) * np.array([np.sin(angle), np.cos(angle)])
             if (centre < 0).any() or (centre > shape).any():
                 continue
-        if any(np.hypot(*(c.centre - centre)) < c.radius + r + gap for c in cells):
-            continue
         amplitude = rough * rng.normal(0.0, 1.0, _HARMONICS) / np.arange(1, _HARMONICS + 1) ** 0.8
         amplitude[0] = np.sign(amplitude[0]) * (1.2 * rough + abs(amplitude[0]))  # none is round
         phase, speed = rng.uniform(0, 2 * np.pi, _HARMONICS), rng.normal(0, 0.15, _HARMONICS)
-        cells.append(_Cell(centre, rng.normal(0, 0.8, 2), r, amplitude, phase, speed))
+        cell = _Cell(centre, rng.normal(0, 0.8, 2), r, amplitude, phase, speed)
+        if all(np.hypot(*(c.centre - centre)) >= c.extent(gap > 0) + cell.extent(gap > 0) + gap for c in cells):
+            cells.append(cell)
     return cells
 
 
@@ -152,22 +157,20 @@ def _phase_contrast(
     image = 82.0 + 2.0 * drift("light", 120.0, t, 0.02) + 1.2 * drift("film", 12.0, t, 0.05)
     inside = np.clip(depth / 3.0, 0.0, 1.0)
     seam = np.clip(0.75 + 0.5 * drift("seam", 7.0, t, 0.3), 0.0, 1.8)
-    image = image - 20.0 * seam * np.exp(-(((depth - 3.0) / 2.6) ** 2))
+    image = image - 22.0 * seam * np.exp(-(((depth - 3.0) / 2.6) ** 2))
     halo = np.clip(0.8 + 0.7 * drift("halo", 14.0, t, 0.2), 0.0, 2.4)
-    image = image + 17.0 * halo * np.exp(-(((depth + 2.6) / 2.6) ** 2))
+    image = image + 22.0 * halo * np.exp(-(((depth + 2.6) / 2.6) ** 2))
     image = image + inside * (4.5 * drift("grain", 2.2, t, 0.9) + 5.0 * drift("body", 9.0, t, 0.2))
-    for number, cell in enumerate(cells, start=1):
-        row, column = cell.place(t)
-        body = _blob(shape, row, column, 0.32 * cell.radius) * (owner == number) * inside
-        image = image + body * (16.0 + 18.0 * drift("nucleus", 4.0, t, 0.4)) - 8.0 * (body > 0.3) * (body < 0.5)
+    body = inside * _nuclei(cells, owner, 0.32, t)
+    image = image + body * (16.0 + 18.0 * drift("nucleus", 4.0, t, 0.4)) - 8.0 * (body > 0.3) * (body < 0.5)
     for k, (y, x, size) in enumerate(specks):
         row, column = y * shape[0] + 1.5 * t * (size - 0.5), x * shape[1] + 1.5 * t * (0.5 - size)
+        area, distance = _around(shape, row, column, 60)
         if k < 9:  # dust: a bright speck with a dark seam
-            spot = _blob(shape, row, column, 2.0 + 3.0 * size)
-            image = image + 34.0 * spot - 16.0 * _blob(shape, row, column, 4.0 + 5.0 * size) * (spot < 0.3)
+            spot, seam_of_it = _bump(distance, 2.0 + 3.0 * size), _bump(distance, 4.0 + 5.0 * size)
+            image[area] += 34.0 * spot - 16.0 * seam_of_it * (spot < 0.3)
         else:  # out of focus: wide rings
-            distance = _distance(shape, row, column)
-            image = image + 3.5 * np.cos(distance / 4.5) * np.exp(-(((distance - 26.0) / 14.0) ** 2))
+            image[area] += 3.5 * np.cos(distance / 4.5) * _bump(distance - 26.0, 14.0)
     image = image + 1.4 * rng.standard_normal(shape)
     return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)
 
@@ -182,12 +185,10 @@ def _interference(
     thickness = 4.0 * swell * np.sqrt(np.clip(depth, 0.0, 12.0) / 12.0)
     thickness = thickness + inside * (0.4 * drift("organelles", 6.0, t, 0.3) + 0.3 * drift("grains", 1.5, t, 0.9))
     thickness = thickness + 0.38 * drift("ground", 3.0, t, 0.2) + 0.15 * drift("grit", 1.5, t, 0.9)
-    for number, cell in enumerate(cells, start=1):
-        row, column = cell.place(t)
-        nucleus = _blob(shape, row, column, 0.36 * cell.radius) * (instances == number)
-        thickness = thickness + 1.2 * np.clip(nucleus * 1.6, 0.0, 1.0)
-        if number % 7 == 0:  # rounded up for division: thick, smooth, easily seen
-            thickness = thickness + 14.0 * np.sqrt(np.clip(nucleus - 0.1, 0.0, 1.0))
+    nucleus = _nuclei(cells, instances, 0.36, t)
+    thickness = thickness + 1.2 * np.clip(nucleus * 1.6, 0.0, 1.0)
+    dividing = (instances > 0) & (instances % 7 == 0)  # rounded up for it: thick, smooth, easily seen
+    thickness = thickness + dividing * 14.0 * np.sqrt(np.clip(nucleus - 0.1, 0.0, 1.0))
     granules = cv2.GaussianBlur((rng.random(shape) < 0.006).astype(np.float32), (0, 0), 1.4) * inside
     thickness = cv2.GaussianBlur(np.asarray(thickness + 14.0 * granules, np.float32), (0, 0), 1.1)
     slope = cv2.Sobel(thickness, cv2.CV_32F, 1, 0, ksize=3) - cv2.Sobel(thickness, cv2.CV_32F, 0, 1, ksize=3)
@@ -197,11 +198,25 @@ def _interference(
     return np.asarray(np.clip(np.rint(image), 0, 255), np.uint8)
 
 
-def _distance(shape: tuple[int, ...], row: float, column: float) -> FloatImage:
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    return np.asarray(np.hypot(y - row, x - column), np.float32)
+def _nuclei(cells: list[_Cell], owner: InstanceImage, share: float, t: int) -> FloatImage:
+    """A bump of height 1 in the middle of every cell, `share` of its radius wide, cut at its border."""
+    field = np.zeros(owner.shape, np.float32)
+    for number, cell in enumerate(cells, start=1):
+        row, column = cell.place(t)
+        area, distance = _around(owner.shape, row, column, int(3.5 * share * cell.radius))
+        field[area] += _bump(distance, share * cell.radius) * (owner[area] == number)
+    return field
 
 
-def _blob(shape: tuple[int, ...], row: float, column: float, radius: float) -> FloatImage:
-    """Gaussian bump of height 1."""
-    return np.asarray(np.exp(-((_distance(shape, row, column) / radius) ** 2)), np.float32)
+def _around(shape: tuple[int, ...], row: float, column: float, far: int) -> tuple[tuple[slice, slice], FloatImage]:
+    """The part of an image within `far` px of a point, and the distance of its pixels from it."""
+    rows, columns = (
+        slice(max(0, int(centre) - far), max(0, min(side, int(centre) + far + 1)))
+        for centre, side in zip((row, column), shape, strict=True)
+    )
+    y, x = np.ogrid[rows, columns]
+    return (rows, columns), np.asarray(np.hypot(y - row, x - column), np.float32)
+
+
+def _bump(distance: FloatImage, width: float) -> FloatImage:
+    return np.asarray(np.exp(-((distance / width) ** 2)), np.float32)

@@ -28,6 +28,7 @@ Pixels = NDArray[Any]
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 """File types that `read_images` knows, in lower case."""
 
+_LZW = 5
 _HARMLESS_BYTES = 256 * 2**20  # always allowed
 _MAX_RATIO = 2000  # of decoded to stored bytes: no codec in use exceeds it on an image of several hundred MB
 
@@ -70,6 +71,7 @@ def read_gray(path: Path, *, mmap: bool = False) -> Pixels:
 def _read_tiff(path: Path, size: int, mmap: bool) -> Pixels:
     try:
         with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+            _check_page_list(path, tif)
             series = _only_series(path, tif)
             _check_declared(path, size, math.prod(series.shape) * series.dtype.itemsize)
             for page in series.pages:
@@ -87,6 +89,15 @@ def _read_tiff(path: Path, size: int, mmap: bool) -> Pixels:
         raise DataError(f"{path}: does not fit into memory; split the stack into smaller files") from None
     except Exception as error:  # whatever a parser may raise on damaged bytes
         raise DataError(f"{path}: not a readable TIFF ({one_line(error)}); fetch or export it again") from None
+
+
+def _check_page_list(path: Path, tif: tifffile.TiffFile) -> None:
+    """The list of pages must end with a 0; tifffile stops without a word where it points outside a truncated file."""
+    pages, link = len(tif.pages), tif.pages.next_page_offset
+    if link is not None:
+        tif.filehandle.seek(link)
+        if any(tif.filehandle.read(tif.tiff.offsetsize)):
+            raise DataError(f"{path}: truncated after page {pages}; fetch or export it again")
 
 
 def _only_series(path: Path, tif: tifffile.TiffFile) -> Any:
@@ -140,18 +151,24 @@ def _decodable(page: Any) -> bool:
 def _decode_elsewhere(path: Path, series: Any) -> Pixels:
     """Pixels of a series in its own shape, decoded page by page by Pillow, else by OpenCV."""
     reasons = []
-    for decode in (_pages_pillow, _pages_opencv):
+    # OpenCV returns blank pages for compressions it does not know: it is only asked for one that it does
+    for decode in (_pages_pillow, _pages_opencv) if series.keyframe.compression == _LZW else (_pages_pillow,):
         try:
             pages = decode(path, [page.index for page in series.pages], series.keyframe)
-            if sum(p.size for p in pages) == math.prod(series.shape):
-                return cast(Pixels, np.stack(pages).astype(series.dtype, casting="same_kind").reshape(series.shape))
-            reasons.append("decoded to another shape")
+            pixels = np.stack(pages)
+            if pixels.size == math.prod(series.shape) and pixels.dtype == series.dtype:
+                return cast(Pixels, pixels.reshape(series.shape))
+            reasons.append(f"decoded to {pixels.dtype}")  # Pillow makes 8 bits of 16-bit colours
         except (OSError, ValueError, TypeError, SyntaxError, EOFError) as error:
             reasons.append(one_line(error))
     raise DataError(
-        f"{path}: compression {series.keyframe.compression!r} cannot be decoded ({'; '.join(reasons)}); "
+        f"{path}: compression {_name(series.keyframe.compression)} cannot be decoded ({'; '.join(reasons)}); "
         "install imagecodecs or save the file uncompressed"
     )
+
+
+def _name(compression: Any) -> str:
+    return f"{int(compression)} {getattr(compression, 'name', '(unknown)')}"
 
 
 def _pages_pillow(path: Path, indices: list[int], keyframe: Any) -> list[Pixels]:
@@ -211,7 +228,9 @@ def _read_pillow(path: Path, size: int, palette_rgb: bool) -> Pixels:
                 pixels = np.array(image.convert("RGB") if image.mode == "P" and palette_rgb else image)
     except DataError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: {one_line(error)}; cut it into smaller images") from None
+    except UnidentifiedImageError:
         raise DataError(f"{path}: not a PNG or JPEG image; fetch or export it again") from None
     except MemoryError:
         raise DataError(f"{path}: does not fit into memory; cut it into smaller images") from None

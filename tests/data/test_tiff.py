@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from unet.data.tiff import read_gray, read_images
+from unet.errors import DataError
+
+
+@pytest.fixture
+def stack() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 21, 34), np.uint8)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float32, np.float64])
+def test_every_pixel_type_comes_back_as_stored(tmp_path: Path, dtype: type) -> None:
+    pixels = np.arange(2 * 5 * 7).reshape(2, 5, 7).astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    found = read_images(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found, pixels[:, None], strict=True)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_byte_order_is_respected(tmp_path: Path, byteorder: str) -> None:
+    pixels = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1000
+    tifffile.imwrite(tmp_path / "a.tif", pixels, byteorder=byteorder)
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.tif")[0], pixels)
+
+
+def test_axes_of_stacks_and_channels(tmp_path: Path) -> None:
+    gray = np.arange(4 * 5 * 6, dtype=np.uint8).reshape(4, 5, 6)
+    rgb = np.arange(5 * 6 * 3, dtype=np.uint8).reshape(5, 6, 3)
+    hyper = np.arange(3 * 2 * 5 * 6, dtype=np.uint16).reshape(3, 2, 5, 6)
+    tifffile.imwrite(tmp_path / "gray.tif", gray, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "rgb.tif", rgb, photometric="rgb")
+    tifffile.imwrite(tmp_path / "planar.tif", rgb.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(tmp_path / "hyper.tif", hyper, imagej=True, metadata={"axes": "ZCYX"})
+    assert read_images(tmp_path / "gray.tif").shape == (4, 1, 5, 6)
+    np.testing.assert_array_equal(read_images(tmp_path / "rgb.tif"), rgb.transpose(2, 0, 1)[None])
+    np.testing.assert_array_equal(read_images(tmp_path / "planar.tif"), rgb.transpose(2, 0, 1)[None])
+    np.testing.assert_array_equal(read_images(tmp_path / "hyper.tif"), hyper)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_compressed_stacks(tmp_path: Path, stack: np.ndarray, compression: str, dtype: type) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", stack.astype(dtype) * 3, compression=compression, photometric="minisblack")
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), stack.astype(dtype) * 3, strict=True)
+
+
+def test_lzw_is_read_without_the_optional_codecs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    small, label = rng.integers(0, 5, (3, 40, 33), np.uint8), rng.integers(0, 60_000, (40, 33)).astype(np.uint16)
+    colour = rng.integers(0, 65_536, (40, 33, 3)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "stack.tif", small, compression="lzw", photometric="minisblack")
+    tifffile.imwrite(tmp_path / "label.tif", label, compression="lzw", predictor=True)
+    tifffile.imwrite(tmp_path / "big.tif", label, compression="lzw", byteorder=">")
+    tifffile.imwrite(tmp_path / "colour.tif", colour, compression="lzw", photometric="rgb")
+    tifffile.imwrite(tmp_path / "reversed.tif", small[0], compression="lzw", photometric="miniswhite")
+    wanted = [small[:, None], label[None, None], label[None, None], colour.transpose(2, 0, 1)[None], small[:1, None]]
+    code = (
+        "import sys; sys.modules['imagecodecs'] = None\n"
+        "import zlib; from pathlib import Path; from unet.data.tiff import read_images\n"
+        "for p in sys.argv[1:]: a = read_images(Path(p)); print(a.shape, a.dtype, zlib.crc32(a.tobytes()))"
+    )
+    names = [str(tmp_path / f"{n}.tif") for n in ("stack", "label", "big", "colour", "reversed")]
+    out = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *names], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.splitlines() == [
+        f"{a.shape} {a.dtype} {zlib.crc32(np.ascontiguousarray(a).tobytes())}" for a in wanted
+    ]
+
+
+def test_an_uncompressed_file_in_one_piece_can_be_memory_mapped(tmp_path: Path, stack: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
+    found = read_images(tmp_path / "a.tif", mmap=True)
+    base = found
+    while base is not None and not isinstance(base, np.memmap):
+        base = base.base
+    assert isinstance(base, np.memmap)
+    np.testing.assert_array_equal(found[:, 0], stack)
+    with pytest.raises(ValueError, match="read-only"):
+        found[0, 0, 0, 0] = 1
+
+
+def test_png_and_jpeg(tmp_path: Path, stack: np.ndarray) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), stack[0])
+    cv2.imwrite(str(tmp_path / "b.png"), stack[0].astype(np.uint16) * 257)
+    Image.fromarray(stack.transpose(1, 2, 0)).save(tmp_path / "c.png")
+    Image.fromarray(np.full((16, 24), 100, np.uint8)).save(tmp_path / "d.JPG")
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.png")[0], stack[0])
+    np.testing.assert_array_equal(read_gray(tmp_path / "b.png")[0], stack[0].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_images(tmp_path / "c.png")[0], stack)
+    np.testing.assert_array_equal(read_gray(tmp_path / "d.JPG")[0], np.full((16, 24), 100))
+
+
+def test_indexed_colours_are_indices_or_rgb(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 2))
+    image.putpalette([9, 8, 7, 10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1, 2, 1])
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.png")[0], [[0, 1], [2, 1]])
+    np.testing.assert_array_equal(read_images(tmp_path / "a.png", palette_rgb=True)[0, :, 1, 0], [40, 50, 60])
+
+
+def test_channels_are_refused_where_gray_is_needed(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5, 3), np.uint8), photometric="rgb")
+    with pytest.raises(DataError, match=r"a\.tif: has 3 channels"):
+        read_gray(tmp_path / "a.tif")
+
+
+def one_line_error(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_images(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert path.name in message
+    return message
+
+
+def test_missing_and_foreign_files(tmp_path: Path) -> None:
+    assert "no such file" in one_line_error(tmp_path / "none.tif")
+    (tmp_path / "text.tif").write_text("hello")
+    (tmp_path / "empty.tif").touch()
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "a.czi").touch()
+    (tmp_path / "folder.tif").mkdir()
+    assert "not a TIFF" in one_line_error(tmp_path / "text.tif")
+    assert "not a TIFF" in one_line_error(tmp_path / "empty.tif")
+    assert "not a PNG or JPEG" in one_line_error(tmp_path / "text.png")
+    assert "not an image type" in one_line_error(tmp_path / "a.czi")
+    assert "no such file" in one_line_error(tmp_path / "folder.tif")
+
+
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib"])
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.97])
+def test_truncated_files(tmp_path: Path, compression: str | None, share: float) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 64, 64), np.uint8)
+    path = tmp_path / "cut.tif"
+    tifffile.imwrite(path, pixels, compression=compression, photometric="minisblack")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    one_line_error(path)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_truncated_png_and_jpeg(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"cut.{kind}"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:1500])
+    assert "damaged" in one_line_error(path)
+
+
+def patch_tag(path: Path, code: int, value: int) -> None:
+    """Overwrite the first value of a tag in the first page."""
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        tif.pages[0].tags[code].overwrite(value)
+
+
+def test_absurd_size_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "huge.tif"
+    tifffile.imwrite(path, np.zeros((8, 8), np.uint8), rowsperstrip=8)
+    patch_tag(path, 256, 2_000_000_000)
+    patch_tag(path, 257, 2_000_000_000)
+    assert "damaged" in one_line_error(path)
+
+
+def test_too_few_strips_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "strips.tif"
+    tifffile.imwrite(path, np.ones((64, 8), np.uint8), rowsperstrip=8, compression="zlib")
+    patch_tag(path, 257, 128)
+    assert "strip" in one_line_error(path)
+
+
+def test_strip_that_is_shorter_than_its_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "short.tif"
+    tifffile.imwrite(path, np.ones((64, 8), np.uint8), rowsperstrip=64)
+    patch_tag(path, 279, 100)
+    assert "truncated" in one_line_error(path)
+
+
+def test_unknown_compression_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "odd.tif"
+    tifffile.imwrite(path, np.ones((8, 8), np.uint8), compression="zlib")
+    patch_tag(path, 259, 60_001)
+    assert "60001" in one_line_error(path)
+
+
+def test_pages_of_different_shape_are_refused(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "mixed.tif") as tif:
+        tif.write(np.zeros((8, 8), np.uint8))
+        tif.write(np.zeros((9, 8), np.uint8))
+    assert "differ in shape" in one_line_error(tmp_path / "mixed.tif")
+
+
+def test_png_that_declares_too_much(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = (100_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+    assert "pixels" in one_line_error(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_flipped_bytes_give_pixels_or_one_line(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Whatever is broken in a header, the reader ends with pixels or with DataError, never with another exception."""
+    path = tmp_path_factory.mktemp("fuzz") / "a.tif"
+    compression = data.draw(st.sampled_from([None, "lzw", "zlib"]))
+    tifffile.imwrite(path, np.arange(96, dtype=np.uint8).reshape(2, 6, 8), compression=compression)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(4, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    message = ""
+    try:
+        assert read_images(path).ndim == 4
+    except DataError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
+@pytest.mark.real_data
+def test_real_files_have_the_published_shapes(data_root: Path) -> None:
+    em = read_gray(data_root / "ISBI-2012-EM/train-volume.tif")
+    assert (em.shape, em.dtype) == ((30, 512, 512), np.uint8)
+    mask = read_gray(data_root / "PhC-C2DH-U373/01_GT/SEG/man_seg001.tif")
+    assert (mask.shape, mask.dtype) == ((1, 520, 696), np.uint16)
+    assert len(np.unique(mask)) == 7
