@@ -36,7 +36,7 @@ def workplace(tmp_path_factory):
         ("train-labels", labels),
         ("test-volume", labels[:3] // 2 + 20),
     ):
-        tifffile.imwrite(stack / f"{name}.tif", images.astype(np.uint8))
+        tifffile.imwrite(stack / f"{name}.tif", images.astype(np.uint8), photometric="minisblack")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("UNET_DATA", str(folder / "data"))

@@ -6,9 +6,11 @@ Axes: N tiles of a batch, C channels, H rows, W columns.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from typing import NamedTuple, cast
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,6 +48,9 @@ def collate(tiles: list[Tile]) -> Batch:
 
 def batches(source: TileSource, first: int, stop: int, batch: int, workers: int, pin: bool) -> Iterator[Batch]:
     """Batches of the tiles first, first + 1, ..., stop - 1, in this order."""
+    if workers:
+        # Before the fork: a forked process cannot stop the threads that OpenCV runs in its parent, and hangs if it tries.
+        cv2.setNumThreads(1)
     context = multiprocessing.get_context("fork") if workers and "fork" in _start_methods() else None
     loader = DataLoader(
         TileDataset(source),
@@ -62,10 +67,12 @@ def batches(source: TileSource, first: int, stop: int, batch: int, workers: int,
 
 
 def _prepare(_: int) -> None:
-    """Workers are many; one thread each is enough."""
-    import cv2
-
-    cv2.setNumThreads(1)
+    """Ctrl-C is the parent's to handle, and SIGTERM ends a worker; one thread each, for workers are many."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if cv2.getNumThreads() != 1:
+        cv2.setNumThreads(1)
+    torch.set_num_threads(1)
 
 
 def _start_methods() -> list[str]:

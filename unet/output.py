@@ -36,4 +36,4 @@ def _write(path: Path, stack: NDArray[np.float32]) -> None:
 
     metadata: dict[str, Any] = {"axes": "ZYX" if stack.ndim == 3 else "ZCYX", "unit": "pixel"}
     with atomic_write(path) as file:
-        tifffile.imwrite(file, stack.astype(np.float32, copy=False), imagej=True, metadata=metadata)
+        tifffile.imwrite(file, stack.astype(np.float32, copy=False), imagej=True, photometric="minisblack", metadata=metadata)
