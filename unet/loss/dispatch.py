@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unet.config import LossConfig
+from unet.errors import ConfigError
 from unet.loss import reference
 from unet.loss.reference import LossResult
 
@@ -26,6 +27,19 @@ class ChosenLoss(NamedTuple):
 
 
 def choose_loss(config: LossConfig, device: torch.device) -> ChosenLoss:
-    """The implementation for this configuration and device."""
-    del device
-    return ChosenLoss(partial(reference.weighted_cross_entropy, reduction=config.reduction), "reference", "")
+    """The implementation for this configuration and device.
+
+    auto: the fused kernels on a GPU that can run them, else the reference; on a GPU the message then says why. Asking
+    for `fused` where it cannot run is a ConfigError.
+    """
+    plain = ChosenLoss(partial(reference.weighted_cross_entropy, reduction=config.reduction), "reference", "")
+    if config.implementation == "reference" or (config.implementation == "auto" and device.type == "cpu"):
+        return plain
+    from unet.loss import driver, fused  # registering operators takes time that a run without them need not spend
+
+    reason = driver.unusable(device)
+    if not reason:
+        return ChosenLoss(partial(fused.weighted_cross_entropy, reduction=config.reduction), "fused", "")
+    if config.implementation == "fused":
+        raise ConfigError(f"loss.implementation: fused cannot be used, {reason}; use auto or reference")
+    return plain._replace(message=f"loss: reference implementation ({reason})")

@@ -44,20 +44,47 @@ def pixel_losses(logits_NCHW: Tensor, target_NHW: Tensor, valid_NHW: Tensor) -> 
     return torch.where(valid_NHW, losses, torch.zeros((), dtype=losses.dtype, device=losses.device))
 
 
-def reduce(losses_NHW: Tensor, weight_NHW: Tensor | None, valid_NHW: Tensor, reduction: Reduction) -> Tensor:
-    """Scalar loss: sum of w * loss over the valid pixels, divided by 1 ("sum"), by their number ("mean") or by the sum
-    of their weights ("weighted_mean"). 0 when no pixel is valid (or all weights are 0)."""
+def valid_weights(losses_NHW: Tensor, weight_NHW: Tensor | None, valid_NHW: Tensor) -> Tensor:
+    """Weights in the losses' dtype, 1 where none are given, 0 at pixels that are not valid (whatever stands there)."""
     weight = losses_NHW.new_ones(()) if weight_NHW is None else weight_NHW.to(losses_NHW.dtype)
-    weight = torch.where(valid_NHW, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
-    total = (losses_NHW * weight).sum()
+    return torch.where(valid_NHW, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
+
+
+def divisor(losses_NHW: Tensor, weight_NHW: Tensor | None, valid_NHW: Tensor, reduction: Reduction) -> Tensor:
+    """What the sum of w * loss is divided by: 1 ("sum"), the number of valid pixels ("mean"), the sum of their weights
+    ("weighted_mean"); never 0."""
     if reduction == "sum":
-        return total
+        return losses_NHW.new_ones(())
     if reduction == "mean":
-        return total / valid_NHW.sum().clamp(min=1)
+        return valid_NHW.sum().clamp(min=1).to(losses_NHW.dtype)
     if reduction == "weighted_mean":
-        denominator = weight.sum()
-        return total / torch.where(denominator == 0, torch.ones_like(denominator), denominator)
+        total = valid_weights(losses_NHW, weight_NHW, valid_NHW).sum()
+        return torch.where(total == 0, torch.ones_like(total), total)
     raise ValueError(f"reduction {reduction!r} is unknown; use mean, weighted_mean or sum")
+
+
+def reduce(losses_NHW: Tensor, weight_NHW: Tensor | None, valid_NHW: Tensor, reduction: Reduction) -> Tensor:
+    """Scalar loss: the sum of w * loss over the valid pixels, divided; 0 when none is valid or all weights are 0."""
+    total = (losses_NHW * valid_weights(losses_NHW, weight_NHW, valid_NHW)).sum()
+    return total / divisor(losses_NHW, weight_NHW, valid_NHW, reduction)
+
+
+def pixel_gradients(
+    logits_NCHW: Tensor, target_NHW: Tensor, weight_NHW: Tensor | None, valid_NHW: Tensor, scale: Tensor
+) -> Tensor:
+    """Gradient of scale * sum of w * loss with respect to the logits, N x C x H x W: scale * w * (softmax - one-hot).
+
+    It is what autograd finds through pixel_losses and reduce (`scale` = upstream gradient / divisor), written out for
+    where autograd cannot be used. 0 at pixels that are not valid.
+    """
+    logits = logits_NCHW.float() if logits_NCHW.dtype in (torch.float16, torch.bfloat16) else logits_NCHW
+    zero = torch.zeros((), dtype=logits.dtype, device=logits.device)
+    softmax = torch.where(valid_NHW.unsqueeze(1), logits, zero).softmax(dim=1)
+    target = torch.where(valid_NHW, target_NHW.long(), 0).unsqueeze(1)
+    factor = (scale * valid_weights(softmax, weight_NHW, valid_NHW)).unsqueeze(1)
+    gradient = factor * softmax
+    gradient = gradient.scatter_add(1, target, -factor.expand_as(target).to(gradient.dtype))
+    return torch.where(valid_NHW.unsqueeze(1), gradient, zero)
 
 
 def confusion_counts(logits_NCHW: Tensor, target_NHW: Tensor, valid_NHW: Tensor) -> Tensor:

@@ -1,0 +1,130 @@
+"""Loads compiled kernels onto a GPU and starts them on torch's current stream, through NVIDIA's cuda-bindings."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from functools import cache
+from typing import Any
+
+import torch
+
+from unet.errors import one_line
+from unet.loss.compile import SOURCE, KernelError, compile_source, missing
+from unet.loss.launch import FINISH, PASSES, Params
+from unet.loss.plan import BLOCK, PLANAR, kind_name
+
+_lock = threading.Lock()
+
+
+def unusable(device: torch.device) -> str:
+    """Why the kernels cannot run on this device, or "" when they can: one is compiled and loaded to know."""
+    if device.type != "cuda":
+        return f"it needs an NVIDIA GPU and the device is {device.type}"
+    if torch.version.hip is not None or not torch.cuda.is_available():
+        return "torch sees no NVIDIA GPU here"
+    reason = missing()
+    if reason:
+        return reason
+    try:
+        launcher(device).resident_blocks(kind_name(torch.float32, torch.uint8, 2, PLANAR, 16), "forward_pass")
+    except (KernelError, RuntimeError, ImportError, OSError) as error:
+        return one_line(error)
+    return ""
+
+
+@cache
+def _launcher(index: int) -> CudaLauncher:
+    return CudaLauncher(index)
+
+
+def launcher(device: torch.device) -> CudaLauncher:
+    """The one launcher of a device."""
+    return _launcher(torch.cuda.current_device() if device.index is None else device.index)
+
+
+class CudaLauncher:
+    """Runs kernels on one GPU. `most_blocks` bounds every grid, for tests of the order of summation."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.device = torch.device("cuda", index)
+        self.most_blocks: int | None = None
+        properties = torch.cuda.get_device_properties(index)
+        self.capability = properties.major * 10 + properties.minor
+        self.multiprocessors = properties.multi_processor_count
+        self._functions: dict[tuple[str, str], tuple[Any, int]] = {}
+
+    def launch(self, kind: str, kernel: str, params: Params, blocks: int) -> None:
+        """Start a kernel on the current stream of the device."""
+        from cuda.bindings import driver
+
+        function, _ = self._function(kind, kernel)
+        arguments = (ctypes.c_void_p * 1)(ctypes.addressof(params))  # copied before the call returns
+        with torch.cuda.device(self.index):
+            self._context()
+            stream = torch.cuda.current_stream(self.device).cuda_stream
+            place = ctypes.addressof(arguments)
+            _check(driver.cuLaunchKernel(function, blocks, 1, 1, BLOCK, 1, 1, 0, stream, place, 0))
+
+    def resident_blocks(self, kind: str, kernel: str) -> int:
+        """Blocks of the kernel that the device holds at a time, at most `most_blocks`."""
+        resident = self._function(kind, kernel)[1] * self.multiprocessors
+        return resident if self.most_blocks is None else min(resident, self.most_blocks)
+
+    def _function(self, kind: str, kernel: str) -> tuple[Any, int]:
+        """The loaded kernel and how many of its blocks a multiprocessor holds. All kernels of a kind come together."""
+        found = self._functions.get((kind, kernel))
+        if found is None:
+            with _lock:
+                if (kind, kernel) not in self._functions:
+                    self._load(kind)
+                found = self._functions[kind, kernel]
+        return found
+
+    def _load(self, kind: str) -> None:
+        expressions = {name: f"{name}<{kind}>" for name in PASSES} | {FINISH: FINISH}
+        binary = compile_source(SOURCE, tuple(expressions.values()), self.capability)
+        self._functions |= {
+            (kind, name): found for name, found in load(self.index, binary.image, binary.symbols, expressions).items()
+        }
+
+    def _context(self) -> None:
+        """Make torch's context the thread's own: a thread of autograd's may not have one yet."""
+        bind_context(self.index)
+
+
+def bind_context(index: int) -> None:
+    """Give the calling thread the device's primary context, which is torch's, when it has none."""
+    from cuda.bindings import driver
+
+    if int(_check(driver.cuCtxGetCurrent())) == 0:
+        device = _check(driver.cuDeviceGet(index))
+        _check(driver.cuCtxSetCurrent(_check(driver.cuDevicePrimaryCtxRetain(device))))
+
+
+def load(
+    index: int, image: bytes, symbols: dict[str, str], expressions: dict[str, str], threads: int = BLOCK
+) -> dict[str, tuple[Any, int]]:
+    """Load machine code onto a device: for each name its function and how many blocks a multiprocessor holds."""
+    from cuda.bindings import driver
+
+    functions = {}
+    with torch.cuda.device(index):
+        torch.cuda.init()
+        torch.cuda.current_stream(index)
+        bind_context(index)
+        module = _check(driver.cuModuleLoadData(image))
+        for name, expression in expressions.items():
+            function = _check(driver.cuModuleGetFunction(module, symbols[expression].encode()))
+            held = _check(driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(function, threads, 0))
+            functions[name] = (function, max(int(held), 1))
+    return functions
+
+
+def _check(answer: tuple[Any, ...]) -> Any:
+    """The value of a driver call's (status, value)."""
+    status, *values = answer
+    if int(status):
+        raise KernelError(f"NVIDIA driver: {status.name}")
+    return values[0] if values else None

@@ -1,0 +1,260 @@
+"""The loss as custom operators of torch: on an NVIDIA GPU fused kernels, everywhere else plain torch.
+
+    cross_entropy            -> loss, confusion, denominator          differentiable
+    cross_entropy_gradient   -> gradient of the logits, the softmax computed anew
+    cross_entropy_one_pass   -> loss, confusion, denominator, gradient for an upstream gradient of 1
+    cross_entropy_gradient_  rewrites that gradient for another upstream gradient; leaves it alone for 1
+
+Two ways lead to a gradient. "recompute" reads logits, targets and weights in the forward and again in the backward
+computation: 34 bytes per pixel for two classes in float32. "one_pass" writes the gradient in the forward computation:
+21 bytes and, but for the reduction `sum`, 1 (mean) or 5 (weighted_mean) to learn the denominator beforehand, at the
+price of two more launches. An upstream gradient other than 1 costs it another 21. Both give the same bits.
+"auto" takes the second where what it saves in traffic outweighs its launches; never for float16, where gradients that
+are not yet multiplied by the loss scale would be lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unet.loss import launch, reference
+from unet.loss.reference import IGNORE_INDEX, LossResult, Reduction
+
+Mode = Literal["auto", "recompute", "one_pass"]
+
+ONE_PASS_BYTES = 32 << 20
+"""Size of the logits in bytes from which "auto" takes one pass. Reasoned, not yet measured: it saves about the bytes of
+the logits and costs two launches of about 3 us together, in which an H200 (4.3 TB/s) moves 13 MB; doubled, because
+small tensors stay in its cache of 50 MB, where the second reading is nearly free."""
+
+_ARGUMENTS = "Tensor logits, Tensor target, Tensor? weight, Tensor? valid"
+_OPTIONS = "str reduction, int ignore_index"
+_TAGS = (torch.Tag.pt2_compliant_tag,)
+
+
+def _define(name: str, schema: str) -> None:
+    torch.library.define(f"unet::{name}", schema, tags=_TAGS)
+
+
+_define("cross_entropy", f"({_ARGUMENTS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)")
+_define("cross_entropy_one_pass", f"({_ARGUMENTS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor)")
+_define("cross_entropy_gradient", f"(Tensor upstream, Tensor denominator, {_ARGUMENTS}, int ignore_index) -> Tensor")
+_define(
+    "cross_entropy_gradient_",
+    f"(Tensor(a!) gradient, Tensor upstream, Tensor denominator, {_ARGUMENTS}, int ignore_index) -> ()",
+)
+
+MaybeTensor = Tensor | None
+
+
+def weighted_cross_entropy(
+    logits_NCHW: Tensor,
+    target_NHW: Tensor,
+    weight_NHW: Tensor | None = None,
+    valid_NHW: Tensor | None = None,
+    *,
+    reduction: Reduction = "mean",
+    ignore_index: int = IGNORE_INDEX,
+    mode: Mode = "auto",
+) -> LossResult:
+    """unet.loss.reference.weighted_cross_entropy, by the operators of this module.
+
+    On a GPU the target of a valid pixel outside 0..C-1 makes the loss and the pixel's gradient NaN, and the pixel is
+    not counted. Weights receive no gradient here: where they ask for one, the reference computes.
+    """
+    if weight_NHW is not None and weight_NHW.requires_grad and torch.is_grad_enabled():
+        return reference.weighted_cross_entropy(
+            logits_NCHW, target_NHW, weight_NHW, valid_NHW, reduction=reduction, ignore_index=ignore_index
+        )
+    arguments = (logits_NCHW, target_NHW, weight_NHW, valid_NHW, reduction, ignore_index)
+    if _takes_one_pass(logits_NCHW, mode):
+        loss, confusion = _OnePass.apply(*arguments)
+    else:
+        loss, confusion, _ = torch.ops.unet.cross_entropy(*arguments)
+    return LossResult(loss, confusion)
+
+
+def _takes_one_pass(logits: Tensor, mode: Mode) -> bool:
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and logits.requires_grad):
+        return False
+    if mode != "auto":
+        return mode == "one_pass"
+    large = logits.numel() * logits.element_size() >= ONE_PASS_BYTES
+    return large and logits.is_cuda and logits.dtype in (torch.float32, torch.bfloat16)
+
+
+class _OnePass(torch.autograd.Function):
+    """The gradient is there when the loss is; backward hands it out once and computes it anew if asked again."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        logits, target, weight, valid, _, ctx.ignore_index = arguments
+        loss, confusion, denominator, ctx.gradient = torch.ops.unet.cross_entropy_one_pass(*arguments)
+        ctx.save_for_backward(denominator, logits, target, weight, valid)
+        ctx.mark_non_differentiable(confusion)
+        return loss, confusion
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, upstream: Tensor, _confusion: Tensor) -> tuple[Any, ...]:
+        gradient, ctx.gradient = ctx.gradient, None
+        arguments = (upstream, *ctx.saved_tensors, ctx.ignore_index)
+        if gradient is None:
+            gradient = torch.ops.unet.cross_entropy_gradient(*arguments)
+        else:
+            torch.ops.unet.cross_entropy_gradient_(gradient, *arguments)
+        return gradient, None, None, None, None, None
+
+
+# -- shapes and types, for tracing -----------------------------------------------------------------------------------
+
+
+def _fake_forward(
+    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, *_: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    launch.check(logits, target, weight, valid)
+    scalar = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    confusion = logits.new_empty((logits.shape[1],) * 2, dtype=torch.int64)
+    return logits.new_empty((), dtype=scalar), confusion, logits.new_empty((), dtype=scalar)
+
+
+def _fake_one_pass(
+    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, *_: Any
+) -> tuple[Tensor, ...]:
+    return *_fake_forward(logits, target, weight, valid), torch.empty_like(logits)
+
+
+def _fake_gradient(_upstream: Tensor, _denominator: Tensor, logits: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(logits)
+
+
+def _fake_rewrite(*_: Any) -> None:
+    return None
+
+
+# -- autograd --------------------------------------------------------------------------------------------------------
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    logits, target, weight, valid, _, ctx.ignore_index = inputs
+    ctx.save_for_backward(output[2], logits, target, weight, valid)
+
+
+def _backward(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Any, ...]:
+    gradient = torch.ops.unet.cross_entropy_gradient(upstream, *ctx.saved_tensors, ctx.ignore_index)
+    return gradient, None, None, None, None, None
+
+
+def _no_second_derivative(*_: Any) -> None:
+    raise RuntimeError("the fused loss has no second derivative; use unet.loss.reference for it")
+
+
+# -- on an NVIDIA GPU ------------------------------------------------------------------------------------------------
+
+
+def _launcher(logits: Tensor) -> launch.Launcher:
+    from unet.loss.driver import launcher
+
+    return launcher(logits.device)
+
+
+def _cuda_forward(
+    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: str, ignore_index: int
+) -> tuple[Tensor, ...]:
+    launch.check(logits, target, weight, valid)
+    if not launch.supported(logits):
+        return _plain_forward(logits, target, weight, valid, reduction, ignore_index)
+    return launch.forward(_launcher(logits), launch.prepare(logits, target, weight, valid, ignore_index), reduction)
+
+
+def _cuda_one_pass(
+    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: str, ignore_index: int
+) -> tuple[Tensor, ...]:
+    launch.check(logits, target, weight, valid)
+    if not launch.supported(logits):
+        return _plain_one_pass(logits, target, weight, valid, reduction, ignore_index)
+    inputs = launch.prepare(logits, target, weight, valid, ignore_index)
+    result, gradient = launch.forward_with_gradient(_launcher(logits), inputs, reduction)
+    return *result, gradient
+
+
+def _cuda_gradient(
+    upstream: Tensor,
+    denominator: Tensor,
+    logits: Tensor,
+    target: Tensor,
+    weight: MaybeTensor,
+    valid: MaybeTensor,
+    ignore_index: int,
+) -> Tensor:
+    if not launch.supported(logits):
+        return _plain_gradient(upstream, denominator, logits, target, weight, valid, ignore_index)
+    inputs = launch.prepare(logits, target, weight, valid, ignore_index)
+    return launch.backward(_launcher(logits), inputs, upstream, denominator)
+
+
+def _cuda_rewrite(gradient: Tensor, upstream: Tensor, denominator: Tensor, logits: Tensor, *rest: Any) -> None:
+    if not launch.supported(logits):
+        return _plain_rewrite(gradient, upstream, denominator, logits, *rest)
+    inputs = launch.prepare(logits, *rest)
+    launch.backward(_launcher(logits), inputs, upstream, denominator, gradient)
+    return None
+
+
+# -- in plain torch --------------------------------------------------------------------------------------------------
+
+
+def _plain_forward(
+    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: Any, ignore_index: int
+) -> tuple[Tensor, ...]:
+    launch.check(logits, target, weight, valid)
+    valid = reference.valid_pixels(target, valid, ignore_index)
+    losses = reference.pixel_losses(logits, target, valid)
+    loss = reference.reduce(losses, weight, valid, reduction)
+    divisor = reference.divisor(losses, weight, valid, reduction)
+    return loss, reference.confusion_counts(logits, target, valid), divisor
+
+
+def _plain_one_pass(
+    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: Any, ignore_index: int
+) -> tuple[Tensor, ...]:
+    loss, confusion, divisor = _plain_forward(logits, target, weight, valid, reduction, ignore_index)
+    upstream = torch.ones_like(loss)
+    gradient = _plain_gradient(upstream, divisor, logits, target, weight, valid, ignore_index)
+    return loss, confusion, divisor, gradient
+
+
+def _plain_gradient(
+    upstream: Tensor,
+    denominator: Tensor,
+    logits: Tensor,
+    target: Tensor,
+    weight: MaybeTensor,
+    valid: MaybeTensor,
+    ignore_index: int,
+) -> Tensor:
+    valid = reference.valid_pixels(target, valid, ignore_index)
+    gradient = reference.pixel_gradients(logits, target, weight, valid, upstream / denominator)
+    return torch.empty_like(logits).copy_(gradient)
+
+
+def _plain_rewrite(gradient: Tensor, upstream: Tensor, denominator: Tensor, logits: Tensor, *rest: Any) -> None:
+    if upstream != 1:
+        gradient.copy_(_plain_gradient(upstream, denominator, logits, *rest))
+
+
+for _name, _fake, _plain, _cuda in (
+    ("cross_entropy", _fake_forward, _plain_forward, _cuda_forward),
+    ("cross_entropy_one_pass", _fake_one_pass, _plain_one_pass, _cuda_one_pass),
+    ("cross_entropy_gradient", _fake_gradient, _plain_gradient, _cuda_gradient),
+    ("cross_entropy_gradient_", _fake_rewrite, _plain_rewrite, _cuda_rewrite),
+):
+    torch.library.register_fake(f"unet::{_name}", _fake)
+    torch.library.impl(f"unet::{_name}", "CPU", _plain)
+    torch.library.impl(f"unet::{_name}", "CUDA", _cuda)
+
+torch.library.register_autograd("unet::cross_entropy", _backward, setup_context=_save)
+torch.library.register_autograd("unet::cross_entropy_gradient", _no_second_derivative)
