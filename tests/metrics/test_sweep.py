@@ -68,6 +68,7 @@ def test_labels_of_any_cell_value(cell):
         (np.array([[False, True, True]]), [0, 1, 1]),
         (np.array([[0, 0.25, 1]], np.float64), [0, 0.25, 1]),
         (np.array([[0, 0.25, 1]], np.float16), [0, 0.25, 1]),
+        (np.array([[-5e-7, 0.25, 1 + 5e-7]], np.float64), [0, 0.25, 1]),  # rounding errors of averaged maps
     ],
 )
 def test_proposals_become_float32_in_0_to_1(proposal, expected):
@@ -92,6 +93,7 @@ def test_proposals_become_float32_in_0_to_1(proposal, expected):
         (np.array([["a", "b"]]), np.zeros((1, 2)), "label has type"),
         (np.zeros((1, 2)), np.array([[0, 255.0]]), r"0\.\.255, expected probabilities"),
         (np.zeros((1, 2)), np.array([[-0.1, 0.5]]), r"-0\.1\.\.0\.5"),
+        (np.zeros((1, 2)), np.array([[0, 1.001]]), r"0\.\.1\.001"),
         (np.zeros((1, 2)), np.array([[np.nan, 0.5]]), "nan"),
         (np.zeros((1, 2)), np.array([[0, 255]], np.int32), "proposal has type int32"),
     ],

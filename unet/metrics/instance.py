@@ -77,15 +77,33 @@ def overlaps(reference: Mask, result: Mask) -> Overlaps:
     reference_ids, reference_sizes = _objects(reference)
     result_ids, result_sizes = _objects(result)
     both = (reference != 0) & (result != 0)
-    i, j = np.searchsorted(reference_ids, reference[both]), np.searchsorted(result_ids, result[both])
-    codes, shared = np.unique(i * max(len(result_ids), 1) + j, return_counts=True)
+    i, j = _ranks(reference_ids, reference[both]), _ranks(result_ids, result[both])
+    codes, shared = _counts(i * max(len(result_ids), 1) + j)
     pairs = np.stack(np.divmod(codes, max(len(result_ids), 1)), axis=1)
-    return Overlaps(reference_ids, result_ids, reference_sizes, result_sizes, pairs, shared.astype(np.int64))
+    return Overlaps(reference_ids, result_ids, reference_sizes, result_sizes, pairs, shared)
 
 
 def _objects(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    ids, sizes = np.unique(mask, return_counts=True)
-    return ids[ids != 0].astype(np.int64), sizes[ids != 0].astype(np.int64)
+    ids, sizes = _counts(mask)
+    return ids[ids != 0], sizes[ids != 0]
+
+
+def _counts(values: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different values, which are not negative, in order, and how often each occurs."""
+    if values.size and values.max() < 4 * values.size:  # small numbers are counted much faster than sorted
+        counts = np.bincount(values.ravel().astype(np.int64))
+        return np.flatnonzero(counts), counts[counts > 0]
+    different, counts = np.unique(values, return_counts=True)
+    return different.astype(np.int64), counts.astype(np.int64)
+
+
+def _ranks(ids: NDArray[np.int64], values: Mask) -> NDArray[np.int64]:
+    """The place of each value among the ids."""
+    if ids.size and ids[-1] < 4 * values.size:
+        place = np.zeros(ids[-1] + 1, np.int64)
+        place[ids] = np.arange(ids.size)
+        return place[values]
+    return np.searchsorted(ids, values)
 
 
 def _check(reference: Mask, result: Mask) -> tuple[Mask, Mask]:

@@ -19,6 +19,8 @@ Proposal = NDArray[np.float32]
 THRESHOLDS: tuple[float, ...] = tuple(accumulate([0.0] + [0.1] * 10))
 """t = 0, then t + 0.1 ten times in doubles, as the challenge's loop makes them; the last one is 0.9999999999999999."""
 
+_ROUNDING = 1e-6  # by which a mean of probabilities may leave [0, 1]
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -107,6 +109,6 @@ def _unit(proposal_NHW: NDArray[Any]) -> Proposal:
     if proposal_NHW.dtype.kind != "f":
         raise ValueError(f"proposal has type {proposal_NHW.dtype}, expected floats in [0, 1], 8-bit or 16-bit")
     low, high = proposal_NHW.min(), proposal_NHW.max()
-    if not (low >= 0 and high <= 1):
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         raise ValueError(f"proposal lies in {low:g}..{high:g}, expected probabilities of cell in [0, 1]")
-    return np.ascontiguousarray(proposal_NHW, np.float32)
+    return np.ascontiguousarray(np.clip(proposal_NHW, 0, 1) if low < 0 or high > 1 else proposal_NHW, np.float32)
