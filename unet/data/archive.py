@@ -7,7 +7,9 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -17,6 +19,7 @@ from unet.files import write_error
 MAX_BYTES = 8 * 2**30
 MAX_ENTRIES = 100_000
 
+_Open = Callable[[], IO[bytes]]
 _SKIPPED = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 
@@ -37,7 +40,8 @@ def unpack(archive: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_entri
             entries = _tar_entries(archive)
         else:
             raise DataError(f"{archive}: neither a zip nor a tar archive; fetch it again")
-        _write(archive, entries, target, max_bytes, max_entries)
+        with closing(entries):
+            _write(archive, entries, target, max_bytes, max_entries)
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
         raise DataError(f"{archive}: damaged archive ({one_line(error)}); fetch it again") from None
     except OSError as error:
@@ -45,22 +49,22 @@ def unpack(archive: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_entri
 
 
 def _write(
-    archive: Path, entries: Iterator[tuple[str, IO[bytes] | None]], target: Path, max_bytes: int, max_entries: int
+    archive: Path, entries: Generator[tuple[str, _Open | None]], target: Path, max_bytes: int, max_entries: int
 ) -> None:
     seen: set[str] = set()
     written = 0
-    for count, (name, content) in enumerate(entries, start=1):
+    for count, (name, open_entry) in enumerate(entries, start=1):
         if count > max_entries:
             raise DataError(f"{archive}: more than {max_entries:,} entries; this is not the published archive")
         inside = _inside(archive, name)
-        if content is None or any(part in _SKIPPED for part in inside.parts):
+        if open_entry is None or any(part in _SKIPPED for part in inside.parts):
             continue
         if str(inside).lower() in seen:
             raise DataError(f"{archive}: holds {name!r} twice; this is not the published archive")
         seen.add(str(inside).lower())
         path = target / inside
         path.parent.mkdir(parents=True, exist_ok=True)
-        with content, path.open("xb") as file:
+        with open_entry() as content, path.open("xb") as file:
             while piece := content.read(1 << 20):
                 written += len(piece)
                 if written > max_bytes:
@@ -77,7 +81,7 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
     return path
 
 
-def _zip_entries(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+def _zip_entries(archive: Path) -> Generator[tuple[str, _Open | None]]:
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -86,12 +90,18 @@ def _zip_entries(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
             if info.flag_bits & 1:
                 raise DataError(f"{archive}: entry {info.filename!r} is encrypted; not the published archive")
             # orig_filename: ZipFile rewrites separators and cuts names at NUL
-            yield info.orig_filename, None if info.is_dir() else file.open(info)
+            yield info.orig_filename, None if info.is_dir() else partial(file.open, info)
 
 
-def _tar_entries(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+def _tar_entries(archive: Path) -> Generator[tuple[str, _Open | None]]:
     with tarfile.open(archive) as file:
         for member in file:
             if not (member.isfile() or member.isdir()):
                 raise DataError(f"{archive}: entry {member.name!r} is a link or device; not the published archive")
-            yield member.name, None if member.isdir() else file.extractfile(member)
+            yield member.name, None if member.isdir() else partial(_content, file, member)
+
+
+def _content(file: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = file.extractfile(member)
+    assert content is not None, "only called for files"
+    return content

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from unet.data.instances import separate, target, unannotated
+from unet.data.masks import separate, target, unannotated
 from unet.data.stack import Frame, InstanceImage, Normalisation, Stack
 from unet.data.tiff import Pixels, read_gray
 from unet.errors import DataError

@@ -37,7 +37,7 @@ class Unavailable(DataError):
 @dataclass(frozen=True)
 class Limits:
     """answer_s: until a server must have answered; stall_s: longest silence in a transfer; retries: in a row without a
-    new byte; pause_s: before the first retry, doubled before each further one; max_bytes: of one file."""
+    new byte; pause_s: before a retry, doubled with each; max_bytes: of one file."""
 
     answer_s: float = 8.0
     stall_s: float = 20.0
@@ -60,10 +60,12 @@ def download(
     sha256: str = "",
     limits: Limits = DEFAULT_LIMITS,
     on_bytes: OnBytes = lambda _n, _total: None,
+    reached: bool = False,
 ) -> None:
     """Fetch `url` into `path`, which appears only when the file is complete and, where `sha256` is known, right.
 
     What has arrived of a file with a known digest stays beside `path` (.part) and is continued by the next call.
+    reached: the server has been reached just now; that it cannot be is then a fault that may pass, else final.
     Raises Unavailable when the server cannot be reached, refuses, stops for good or sends something else; RunError when
     the disk is full.
     """
@@ -74,13 +76,13 @@ def download(
         if not sha256:
             part.unlink(missing_ok=True)
         resumed = part.exists()
-        _transfer(url, part, limits, on_bytes)
+        _transfer(url, part, limits, on_bytes, reached)
         if sha256 and file_sha256(part) != sha256:
             on_bytes(-_size(part), None)
             part.unlink()
             if not resumed:
                 raise Unavailable(f"{url}: sent another file than the published one (SHA-256 differs)", "wrong content")
-            _transfer(url, part, limits, on_bytes)  # the piece that was continued may have been of an older file
+            _transfer(url, part, limits, on_bytes, True)  # the piece that was continued may have been of an older file
             if file_sha256(part) != sha256:
                 part.unlink()
                 raise Unavailable(f"{url}: sent another file than the published one (SHA-256 differs)", "wrong content")
@@ -89,9 +91,9 @@ def download(
         raise write_error(path, error) from error
 
 
-def _transfer(url: str, part: Path, limits: Limits, on_bytes: OnBytes) -> None:
+def _transfer(url: str, part: Path, limits: Limits, on_bytes: OnBytes, reached: bool) -> None:
     """Receive into `part` until it is complete; retries continue it."""
-    state = _State(url, part, limits, on_bytes)
+    state = _State(url, part, limits, on_bytes, reached)
     if state.have:
         on_bytes(state.have, None)
     failures = 0
@@ -101,21 +103,21 @@ def _transfer(url: str, part: Path, limits: Limits, on_bytes: OnBytes) -> None:
             state.receive()
             return
         except _Broken as error:
-            failures = 1 if state.have > before else failures + 1
+            failures = 0 if state.have > before else failures + 1
             if failures > limits.retries:
                 raise Unavailable(f"{url}: {error}, {failures} times in a row", str(error)) from None
-            time.sleep(limits.pause_s * 2 ** (failures - 1))
+            time.sleep(limits.pause_s * 2**failures if failures else 0)
     raise Unavailable(f"{url}: not complete after {_MAX_REQUESTS} requests", "too many interruptions")
 
 
 class _State:
     """One file on its way: what is there, and what the server said about the whole."""
 
-    def __init__(self, url: str, part: Path, limits: Limits, on_bytes: OnBytes) -> None:
+    def __init__(self, url: str, part: Path, limits: Limits, on_bytes: OnBytes, reached: bool) -> None:
         self.url, self.part, self.limits, self.on_bytes = url, part, limits, on_bytes
         self.have = _size(part)
         self.validator = ""  # of the file that is being received; a resumed transfer must be of the same
-        self.answered = False
+        self.answered = reached
 
     def receive(self) -> None:
         """One request for what is missing. Raises _Broken when it may be continued, Unavailable when not."""

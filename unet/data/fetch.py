@@ -10,7 +10,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 from unet.data import ctc, isbi
@@ -25,6 +26,7 @@ Say = Callable[[str], None]
 
 _PART, _READY, _LOCK = ".part", ".ready", ".lock"
 _CONNECTIONS = 8
+_SPARE = "test"  # the challenge's test slices are not needed for training: better none than wrong ones
 _DEPTH = 4  # folders below an archive's root in which the data set is looked for
 
 
@@ -55,8 +57,8 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder), _tidied(folder):
             _finish(folder)
-            if is_present(data_set, folder, jpeg=False) and not jpeg:
-                wrong = verify(data_set, folder)
+            if _holds(data_set, folder, jpeg, only_jpeg=jpeg):
+                wrong = verify(data_set, folder, jpeg=jpeg)
                 if not wrong:
                     say(f"{folder}: already complete")
                     return folder
@@ -110,18 +112,25 @@ def _download(data_set: DataSet, part: Path, source: Source, limits: Limits, on_
             raise Unavailable(str(error), "damaged archive") from None
         finally:
             archive.unlink()
-    pool = ThreadPoolExecutor(_CONNECTIONS)
-    loose = [(url, tree / place) for url, place in source.urls if place]
-    jobs = [pool.submit(download, url, path, limits=limits, on_bytes=on_bytes) for url, path in loose]
-    try:
-        for job in jobs:
-            job.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    _download_loose([(url, tree, place) for url, place in source.urls if place], limits, on_bytes)
     try:
         return _picked(data_set, _locate(data_set, tree, source.lossy), part / "picked", source.lossy, say)
     except DataError as error:
         raise Unavailable(str(error), "wrong content") from None
+
+
+def _download_loose(files: list[tuple[str, Path, str]], limits: Limits, on_bytes: OnBytes) -> None:
+    """Many small files, several at a time once the first one has shown that the server answers."""
+    pool = ThreadPoolExecutor(_CONNECTIONS)
+    try:
+        for url, tree, place in files[:1]:
+            download(url, tree / place, limits=limits, on_bytes=on_bytes)
+        later = partial(download, limits=limits, on_bytes=on_bytes, reached=True)
+        for job, place in [(pool.submit(later, url, tree / place), place) for url, tree, place in files[1:]]:
+            with suppress(Unavailable) if place.startswith(_SPARE) else nullcontext():
+                job.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _from_file(data_set: DataSet, folder: Path, given: Path, jpeg: bool, say: Say) -> Path:
@@ -147,9 +156,9 @@ def _picked(data_set: DataSet, base: Path, target: Path, jpeg: bool, say: Say) -
         (target / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target / place)
     wrong = verify(data_set, target, manifest=find_manifest(data_set, target.parents[1]), jpeg=jpeg)
-    if data_set.kind == "isbi":  # the challenge's test slices are not needed for training: better none than wrong ones
-        spare = [w for w in wrong if w.startswith("test")]
-        wrong = [w for w in wrong if not w.startswith("test")]
+    if data_set.kind == "isbi":
+        spare = [w for w in wrong if w.startswith(_SPARE)]
+        wrong = [w for w in wrong if not w.startswith(_SPARE)]
         if spare:
             say(f"{data_set.folder}: the source has no usable test volume ({spare[0]}); it is left out")
             shutil.rmtree(target / "test", ignore_errors=True)
@@ -196,11 +205,11 @@ def _holds(data_set: DataSet, folder: Path, jpeg: bool, *, only_jpeg: bool = Fal
 def _install(data_set: DataSet, folder: Path, picked: Path, say: Say) -> None:
     """Move the checked files into the folder."""
     _set_aside(data_set, folder, picked, say)
+    if data_set.kind == "ctc" and find_manifest(data_set, folder) is None:
+        write_manifest(picked)
     picked.rename(folder / _READY)
     sync_folder(folder)
     _finish(folder)
-    if find_manifest(data_set, folder) is None:
-        write_manifest(folder)
     shutil.rmtree(folder / _PART, ignore_errors=True)
 
 

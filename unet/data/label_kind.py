@@ -43,7 +43,8 @@ def class_labels(
 ) -> tuple[list[LabelImage], tuple[str, ...], list[str]]:
     """Class indices of binary or class labels, the names of the classes, and what is wrong with which image.
 
-    names: of the images. class_names: given by the user, or empty: "background", "foreground" or "class 1", ...
+    names: of the label files, for messages. class_names: given by the user, or empty: then "background" with
+    "foreground" or with "class 1", "class 2", ...
     """
     values = _values(labels_HW)
     if kind == "binary":
@@ -81,7 +82,7 @@ def _outside(labels_HW: list[Pixels], names: list[str], allowed: set[int], rule:
     for label, name in zip(labels_HW, names, strict=True):
         other = [int(v) for v in np.unique(label) if int(v) not in allowed]
         if other:
-            wrong.append(f"labels/{name}: label values {_list(other)} lie outside ({rule})")
+            wrong.append(f"{name}: label values {_list(other)} lie outside ({rule})")
     return wrong
 
 

@@ -77,19 +77,19 @@ def verify(data_set: DataSet, folder: Path, *, manifest: Path | None = None, jpe
     each must be there and readable. Of the EM stack the layout that readers would take is checked.
     """
     if not folder.is_dir():
-        return [f"{folder}: missing"]
+        return ["the whole folder: missing"]
     path = manifest or find_manifest(data_set, folder)
     known = read_manifest(path) if path else Manifest()
     if data_set.kind == "isbi":
         layout = isbi.find_layout(folder, jpeg=jpeg)
         if layout is None:
-            return [f"{folder}: missing: {'jpeg/images' if jpeg else 'train-volume.tif or train/image/0.png'}"]
+            return [f"{'jpeg/images' if jpeg else 'train-volume.tif or train/image/0.png'}: missing"]
         if layout.lossy:
             return [w for p in (*layout.images, *layout.labels) for w in _verify_pixels("", folder, p)]
         if layout.images[0].suffix != ".tif":
             return _verify_slices(known, folder, layout)
     if not known.files:
-        return [f"{folder}: no {NAME} to check against; restore it or fetch the data set again"]
+        return [f"{NAME}: missing, nothing to check against; restore it or fetch the data set again"]
     return [wrong for name, digest in known.files.items() for wrong in _verify_file(known, folder, name, digest)]
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import DataConfig
-from unet.data.instances import separate, target
 from unet.data.label_kind import LabelKind, class_labels, recognise
+from unet.data.masks import separate, target
 from unet.data.normalise import normalisation
 from unet.data.stack import Frame, InstanceImage, Stack
 from unet.data.tiff import SUFFIXES, Pixels, read_images
@@ -41,7 +41,8 @@ class _Pair:
     sequence: str
     image: Pixels
     label: Pixels
-    path: Path
+    image_place: str
+    label_place: str
 
 
 @dataclass
@@ -54,7 +55,7 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None]) -> Stack:
     """All frames of the folder, and one line through `say` about what its labels were taken for.
 
     Instance labels become the classes background and cell with a ridge of `config.separate_px` between touching objects
-    (see `instances.separate`); binary and class labels leave the objects to the weight map (4-connected components).
+    (see `masks.separate`); binary and class labels leave the objects to the weight map (4-connected components).
 
     Raises DataError naming every offender at once: missing counterpart, unreadable file, other shape, other number of
     channels, NaN, label value outside the classes.
@@ -132,29 +133,38 @@ def _list(folder: Path, part: str, wrong: list[str]) -> dict[str, Path]:
 
 
 def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, found: _Found) -> None:
-    try:
-        images = _drop_alpha(image_path, read_images(image_path, palette_rgb=True))
-    except DataError as error:
-        found.wrong.append(_short(folder, error))
-        images = None
-    try:
-        labels = _one_channel(label_path, read_images(label_path))
-    except DataError as error:
-        found.wrong.append(_short(folder, error))
+    read: list[Pixels] = []
+    for path in (image_path, label_path):
+        try:
+            read.append(_read_label(path) if path is label_path else read_images(path, palette_rgb=True))
+        except DataError as error:
+            found.wrong.append(str(error).replace(f"{folder}/", "", 1))
+    if len(read) < 2:
         return
-    if images is None:
-        return
-    place = label_path.relative_to(folder).as_posix()
-    if len(images) != len(labels):
+    images, labels = _planes_as_slices(
+        *(_drop_alpha(p, a) for p, a in zip((image_path, label_path), read, strict=True))
+    )
+    image_place, place = (path.relative_to(folder).as_posix() for path in (image_path, label_path))
+    if not (labels == labels[:, :1]).all():
+        found.wrong.append(f"{place}: is a colour image; save one number per class or object")
+    elif len(images) != len(labels):
         found.wrong.append(f"{place}: has {len(labels)} slices, its image {len(images)}")
-    elif images.shape[2:] != labels.shape[1:]:
-        found.wrong.append(f"{place}: has shape {labels.shape[1:]}, its image {images.shape[2:]}")
+    elif images.shape[2:] != labels.shape[2:]:
+        found.wrong.append(f"{place}: has shape {labels.shape[2:]}, its image {images.shape[2:]}")
     else:
         parent = Path(key).parent.as_posix()
-        stack = len(images) > 1
-        sequence = key if stack else "images" if parent == "." else parent
-        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-            found.pairs.append(_Pair(f"{key}[{i:02}]" if stack else key, sequence, image, label, image_path))
+        sequence = key if len(images) > 1 else "images" if parent == "." else parent
+        for i, (image, label) in enumerate(zip(images, labels[:, 0], strict=True)):
+            slice_ = f"[{i:02}]" if len(images) > 1 else ""
+            found.pairs.append(_Pair(key + slice_, sequence, image, label, image_place + slice_, place + slice_))
+
+
+def _planes_as_slices(images: Pixels, labels: Pixels) -> tuple[Pixels, Pixels]:
+    """Some programs store three or four slices as the planes of one colour image; labels show that it is none."""
+    planes = images.shape[1]
+    if len(images) == len(labels) == 1 and planes == labels.shape[1] > 1 and not (labels == labels[:, :1]).all():
+        return images.transpose(1, 0, 2, 3), labels.transpose(1, 0, 2, 3)
+    return images, labels
 
 
 def _drop_alpha(path: Path, images: Pixels) -> Pixels:
@@ -166,20 +176,19 @@ def _drop_alpha(path: Path, images: Pixels) -> Pixels:
     return images
 
 
-def _one_channel(path: Path, labels: Pixels) -> Pixels:
+def _read_label(path: Path) -> Pixels:
+    """Label image or stack, N x C x H x W integers. Raises DataError."""
     if path.suffix.lower() in (".jpg", ".jpeg"):
         raise DataError(f"{path}: JPEG alters label values; save labels as PNG or TIFF")
-    labels = _drop_alpha(path, labels)
-    if not (labels == labels[:, :1]).all():
-        raise DataError(f"{path}: is a colour image; save one number per class or object")
-    label = labels[:, 0]
-    if label.dtype.kind == "f":
-        if not (np.isfinite(label).all() and (label == np.rint(label)).all() and abs(label).max() < 2**31):
+    labels = read_images(path)
+    if labels.dtype.kind == "f":
+        if not (np.isfinite(labels).all() and (labels == np.rint(labels)).all() and abs(labels).max() < 2**31):
             raise DataError(f"{path}: holds values that are no whole numbers; labels are class or object numbers")
-        label = label.astype(np.int64)
-    if label.min() < 0 or label.max() > np.iinfo(np.int32).max:
-        raise DataError(f"{path}: label value {label.min() if label.min() < 0 else label.max()} is out of range")
-    return label
+        labels = labels.astype(np.int64)
+    low, high = labels.min(), labels.max()
+    if low < 0 or high > np.iinfo(np.int32).max:
+        raise DataError(f"{path}: label value {low if low < 0 else high} is out of range")
+    return labels
 
 
 def _check_images(found: _Found) -> None:
@@ -190,9 +199,9 @@ def _check_images(found: _Found) -> None:
         if pair.image.dtype.kind == "f":
             bad = int(np.count_nonzero(~np.isfinite(pair.image)))
             if bad:
-                found.wrong.append(f"images/{pair.name}: {bad} gray values are NaN or infinite")
+                found.wrong.append(f"{pair.image_place}: {bad} gray values are NaN or infinite")
         if pair.image.shape[0] != usual:
-            found.wrong.append(f"images/{pair.name}: has {pair.image.shape[0]} channels, most others {usual}")
+            found.wrong.append(f"{pair.image_place}: has {pair.image.shape[0]} channels, most others {usual}")
 
 
 def _label_kind(folder: Path, config: DataConfig, found: _Found) -> tuple[LabelKind, str]:
@@ -218,7 +227,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 def _classes(found: _Found, kind: LabelKind, names: tuple[str, ...]) -> tuple[list[Pixels], tuple[str, ...]]:
     labels, class_names, wrong = class_labels(
-        [p.label for p in found.pairs], [p.name for p in found.pairs], kind, names
+        [p.label for p in found.pairs], [p.label_place for p in found.pairs], kind, names
     )
     found.wrong.extend(wrong)
     return labels, class_names
@@ -226,10 +235,6 @@ def _classes(found: _Found, kind: LabelKind, names: tuple[str, ...]) -> tuple[li
 
 def _instances(label: Pixels) -> InstanceImage:
     return np.asarray(label, np.int32)
-
-
-def _short(folder: Path, error: DataError) -> str:
-    return str(error).replace(f"{folder}/", "", 1)
 
 
 def _natural(key: str) -> list[tuple[int, int, str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unet.data.instances import separate, target
+from unet.data.masks import separate, target
 from unet.data.stack import Frame, InstanceImage, Normalisation, Stack
 from unet.data.synthetic_cells import CellImage, hela_like, phc_like
 from unet.data.synthetic_em import em_like

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unet.data.instances import separate, target, unannotated
+from unet.data.masks import separate, target, unannotated
 from unet.data.stack import IGNORE
 from unet.weightmap import border_term
 

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from unet.config import DataConfig
+from unet.data import load as load_module
+from unet.data.catalogue import DataSet, data_sets
+from unet.data.download import Unavailable
+from unet.data.load import find_root, load, truth
+from unet.errors import DataError
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, no UNET_DATA, and no network."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UNET_DATA", raising=False)
+
+    def offline(data_set: DataSet, *_args: object, **_options: object) -> Path:
+        raise Unavailable(f"{data_set.folder} could not be downloaded", "offline")
+
+    monkeypatch.setattr(load_module, "fetch", offline)
+    return tmp_path
+
+
+def put_em(root: Path, gray: int) -> None:
+    folder = root / "ISBI-2012-EM"
+    folder.mkdir(parents=True)
+    volume = np.full((6, 16, 16), gray, np.uint8)
+    tifffile.imwrite(folder / "train-volume.tif", volume)
+    tifffile.imwrite(folder / "train-labels.tif", np.where(volume > 0, 255, 0).astype(np.uint8))
+
+
+def gray_of(config: DataConfig) -> int:
+    return round(float(load(config, print).frames[0].image[0, 0, 0]) * 255)
+
+
+def test_the_order_of_places(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, gray in (("named", 10), ("variable", 20), ("data", 30)):
+        put_em(elsewhere / name, gray)
+    assert gray_of(DataConfig()) == 30
+    monkeypatch.setenv("UNET_DATA", str(elsewhere / "variable"))
+    assert gray_of(DataConfig()) == 20
+    assert gray_of(DataConfig(root=str(elsewhere / "named"))) == 10
+
+
+def test_one_line_says_what_is_used(elsewhere: Path) -> None:
+    put_em(elsewhere / "data", 30)
+    lines: list[str] = []
+    stack = load(DataConfig(), lines.append)
+    assert lines == [f"data: {stack.source}: 6 images"]
+    assert "ISBI-2012-EM" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["em", "phc", "hela"])
+def test_offline_the_synthetic_stack_of_the_same_kind_stands_in(elsewhere: Path, name: str) -> None:
+    lines: list[str] = []
+    stack = load(DataConfig(name=name, seed=3), lines.append)  # type: ignore[arg-type]
+    assert stack.name == f"synthetic-{name}"
+    assert len(lines) == 1
+    assert "offline" in lines[0]
+    assert f"synthetic-{name}, seed 3" in lines[0]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_root_that_was_named_is_never_replaced(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_em(elsewhere / "data", 30)
+    (elsewhere / "empty" / "ISBI-2012-EM").mkdir(parents=True)
+    (elsewhere / "empty" / "ISBI-2012-EM" / "README.md").touch()
+    for root in ("empty", "missing"):
+        with pytest.raises(DataError, match=r"holds no ISBI-2012-EM.*unet data fetch em"):
+            load(DataConfig(root=str(elsewhere / root)), print)
+    monkeypatch.setenv("UNET_DATA", str(elsewhere / "typo"))
+    with pytest.raises(DataError, match="no such folder"):
+        load(DataConfig(), print)
+
+
+def test_a_half_installed_set_is_not_read(elsewhere: Path) -> None:
+    put_em(elsewhere / "data", 30)
+    (elsewhere / "data" / "ISBI-2012-EM" / ".ready").mkdir()
+    assert find_root(data_sets()["em"]) is None
+
+
+def test_damage_is_an_error_not_a_reason_for_the_stand_in(elsewhere: Path) -> None:
+    put_em(elsewhere / "data", 30)
+    path = elsewhere / "data" / "ISBI-2012-EM" / "train-volume.tif"
+    path.write_bytes(path.read_bytes()[:1200])
+    with pytest.raises(DataError, match=r"train-volume\.tif"):
+        load(DataConfig(), print)
+
+
+def test_synthetic_stacks_by_name_with_their_truth(elsewhere: Path) -> None:
+    config = DataConfig(name="synthetic-hela", separate_px=4)
+    stack = load(config, print)
+    whole = truth(config, stack)
+    assert list(whole) == [f.name for f in stack.frames]
+    assert (whole["01/t000"] > 0).sum() > (stack.frames[0].instances > 0).sum()  # type: ignore[operator]
+    assert truth(DataConfig(name="synthetic-em"), load(DataConfig(name="synthetic-em"), print)) == {}
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_stand_in_is_scored_on_its_own_objects(elsewhere: Path) -> None:
+    stack = load(DataConfig(name="phc"), print)
+    assert set(truth(DataConfig(name="phc"), stack)) == {f.name for f in stack.frames}
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_own_folder(elsewhere: Path) -> None:
+    label = np.zeros((16, 16), np.uint16)
+    label[2:8, 2:8], label[2:8, 8:14] = 5, 300
+    for part, pixels in (("images", np.zeros((16, 16), np.uint8)), ("labels", label)):
+        (elsewhere / "mine" / part).mkdir(parents=True)
+        Image.fromarray(pixels).save(elsewhere / "mine" / part / "a.png")
+    config = DataConfig(folder="mine")
+    lines: list[str] = []
+    stack = load(config, lines.append)
+    assert stack.name == "mine"
+    assert len(lines) == 1
+    np.testing.assert_array_equal(truth(config, stack)["a"], label)
+
+
+def test_being_really_offline_shows_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that cannot exist, looked up for real."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UNET_DATA", raising=False)
+    em = data_sets()["em"]
+    nowhere = [s.__class__(s.name, (("https://no-such-host.invalid/a.png", "train/image/0.png"),)) for s in em.sources]
+    away = em.__class__(em.name, em.kind, em.folder, em.title, tuple(nowhere), em.terms, em.citation)
+    monkeypatch.setattr(load_module, "data_sets", lambda: {"em": away})
+    started = time.monotonic()
+    stack = load(DataConfig(), print)
+    assert time.monotonic() - started < 12
+    assert stack.name == "synthetic-em"
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "frames", "objects"), [("em", 30, 0), ("phc", 230, 34), ("hela", 168, 18)])
+def test_real_sets(data_root: Path, name: str, frames: int, objects: int) -> None:
+    config = DataConfig(name=name, root=str(data_root))  # type: ignore[arg-type]
+    stack = load(config, print)
+    assert len(stack) == frames
+    assert len(truth(config, stack)) == objects
