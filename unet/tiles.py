@@ -17,7 +17,6 @@ import operator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -85,6 +84,7 @@ class TileSource:
         self.input_px = config.tile.input_px
         self.output_px = output_size(self.input_px, config.model.depth, config.model.allow_odd_pooling)
         self.margin = (self.input_px - self.output_px) // 2
+        self.channels = stack.channels
         self.seed = seed
         self._augment = config.augment
         self._interpolation = CUBIC if config.augment.interpolation == "cubic" else LINEAR
@@ -129,11 +129,6 @@ class TileSource:
             if known.index == frame:
                 return (known.label != IGNORE).astype(np.float32) if known.weight is None else known.weight
         raise DataError(f"frame {frame} has no label and so no weight map")
-
-    @staticmethod
-    def prepare_worker(_: int = 0) -> None:
-        """For the `worker_init_fn` of a DataLoader: one OpenCV thread in each worker process."""
-        cv2.setNumThreads(1)
 
     def _draw(self, i: int) -> tuple[_Frame, Draw]:
         i = operator.index(i)
