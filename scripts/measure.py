@@ -1,0 +1,111 @@
+"""What the benchmarks share: timing rivals in turns, the printed table, the CSV rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unet.files import write_text
+from unet.runs.environment import describe
+
+RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results" / "benchmarks"
+COLUMNS = ("date", "benchmark", "case", "rival", "p20_ms", "p50_ms", "p80_ms", "calls", "per_second", "error", "device",
+           "cores", "load", "versions", "commit")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Durations of single calls in seconds, and the best rate (calls per second) of any round."""
+
+    seconds: NDArray[np.float64]
+    per_second: float
+
+    def percentiles_ms(self) -> tuple[float, float, float]:
+        """p20, p50, p80 of the durations in milliseconds."""
+        p20, p50, p80 = np.percentile(self.seconds, (20, 50, 80)) * 1e3
+        return float(p20), float(p50), float(p80)
+
+
+def in_turns(rivals: Mapping[str, Callable[[int], object]], rounds: int, seconds: float) -> dict[str, Timing]:
+    """Call each rival with 0, 1, 2, ... for `seconds` per round, one after the other, so that all meet the same load.
+
+    At least two calls per round; one call before the first round is not counted.
+    """
+    durations: dict[str, list[float]] = {name: [] for name in rivals}
+    best = dict.fromkeys(rivals, 0.0)
+    for call in rivals.values():
+        call(0)
+    for _ in range(rounds):
+        for name, call in rivals.items():
+            taken: list[float] = []
+            while sum(taken) < seconds or len(taken) < 2:
+                start = time.perf_counter()
+                call(len(durations[name]) + len(taken))
+                taken.append(time.perf_counter() - start)
+            durations[name] += taken
+            best[name] = max(best[name], len(taken) / sum(taken))
+    return {name: Timing(np.array(durations[name]), best[name]) for name in rivals}
+
+
+def table(title: str, timings: Mapping[str, Timing], ours: str, errors: Mapping[str, float] | None = None) -> str:
+    """Text table; the last column says how many times longer than `ours` a call takes (medians)."""
+    lines = [title, f"{'':44}{'p20':>9}{'p50':>9}{'p80':>9} ms{'best/s':>9}{'x ours':>8}{'max error':>12}"]
+    reference = timings[ours].percentiles_ms()[1]
+    for name, timing in timings.items():
+        p20, p50, p80 = timing.percentiles_ms()
+        error = f"{errors[name]:12.1e}" if errors and name in errors else ""
+        rate = f"{timing.per_second:9.0f}" if timing.per_second >= 10 else f"{timing.per_second:9.2f}"
+        lines.append(f"{name:44}{p20:9.2f}{p50:9.2f}{p80:9.2f}   {rate}{p50 / reference:8.1f}{error}")
+    return "\n".join(lines) + "\n"
+
+
+def append_rows(
+    path: Path,
+    benchmark: str,
+    case: str,
+    timings: Mapping[str, Timing],
+    packages: tuple[str, ...],
+    errors: Mapping[str, float] | None = None,
+) -> None:
+    """Add one row per rival to a CSV file (made if it is not there)."""
+    text = io.StringIO(path.read_text(encoding="utf-8") if path.exists() else "")
+    new = not text.read(1)
+    text.seek(0, io.SEEK_END)
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    if new:
+        writer.writeheader()
+    here = describe(torch.device("cpu"))
+    common = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        "benchmark": benchmark,
+        "case": case,
+        "device": here["processor"],
+        "cores": here["cores"],
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
+        "versions": " ".join(f"{p}={_version(p)}" for p in packages) + f" python={here['python']}",
+        "commit": here["commit"] or "",
+    }
+    for name, timing in timings.items():
+        p20, p50, p80 = (f"{value:.4g}" for value in timing.percentiles_ms())
+        measured = {"rival": name, "p20_ms": p20, "p50_ms": p50, "p80_ms": p80, "calls": timing.seconds.size}
+        error = f"{errors[name]:.2g}" if errors and name in errors else ""
+        writer.writerow(common | measured | {"per_second": f"{timing.per_second:.4g}", "error": error})
+    write_text(path, text.getvalue())
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "-"
