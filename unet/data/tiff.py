@@ -21,7 +21,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from unet.errors import DataError, one_line
+from unet.data.mapped import release, scratch_map
+from unet.errors import DataError, UserError, one_line
+from unet.signals import Interrupted
 
 Pixels = NDArray[Any]
 
@@ -30,34 +32,58 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 
 _LZW = 5
 _HARMLESS_BYTES = 256 * 2**20  # always allowed
+_HELD_BYTES = 16 * 2**20  # decoded at a time on the way into a scratch map
 _MAX_RATIO = 2000  # of decoded to stored bytes: no codec in use exceeds it on an image of several hundred MB
 
 
-def read_images(path: Path, *, mmap: bool = False, palette_rgb: bool = False) -> Pixels:
+def read_images(path: Path, *, mmap: bool = False, palette_rgb: bool = False, scratch: Path | None = None) -> Pixels:
     """All images of a file as N x C x H x W in the type they are stored in.
 
     Pages of a TIFF and every axis that is neither a colour nor a channel axis count as N. Gray values are the stored
     ones (a reversed display table is not applied). Indexed colours stay indices, or become RGB with `palette_rgb`. With
-    `mmap` an uncompressed gray TIFF stored in one piece is returned as a read-only memory map.
+    `mmap` an uncompressed TIFF stored in one piece is returned as a read-only memory map, in the file's byte order.
+    With `scratch` (a folder) any other TIFF is decoded strip by strip into a nameless file there and memory-mapped, as
+    far as tifffile can decode it.
 
     Raises DataError (one line naming the file) when it is missing, unreadable, truncated or of an unknown kind.
     """
+    suffix = _check_file(path)
+    size = path.stat().st_size
+    if suffix in (".tif", ".tiff"):
+        return _read_tiff(path, size, mmap, scratch)
+    return _read_pillow(path, size, palette_rgb)
+
+
+def image_shape(path: Path, *, palette_rgb: bool = False) -> tuple[int, int, int, int]:
+    """(N, C, H, W) of what `read_images` would return, from the header alone; DataError as there."""
+    if _check_file(path) in (".tif", ".tiff"):
+        with _tiff_errors(path), _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+            series = _only_series(path, tif)
+            hollow = np.broadcast_to(np.zeros((), series.dtype), series.shape)  # takes no memory
+            n, c, h, w = _to_NCHW(path, hollow, series.axes).shape
+            return n, c, h, w
+    from PIL import Image
+
+    with _pillow_errors(path), Image.open(path, formats=("PNG", "JPEG")) as image:
+        bands = 3 if image.mode == "P" and palette_rgb else len(image.getbands())
+        return 1, bands, image.height, image.width
+
+
+def _check_file(path: Path) -> str:
+    """The lower-case suffix of an image file that exists; else DataError."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: {suffix or 'no suffix'} is not an image type read here; use {', '.join(SUFFIXES)}")
     try:
         if not path.is_file():
             raise DataError(f"{path}: no such file; check the path")
-        size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(4)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path and its rights") from None
-    if suffix in (".tif", ".tiff"):
-        if head[:2] not in (b"II", b"MM"):
-            raise DataError(f"{path}: not a TIFF file (it begins with {head!r}); fetch or export it again")
-        return _read_tiff(path, size, mmap)
-    return _read_pillow(path, size, palette_rgb)
+    if suffix in (".tif", ".tiff") and head[:2] not in (b"II", b"MM"):
+        raise DataError(f"{path}: not a TIFF file (it begins with {head!r}); fetch or export it again")
+    return suffix
 
 
 def read_gray(path: Path, *, mmap: bool = False) -> Pixels:
@@ -68,22 +94,52 @@ def read_gray(path: Path, *, mmap: bool = False) -> Pixels:
     return images[:, 0]
 
 
-def _read_tiff(path: Path, size: int, mmap: bool) -> Pixels:
+def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> Pixels:
+    with _tiff_errors(path), _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+        _check_page_list(path, tif)
+        series = _only_series(path, tif)
+        _check_declared(path, size, math.prod(series.shape) * series.dtype.itemsize)
+        for page in series.pages:
+            _check_page(path, size, page)
+        if mmap and series.dataoffset is not None:
+            stored = np.dtype(tif.byteorder + series.dtype.char)  # series.dtype names the machine's own byte order
+            pixels: Pixels = np.memmap(path, stored, "r", series.dataoffset, tuple(series.shape))
+        elif not _decodable(series.keyframe):
+            pixels = _decode_elsewhere(path, series)
+        elif scratch is not None and series.transform is None:
+            pixels = _decode_into_map(series, scratch)
+        else:
+            pixels = series.asarray()
+        return _to_NCHW(path, pixels, series.axes)
+
+
+def _decode_into_map(series: Any, folder: Path) -> Pixels:
+    """Pixels of a series in its own shape, decoded one strip or tile at a time into a read-only map on disk."""
+    key = series.keyframe
+    pages = scratch_map(folder, (len(series.pages), *key.shaped), key.dtype)
+    held = 0
+    for number, page in enumerate(series.pages):
+        for decoded, (plane, depth, top, left, _), shape in page.segments(maxworkers=1, buffersize=_HELD_BYTES):
+            place = (number, plane, *(slice(a, a + n) for a, n in zip((depth, top, left), shape[:3], strict=True)))
+            if decoded is None:  # a strip that was left out stands for its value of "no data"
+                pages[place] = key.nodata
+                continue
+            inside = decoded[: key.imagedepth - depth, : key.imagelength - top, : key.imagewidth - left]
+            pages[place] = inside
+            held += inside.nbytes
+            if held > _HELD_BYTES:
+                release(pages)
+                held = 0
+    release(pages)
+    pages.setflags(write=False)
+    return pages.reshape(series.shape)
+
+
+@contextmanager
+def _tiff_errors(path: Path) -> Iterator[None]:
     try:
-        with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
-            _check_page_list(path, tif)
-            series = _only_series(path, tif)
-            _check_declared(path, size, math.prod(series.shape) * series.dtype.itemsize)
-            for page in series.pages:
-                _check_page(path, size, page)
-            if mmap and series.dataoffset is not None and series.dtype.isnative:
-                pixels: Pixels = np.memmap(path, series.dtype, "r", series.dataoffset, tuple(series.shape))
-            elif _decodable(series.keyframe):
-                pixels = series.asarray()
-            else:
-                pixels = _decode_elsewhere(path, series)
-            return _to_NCHW(path, pixels, series.axes)
-    except DataError:
+        yield
+    except (UserError, Interrupted):
         raise
     except MemoryError:
         raise DataError(f"{path}: does not fit into memory; split the stack into smaller files") from None
@@ -216,17 +272,25 @@ def _to_NCHW(path: Path, pixels: Pixels, axes: str) -> Pixels:
 
 
 def _read_pillow(path: Path, size: int, palette_rgb: bool) -> Pixels:
+    from PIL import Image
+
+    with _pillow_errors(path), Image.open(path, formats=("PNG", "JPEG")) as image:
+        _check_declared(path, size, image.width * image.height * len(image.getbands()) * 2)
+        if getattr(image, "n_frames", 1) > 1:
+            raise DataError(f"{path}: an animation; save its images as separate files")
+        pixels = np.array(image.convert("RGB") if image.mode == "P" and palette_rgb else image)
+    return pixels[None, None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
+
+
+@contextmanager
+def _pillow_errors(path: Path) -> Iterator[None]:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check_declared` has its own bound
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                _check_declared(path, size, image.width * image.height * len(image.getbands()) * 2)
-                if getattr(image, "n_frames", 1) > 1:
-                    raise DataError(f"{path}: an animation; save its images as separate files")
-                pixels = np.array(image.convert("RGB") if image.mode == "P" and palette_rgb else image)
-    except DataError:
+            yield
+    except UserError:
         raise
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {one_line(error)}; cut it into smaller images") from None
@@ -236,7 +300,6 @@ def _read_pillow(path: Path, size: int, palette_rgb: bool) -> Pixels:
         raise DataError(f"{path}: does not fit into memory; cut it into smaller images") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise DataError(f"{path}: damaged ({one_line(error)}); fetch or export it again") from None
-    return pixels[None, None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
 
 
 @contextmanager
