@@ -27,7 +27,7 @@ def unusable(device: torch.device) -> str:
     if reason:
         return reason
     try:
-        launcher(device).resident_blocks(kind_name(torch.float32, torch.uint8, 2, PLANAR, 16), "forward_pass")
+        launcher(device).resident_blocks(kind_name(torch.float32, torch.uint8, 2, PLANAR), "forward_pass")
     except (KernelError, RuntimeError, ImportError, OSError) as error:
         return one_line(error)
     return ""

@@ -48,13 +48,14 @@ class Runs:
     layout: int
     length: int
     phase: int
-    access_bytes: int
+    access: int  # bytes
     pixels: int
 
 
-def kind_name(logit: torch.dtype, target: torch.dtype, classes: int, layout: int, access_bytes: int) -> str:
+def kind_name(logit: torch.dtype, target: torch.dtype, classes: int, layout: int) -> str:
     """The type that instantiates the kernels; classes 0 stands for a number known at run time only."""
-    return f"Kind<{LOGIT_NAMES[logit]}, {TARGET_NAMES[target]}, {classes}, {LAYOUT_NAMES[layout]}, {access_bytes}>"
+    access = access_bytes(layout, classes, logit.itemsize)
+    return f"Kind<{LOGIT_NAMES[logit]}, {TARGET_NAMES[target]}, {classes}, {LAYOUT_NAMES[layout]}, {access}>"
 
 
 def unrolled(classes: int) -> int:
@@ -62,11 +63,11 @@ def unrolled(classes: int) -> int:
     return classes if 2 <= classes <= LARGEST_UNROLLED else 0
 
 
-def pixels_per_pack(layout: int, classes: int, element: int, access_bytes: int) -> int:
-    """Pixels that a thread handles at once; `element` is the size of a logit in bytes."""
+def pixels_per_pack(layout: int, classes: int, element: int, access: int) -> int:
+    """Pixels that a thread handles at once; `element` is the size of a logit, `access` that of an access, in bytes."""
     if layout == PLANAR:
-        return access_bytes // element
-    return access_bytes // math.gcd(access_bytes, classes * element)
+        return access // element
+    return access // math.gcd(access, classes * element) if layout == CHANNELS_LAST else 1
 
 
 def make_plan(
@@ -81,7 +82,7 @@ def make_plan(
         runs = _planar(logits, gradient) or _channels_last(logits, pixel_arrays, gradient)
     if runs is None:
         items = images * rows * columns
-        kind = kind_name(logits.dtype, target.dtype, unrolled(classes), STRIDED, element)
+        kind = kind_name(logits.dtype, target.dtype, unrolled(classes), STRIDED)
         return Plan(kind, STRIDED, 1, items, columns, columns, 0, *_chunks(items), 0)
     flags = GRADIENT_ALIGNED if gradient is None or _fits(gradient, runs, classes) else 0
     for array, flag in ((target, TARGET_ALIGNED), (weight, WEIGHT_ALIGNED), (valid, VALID_ALIGNED)):
@@ -89,7 +90,7 @@ def make_plan(
             flags |= flag
     per_run = -(-(runs.length + runs.phase) // runs.pixels)
     items = images * rows * columns // runs.length * per_run
-    kind = kind_name(logits.dtype, target.dtype, classes, runs.layout, runs.access_bytes)
+    kind = kind_name(logits.dtype, target.dtype, classes, runs.layout)
     return Plan(kind, runs.layout, runs.pixels, items, per_run, runs.length, runs.phase, *_chunks(items), flags)
 
 
@@ -111,8 +112,10 @@ def _dense_image(array_NHW: Tensor) -> bool:
     return _stride(array_NHW, 2, 1) == 1 and _stride(array_NHW, 1, columns) == columns
 
 
-def _access_bytes(layout: int, classes: int, element: int) -> int:
-    """The widest access whose pack still fits into the registers."""
+def access_bytes(layout: int, classes: int, element: int) -> int:
+    """The widest access whose pack still fits into the registers; single pixels are read value by value."""
+    if layout == STRIDED:
+        return element
     fits = pixels_per_pack(layout, classes, element, 16) * classes <= VALUES_IN_REGISTERS
     return 16 if fits else 8
 
@@ -134,7 +137,7 @@ def _planar(logits: Tensor, gradient: Tensor | None) -> Runs | None:
     element = logits.element_size()
     if not _is_planar(logits) or (gradient is not None and not _is_planar(gradient)):
         return None
-    access = _access_bytes(PLANAR, classes, element)
+    access = access_bytes(PLANAR, classes, element)
     if (logits.stride(1) * element) % access or (_stride(logits, 0, 0) * element) % access:
         return None
     phase = logits.data_ptr() % access // element
@@ -152,7 +155,7 @@ def _channels_last(logits: Tensor, pixel_arrays: list[Tensor], gradient: Tensor 
     merged = merged and all(
         _stride(a, 0, area * classes) == area * classes for a in (logits, gradient) if a is not None
     )
-    access = _access_bytes(CHANNELS_LAST, classes, element)
+    access = access_bytes(CHANNELS_LAST, classes, element)
     if not merged and (_stride(logits, 0, 0) * element) % access:
         return None
     pixels = pixels_per_pack(CHANNELS_LAST, classes, element, access)
@@ -164,7 +167,7 @@ def _channels_last(logits: Tensor, pixel_arrays: list[Tensor], gradient: Tensor 
 
 def _fits(gradient: Tensor, runs: Runs, classes: int) -> bool:
     """Whether the packs of the logits are packs of the gradient too."""
-    element, access = gradient.element_size(), runs.access_bytes
+    element, access = gradient.element_size(), runs.access
     before = runs.phase * (classes if runs.layout == CHANNELS_LAST else 1)
     starts = [gradient.data_ptr() - before * element]
     starts += [_stride(gradient, 0, 0) * element] if runs.length == gradient.shape[2] * gradient.shape[3] else []

@@ -1,0 +1,182 @@
+"""What is demanded of the kernels' results, each demand a function of the kernels. The tests hold the product to them,
+and every mutant of the source must fail one of them."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from tests.loss.shim.cases import (
+    CHANNELS_LAST,
+    PLANAR,
+    TRANSPOSED,
+    Arrangement,
+    Case,
+    assert_agrees,
+    assert_same_bits,
+    expected,
+    make_case,
+    run,
+)
+from tests.loss.shim.host import BACKWARD, FORWARD, RANDOM
+from tests.loss.shim.launcher import Kernels, ShimLauncher
+
+MODES = ("recompute", "one_pass")
+SCHEDULES = ((FORWARD, 0), (BACKWARD, 0), (RANDOM, 1), (RANDOM, 2))
+REDUCTIONS = ("mean", "weighted_mean", "sum")
+
+# One kind of each layout, type and branch: what a mutant is compiled for.
+FLOAT, HALF, BFLOAT, BYTE, LONG = torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int64
+VARIED = (
+    ("planar", (2, 2, 8, 24), FLOAT, BYTE, Arrangement(PLANAR)),
+    ("head and tail", (2, 2, 9, 20), FLOAT, BYTE, Arrangement(PLANAR, offsets=(3, 3, 3, 3))),
+    ("other alignments", (2, 2, 8, 24), FLOAT, BYTE, Arrangement(PLANAR, offsets=(0, 1, 2, 3))),
+    ("apart", (3, 2, 4, 8), FLOAT, BYTE, Arrangement(PLANAR, gaps=(1, 2, 0, 0), pixel_gaps=(2, 0, 0))),
+    ("cropped", (2, 2, 5, 7), FLOAT, BYTE, Arrangement(PLANAR, gaps=(0, 0, 3, 2), pixel_gaps=(0, 1, 3))),
+    ("channels last", (2, 3, 7, 9), BFLOAT, LONG, Arrangement(CHANNELS_LAST)),
+    ("channels last, head", (2, 3, 7, 9), BFLOAT, LONG, Arrangement(CHANNELS_LAST, offsets=(9, 1, 2, 3))),
+    ("channels last, runs", (2, 3, 8, 8), BFLOAT, LONG, Arrangement(CHANNELS_LAST, gaps=(0, 0, 1, 0))),
+    ("many classes", (1, 20, 5, 9), FLOAT, LONG, Arrangement(PLANAR)),
+    ("many classes, last", (2, 17, 3, 5), FLOAT, LONG, Arrangement(CHANNELS_LAST)),
+    ("narrow access", (1, 16, 8, 9), HALF, BYTE, Arrangement(PLANAR, offsets=(1, 0, 0, 0))),
+    ("transposed", (2, 16, 5, 6), HALF, BYTE, Arrangement(TRANSPOSED)),
+)
+
+
+def varied(index: int, **options: object) -> Case:
+    """One of VARIED; targets, weights and masks come and go."""
+    _, shape, dtype, target_dtype, arrangement = VARIED[index]
+    options = {"weights": index % 4 != 1, "mask": index % 3 != 1} | options
+    return make_case(index, shape, dtype, target_dtype, arrangement, **options)  # type: ignore[arg-type]
+
+
+def agrees_with_the_reference(kernels: Kernels) -> None:
+    """Loss, counts, denominator and gradient, in every layout, type, mode, reduction and schedule."""
+    for index, (mode, reduction) in itertools.product(range(len(VARIED)), itertools.product(MODES, REDUCTIONS)):
+        for options in ({}, {"weights": True, "mask": True}, {"weights": False, "mask": False}):
+            case = varied(index, reduction=reduction, upstream=1.0 if index % 2 else -0.75, **options)
+            schedule, seed = SCHEDULES[index % len(SCHEDULES)]
+            actual = run(case, ShimLauncher(kernels, 1 + index % 4, schedule, seed), mode)
+            assert_agrees(actual, expected(case))
+
+
+def ways_give_the_same_bits(kernels: Kernels) -> None:
+    """The gradient from one pass is that computed anew, for every upstream gradient."""
+    for index, upstream in itertools.product((0, 1, 5, 8, 10), (1.0, 0.3, 0.0)):
+        case = varied(index, reduction="weighted_mean", weights=True, upstream=upstream)
+        assert_same_bits(*(run(case, ShimLauncher(kernels), mode) for mode in MODES))
+
+
+def special_values_propagate_as_in_torch(kernels: Kernels) -> None:
+    """NaN and infinite scores and weights: NaN and infinities where torch has them, the same numbers elsewhere."""
+    inf, nan = torch.inf, torch.nan
+    scores = torch.tensor([*itertools.product((0.0, 1.0, inf, -inf, nan), repeat=3)]).t()
+    for classes, target, weight in itertools.product((2, 3, 20), (0, 1), (1.0, 0.0, inf, nan)):
+        rows = scores if classes == 3 else (scores[:2] if classes == 2 else torch.cat([scores, torch.zeros(17, 125)]))
+        dtype, target_dtype = {2: (FLOAT, BYTE), 3: (BFLOAT, LONG), 20: (FLOAT, LONG)}[classes]
+        logits = rows.reshape(1, classes, 5, 25).to(dtype)
+        if classes == 3:
+            logits = logits.to(memory_format=torch.channels_last)
+        case = Case(
+            logits, torch.full((1, 5, 25), target, dtype=target_dtype), torch.full((1, 5, 25), weight), None, "sum"
+        )
+        for mode in MODES:
+            actual, wanted = run(case, ShimLauncher(kernels), mode), expected(case, FLOAT)
+            torch.testing.assert_close(actual.confusion, wanted.confusion, rtol=0, atol=0)
+            torch.testing.assert_close(actual.gradient.float(), wanted.gradient, rtol=1e-2, atol=1e-6, equal_nan=True)
+            torch.testing.assert_close(actual.loss, wanted.loss, equal_nan=True)
+    for pixel in range(125):  # one at a time, or all would be hidden behind the first NaN
+        logits = scores[:, pixel].reshape(1, 3, 1, 1).to(BFLOAT)
+        case = Case(logits, torch.zeros(1, 1, 1, dtype=LONG), torch.ones(1, 1, 1), None, "mean")
+        actual, wanted = run(case, ShimLauncher(kernels), "recompute"), expected(case, FLOAT)
+        torch.testing.assert_close(actual.loss, wanted.loss, equal_nan=True)
+
+
+def masked_pixels_may_hold_anything(kernels: Kernels) -> None:
+    """NaN scores, infinite weights and impossible targets of pixels that carry no loss change no bit."""
+    for index, mode in itertools.product((0, 1, 5, 8, 10), MODES):
+        case = varied(index, reduction="weighted_mean", weights=True, mask=True)
+        before = run(case, ShimLauncher(kernels), mode)
+        assert case.weight is not None
+        assert case.valid is not None
+        masked = ~case.valid | (case.target == case.ignore_index)
+        assert masked.any()
+        assert not masked.all()
+        logits, target, weight = case.logits.clone(), case.target.clone(), case.weight.clone()
+        logits.movedim(1, -1)[masked] = torch.nan
+        weight[masked] = torch.inf
+        target[~case.valid] = 99
+        spoiled = run(case.but(logits=logits, target=target, weight=weight), ShimLauncher(kernels), mode)
+        unspoiled = run(case.but(logits=case.logits.clone()), ShimLauncher(kernels), mode)
+        assert_same_bits(spoiled, unspoiled)
+        assert_agrees(before, expected(case))
+        assert not spoiled.gradient.movedim(1, -1)[masked].any()
+
+
+def nothing_valid_is_zero(kernels: Kernels) -> None:
+    """Loss 0, gradient 0, counts 0: all pixels ignored, all masked, all weights 0, no pixel at all."""
+    for index, reduction, mode in itertools.product((0, 5, 8), REDUCTIONS, MODES):
+        case = varied(index, reduction=reduction, weights=True, mask=True)
+        assert case.valid is not None
+        assert case.weight is not None
+        empty = case.but(logits=case.logits[:0], target=case.target[:0], weight=case.weight[:0], valid=case.valid[:0])
+        for nothing in (
+            case.but(target=torch.full_like(case.target, case.ignore_index)),
+            case.but(valid=torch.zeros_like(case.valid)),
+            empty,
+        ):
+            result = run(nothing, ShimLauncher(kernels), mode)
+            assert result.loss == 0
+            assert result.denominator == 1
+            assert not result.confusion.any()
+            assert not result.gradient.any()
+            assert not result.gradient.isnan().any()
+        weightless = run(case.but(weight=torch.zeros_like(case.weight)), ShimLauncher(kernels), mode)
+        assert weightless.loss == 0
+        assert not weightless.gradient.any()
+        assert weightless.confusion.any()
+
+
+def targets_outside_the_classes_are_seen(kernels: Kernels) -> None:
+    """The target of a valid pixel that is no class: the loss is NaN, so is that pixel's gradient, no other's, it is
+    not counted, and nothing is read or written out of bounds."""
+    for index, mode in itertools.product((1, 5, 8, 10), MODES):
+        case = varied(index, reduction="sum", weights=True, mask=True)
+        assert case.valid is not None
+        n, y, x = torch.nonzero(case.valid & (case.target != case.ignore_index))[0].tolist()
+        without = case.target.clone()
+        without[n, y, x] = case.ignore_index
+        others = expected(case.but(target=without))
+        wide = case.target.dtype == LONG
+        for value in (case.logits.shape[1], 254, *((-1, 2**32 + 1, -(2**32)) if wide else ())):
+            target = case.target.clone()
+            target[n, y, x] = value
+            result = run(case.but(target=target), ShimLauncher(kernels), mode)
+            assert result.loss.isnan()
+            torch.testing.assert_close(result.confusion, others.confusion, rtol=0, atol=0)
+            assert result.gradient[n, :, y, x].isnan().all()
+            result.gradient[n, :, y, x] = 0
+            torch.testing.assert_close(result.gradient.double(), others.gradient, rtol=5e-3, atol=1e-6)
+
+
+def digits_of_confident_pixels(kernels: Kernels) -> None:
+    """A small loss and the gradient 1 - p of a pixel that is nearly certain keep their digits."""
+    for classes, target in itertools.product((2, 20), (0, 1)):
+        logits = torch.full((1, classes, 4, 8), -30.0)
+        logits[:, target] = torch.linspace(-20, -13, 32).reshape(4, 8)
+        target_dtype = BYTE if classes == 2 else LONG
+        case = Case(logits, torch.full((1, 4, 8), target, dtype=target_dtype), torch.ones(1, 4, 8), None, "sum")
+        for column in range(32):
+            one = torch.zeros(1, 4, 8, dtype=torch.bool)
+            one.view(-1)[column] = True
+            actual, wanted = run(case.but(valid=one), ShimLauncher(kernels), "one_pass"), expected(case.but(valid=one))
+            torch.testing.assert_close(actual.loss.double(), wanted.loss, rtol=1e-5, atol=0)
+            torch.testing.assert_close(actual.gradient.double(), wanted.gradient, rtol=1e-5, atol=0)
+
+
+def other_ignored_targets(kernels: Kernels) -> None:
+    """Any number can mark a pixel to be ignored, a class too, and one that fits into 64 bits only."""
+    for index, ignore_index in ((0, 0), (0, 1), (8, -100), (8, 2**40), (8, 3), (5, -(2**33))):
+        case = varied(index, ignore_index=ignore_index, reduction="weighted_mean", weights=True)
+        assert_agrees(run(case, ShimLauncher(kernels), "one_pass"), expected(case))

@@ -1,0 +1,132 @@
+"""Stands in for a GPU: runs the kernels of the loss on CPU tensors, in memory that shows what was not written."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from tests.loss.shim.host import FORWARD, Program
+from unet.loss import launch
+from unet.loss.compile import CSRC
+from unet.loss.launch import FINISH, PASSES, Params
+from unet.loss.plan import CHANNELS_LAST, LOGIT_NAMES, PLANAR, STRIDED, TARGET_NAMES, kind_name
+
+LOGITS, TARGETS = tuple(LOGIT_NAMES), tuple(TARGET_NAMES)
+EVERYWHERE = (2, 3)  # numbers of classes that are compiled for every combination of types
+
+
+def kinds_of(logit: torch.dtype, target: torch.dtype, classes: int) -> list[str]:
+    """The kernels for a number of classes (0: any), in every layout they can have."""
+    layouts = (PLANAR, CHANNELS_LAST, STRIDED) if classes else (STRIDED,)
+    return [kind_name(logit, target, classes, layout) for layout in layouts]
+
+
+def combination(classes: int) -> tuple[torch.dtype, torch.dtype]:
+    """The types a number of classes is tested with when it is tested with one combination: each has its turn."""
+    return LOGITS[classes % 3], TARGETS[classes // 3 % 2]
+
+
+def groups() -> list[list[str]]:
+    """All kinds the tests need, in portions that are compiled together."""
+    everything = [[k for a in LOGITS for b in TARGETS for k in kinds_of(a, b, c)] for c in (0, *EVERYWHERE)]
+    others = [c for c in range(2, 17) if c not in EVERYWHERE]
+    return everything + [[k for c in others[i::4] for k in kinds_of(*combination(c), c)] for i in range(4)]
+
+
+class Kernels:
+    """The kernels of one source folder; portions are compiled when first needed, two at a time by `prepare`."""
+
+    def __init__(self, csrc: Path = CSRC, portions: Iterable[Iterable[str]] = (), flags: tuple[str, ...] = ()) -> None:
+        self.csrc, self.flags = csrc, flags
+        self.portions = [tuple(p) for p in portions]
+        self._programs: dict[tuple[str, ...], Program] = {}
+
+    def program(self, kind: str) -> Program:
+        """The program that holds the kernels of a kind."""
+        portion = next((p for p in self.portions if kind in p), (kind,))
+        if portion not in self._programs:
+            expressions = [f"{name}<{k}>" for k in portion for name in PASSES]
+            source = self.csrc / "cross_entropy.cu"
+            self._programs[portion] = Program(source, [*expressions, FINISH], "Params", self.csrc, self.flags)
+        return self._programs[portion]
+
+    def prepare(self) -> Kernels:
+        """Compile everything."""
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda portion: self.program(portion[0]), self.portions))
+        return self
+
+
+@cache
+def product() -> Kernels:
+    """The kernels as they ship, in all the kinds the tests use."""
+    return Kernels(portions=groups()).prepare()
+
+
+class ShimLauncher:
+    """unet.loss.launch.Launcher on the CPU. `blocks` is what the pretended device holds at a time."""
+
+    def __init__(self, kernels: Kernels, blocks: int = 3, schedule: int = FORWARD, seed: int = 0) -> None:
+        self.kernels, self.blocks, self.schedule, self.seed = kernels, blocks, schedule, seed
+        self.launched: list[str] = []
+
+    def resident_blocks(self, kind: str, kernel: str) -> int:  # noqa: ARG002
+        return self.blocks
+
+    def launch(self, kind: str, kernel: str, params: Params, blocks: int) -> None:
+        program = self.kernels.program(kind)
+        assert ctypes.sizeof(Params) == program.library.params_bytes()
+        self.launched.append(kernel)
+        expression = kernel if kernel == FINISH else f"{kernel}<{kind}>"
+        program.run(expression, params, blocks, schedule=self.schedule, seed=self.seed)
+
+
+CANARY = -77.25  # exact in every floating type
+
+
+class Gradients:
+    """Memory for gradients with guards on both sides; `intact` tells whether nothing was written beside them."""
+
+    def __init__(self) -> None:
+        self.storages: list[tuple[Tensor, int, int]] = []
+
+    def empty_like(self, logits: Tensor) -> Tensor:
+        like = torch.empty_like(logits, device="meta")
+        size, guard = like.numel(), 64
+        storage = torch.full((size + 2 * guard,), CANARY, dtype=logits.dtype)
+        self.storages.append((storage, guard, size))
+        gradient = storage.as_strided(like.shape, like.stride(), guard)
+        return gradient.fill_(torch.nan)
+
+    def intact(self) -> bool:
+        return all(
+            bool((storage[:guard] == CANARY).all() and (storage[guard + size :] == CANARY).all())
+            for storage, guard, size in self.storages
+        )
+
+
+@contextmanager
+def poisoned() -> Iterator[Gradients]:
+    """Memory the kernels must fill is NaN (or the largest integer) at first, and gradients are guarded."""
+
+    @contextmanager
+    def filled() -> Iterator[None]:
+        before = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+    gradients = Gradients()
+    with mock.patch.object(launch, "unfilled", filled), mock.patch.object(launch, "empty_like", gradients.empty_like):
+        yield gradients
+    assert gradients.intact(), "a kernel wrote beside the gradient"

@@ -1,0 +1,86 @@
+"""What is demanded of the order of summation: that nothing but the plan decides it. Functions as in checks.py."""
+
+from __future__ import annotations
+
+import itertools
+from unittest import mock
+
+import numpy as np
+import torch
+
+from tests.loss.shim.cases import Case, assert_agrees, assert_same_bits, expected, make_case, run
+from tests.loss.shim.checks import BYTE, FLOAT, MODES, SCHEDULES
+from tests.loss.shim.host import RANDOM
+from tests.loss.shim.launcher import Kernels, ShimLauncher
+from unet.loss import plan
+from unet.loss.plan import BLOCK, Plan
+
+
+def large_case(dtype: torch.dtype = FLOAT, **options: object) -> Case:
+    """Several chunks of planar logits, the last of them not full."""
+    return make_case(7, (2, 2, 52, 56), dtype, BYTE, **options)  # type: ignore[arg-type]
+
+
+def grids_and_schedules_give_the_same_bits(kernels: Kernels) -> None:
+    """Any number of blocks, and any order of threads and blocks."""
+    for reduction, mode in itertools.product(("weighted_mean", "mean"), MODES):
+        case = large_case(reduction=reduction)
+        first = run(case, ShimLauncher(kernels, 1), mode)
+        assert_agrees(first, expected(case))
+        for blocks, (schedule, seed) in itertools.product((1, 2, 5, 1000), SCHEDULES):
+            assert_same_bits(run(case, ShimLauncher(kernels, blocks, schedule, seed), mode), first)
+
+
+def several_items_per_thread(kernels: Kernels) -> None:
+    """Large tensors give every thread several items of a chunk."""
+    for rows_per_item in (1, 2):
+        with mock.patch.object(plan, "ROWS_PER_ITEM", rows_per_item):
+            case = large_case(reduction="weighted_mean")
+            inputs = case.inputs()
+            made = plan.make_plan(inputs.logits, inputs.target, inputs.weight, inputs.valid, None)
+            assert made.items_per_thread > 1
+            for mode, blocks in itertools.product(MODES, (1, 3)):
+                assert_agrees(run(case, ShimLauncher(kernels, blocks, RANDOM, 3), mode), expected(case))
+
+
+def butterfly(values: np.ndarray) -> np.ndarray:
+    """The sum over the last axis as csrc/reduce.cuh orders it: pairs half the axis apart, then quarter, ..."""
+    while values.shape[-1] > 1:
+        half = values.shape[-1] // 2
+        values = values[..., :half] + values[..., half:]
+    return values[..., 0]
+
+
+def ordered_total(values: np.ndarray, made: Plan) -> float:
+    """The sum of one float32 per item and pixel (items, pixels) in the order that is documented: a thread's items and
+    their pixels one after the other, the threads of a warp, the warps, in float32; then the chunks in float64."""
+    per_chunk = made.items_per_thread * BLOCK
+    padded = np.zeros((made.chunks * per_chunk, made.pixels), np.float32)
+    padded[: len(values)] = values
+    steps = padded.reshape(made.chunks, made.items_per_thread, BLOCK, made.pixels)
+    sums = np.zeros((made.chunks, BLOCK), np.float32)
+    for item, pixel in itertools.product(range(made.items_per_thread), range(made.pixels)):
+        sums = sums + steps[:, item, :, pixel]
+    partial = butterfly(butterfly(sums.reshape(made.chunks, -1, 32))).astype(np.float64)
+    columns = np.zeros(-(-made.chunks // BLOCK) * BLOCK)
+    columns[: made.chunks] = partial
+    threads = np.zeros(BLOCK)
+    for row in columns.reshape(-1, BLOCK):
+        threads = threads + row
+    return float(butterfly(butterfly(threads.reshape(-1, 32))))
+
+
+def sums_in_the_documented_order(kernels: Kernels) -> None:
+    """The sum of the weights, whose every bit follows from the order of summation: few chunks, several items per
+    thread, and more chunks than a block has threads."""
+    for size, rows_per_item in (((2, 2, 52, 56), 4096), ((2, 2, 52, 56), 2), ((1, 2, 540, 500), 4096)):
+        with mock.patch.object(plan, "ROWS_PER_ITEM", rows_per_item):
+            case = make_case(7, size, FLOAT, BYTE, reduction="weighted_mean", mask=False)
+            case = case.but(target=torch.zeros_like(case.target))
+            inputs = case.inputs()
+            made = plan.make_plan(inputs.logits, inputs.target, inputs.weight, None, None)
+            assert case.weight is not None
+            total = ordered_total(case.weight.numpy().reshape(-1, made.pixels), made)
+            for mode in MODES:
+                result = run(case, ShimLauncher(kernels, 2), mode)
+                assert result.denominator.item() == np.float32(total)
