@@ -32,15 +32,21 @@ LEVELS = {
     "unet.batches": 6,
     "unet.evaluate": 4,
     "unet.output": 4,
+    "unet.challenge": 5,
+    "unet.instances": 4,
+    "unet.mistakes": 4,
     "unet.picture": 5,
-    "unet.results": 6,
+    "unet.scoring": 6,
+    "unet.comparison": 7,
+    "unet.results": 7,
     "unet.train": 7,
     "unet.commands": 9,
     "unet.cli": 8,  # imports commands by name only, when they are called for
     "unet.__main__": 10,
 }
 WITHOUT_TORCH = ("unet.errors", "unet.files", "unet.geometry", "unet.config", "unet.data", "unet.metrics", "unet.tiles",
-                 "unet.weightmap", "unet.deform", "unet.gray", "unet.preview", "unet.cli", "unet.progress")  # fmt: skip
+                 "unet.weightmap", "unet.deform", "unet.gray", "unet.preview", "unet.cli", "unet.progress",
+                 "unet.instances", "unet.challenge")  # fmt: skip
 
 
 def module_of(path: Path, root: Path = ROOT) -> str:

@@ -36,4 +36,5 @@ def _write(path: Path, stack: NDArray[np.float32]) -> None:
 
     metadata: dict[str, Any] = {"axes": "ZYX" if stack.ndim == 3 else "ZCYX", "unit": "pixel"}
     with atomic_write(path) as file:
-        tifffile.imwrite(file, stack.astype(np.float32, copy=False), imagej=True, photometric="minisblack", metadata=metadata)
+        pixels = stack.astype(np.float32, copy=False)
+        tifffile.imwrite(file, pixels, imagej=True, photometric="minisblack", metadata=metadata)

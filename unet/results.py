@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unet.config import Config, ModelConfig, from_dict, to_dict
-from unet.data.load import load
-from unet.data.stack import Normalisation, Stack
+from unet.data.load import load, truth
+from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.device import Hardware, choose
 from unet.errors import RunError, one_line
-from unet.evaluate import FramePrediction, pixel_scores, predict_frames
+from unet.evaluate import FramePrediction, predict_frames
+from unet.instances import InstanceSettings, choose_settings
 from unet.output import foreground, write_probabilities
-from unet.picture import draw_predictions
+from unet.picture import draw_rows
 from unet.predict import Network
 from unet.progress import Terminal
 from unet.runs.checkpoint import load_weights
 from unet.runs.folder import RunFolder
+from unet.scoring import kind_of, picture_rows, record, score
 
 WEIGHTS, SCORES, PROBABILITIES, PICTURE = "weights.safetensors", "scores.json", "probabilities.tif", "prediction.png"
 
@@ -54,71 +58,94 @@ def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any
     return network, metadata
 
 
-def held_out_frames(folder: RunFolder, stack: Stack) -> list[int]:
-    """Indices of the frames the run has named as held out; RunError when the data no longer has one of them."""
-    names = folder.read_json("split.json")["held_out"]
+def named_frames(folder: RunFolder, stack: Stack, part: str) -> list[int]:
+    """Indices of the frames the run has named "train" or "held_out"; RunError when the data no longer has one."""
+    names = folder.read_json("split.json")[part]
     index = {frame.name: i for i, frame in enumerate(stack.frames)}
     missing = [name for name in names if name not in index]
     if missing:
-        raise RunError(f"{folder.path}: its held-out frame {missing[0]!r} is not in {stack.source}; use the same data")
-    if not names:
-        raise RunError(f"{folder.path}: the run held no frames out, so there is nothing to score")
+        raise RunError(f"{folder.path}: its frame {missing[0]!r} is not in {stack.source}; use the same data")
     return [index[name] for name in names]
 
 
 def evaluate_run(path: Path, terminal: Terminal, rotations: int | None = None) -> dict[str, Any]:
-    """Score a finished run on its held-out frames; writes scores.json, probabilities.tif and prediction.png."""
+    """Score a finished run on its held-out frames; writes scores.json, probabilities.tif and prediction.png.
+
+    Returns what scores.json holds. The settings that make instances of probabilities are searched on training frames.
+    """
     folder = RunFolder.open_existing(path)
     config = folder.config
     stack = load(config.data, terminal.say)
     network, metadata = load_network(path, choose(config))
     if Normalisation(**metadata["normalisation"]) != stack.normalisation:
         raise RunError(f"{path}: was trained with another normalisation of the gray values; use the same data settings")
-    frames = held_out_frames(folder, stack)
-    predictions = _predict(network, stack, frames, config, metadata["tile_px"], rotations, terminal)
-    scores = score(predictions, stack, config) | {"rotations": rotations or config.predict.rotations}
-    folder.write_json(SCORES, scores)
-    write_probabilities(folder.file(PROBABILITIES), [foreground(p.probabilities) for p in predictions])
-    draw_predictions(folder.file(PICTURE), predictions, f"{stack.name}: held-out frames, worst first")
-    return scores
-
-
-def _predict(
-    network: Network,
-    stack: Stack,
-    frames: list[int],
-    config: Config,
-    tile_px: int,
-    rotations: int | None,
-    terminal: Terminal,
-) -> list[FramePrediction]:
-    with terminal.bar("predicting held-out frames", len(frames)) as bar:
-        return predict_frames(
-            network,
-            stack,
-            frames,
-            tile_px=tile_px,
-            batch=config.predict.batch,
-            rotations=rotations or config.predict.rotations,
-            on_frame=lambda done: bar.update(done),
-        )
-
-
-def score(predictions: list[FramePrediction], stack: Stack, config: Config) -> dict[str, Any]:
-    """All scores of a set of predictions, pooled and by frame, as plain values for scores.json."""
-    del config
-    return {
+    predictor = Predictor(network, stack, config, metadata["tile_px"], rotations or config.predict.rotations, terminal)
+    gold = truth(config.data, stack)
+    settings = None
+    if kind_of(stack) == "objects":
+        settings = search_settings(predictor.predict(named_frames(folder, stack, "train"), "training frames"), gold)
+    held_out = named_frames(folder, stack, "held_out")
+    if not held_out:
+        raise RunError(f"{path}: the run held no frames out, so there is nothing to score")
+    predictions = predictor.predict(held_out, "held-out frames")
+    with terminal.bar("scoring", 1) as bar:
+        scores = score(predictions, stack, gold, settings)
+        bar.update(1)
+    saved = {
         "data": stack.source,
         "frames": [p.frame.name for p in predictions],
-        "scores": pixel_scores(predictions, stack.class_names),
-        "by_frame": {p.frame.name: pixel_scores([p], stack.class_names) for p in predictions},
+        "rotations": predictor.rotations,
+        "instances": None if settings is None else settings.to_dict(),
+        **record(scores),
     }
+    folder.write_json(SCORES, saved)
+    write_probabilities(folder.file(PROBABILITIES), [foreground(p.probabilities) for p in predictions])
+    rows = picture_rows(predictions, stack, gold, scores, settings)
+    draw_rows(folder.file(PICTURE), rows, f"{stack.name}: held-out frames, worst first")
+    return saved
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Predicts frames of one stack with one network, showing progress."""
+
+    network: Network
+    stack: Stack
+    config: Config
+    tile_px: int
+    rotations: int
+    terminal: Terminal
+
+    def predict(self, frames: list[int], what: str) -> list[FramePrediction]:
+        """Stitched probabilities of these frames."""
+        with self.terminal.bar(f"predicting {what}", len(frames)) as bar:
+            return predict_frames(
+                self.network,
+                self.stack,
+                frames,
+                tile_px=self.tile_px,
+                batch=self.config.predict.batch,
+                rotations=self.rotations,
+                on_frame=lambda done: bar.update(done),
+            )
+
+
+def search_settings(predictions: list[FramePrediction], gold: Mapping[str, InstanceImage]) -> InstanceSettings:
+    """The instance settings with the best mean SEG on these (training) predictions; the defaults without references."""
+    known = [p for p in predictions if p.frame.name in gold]
+    if not known:
+        return InstanceSettings()
+    return choose_settings([p.probabilities[1] for p in known], [gold[p.frame.name] for p in known])
 
 
 def table(scores: dict[str, Any]) -> str:
-    """Scores as an aligned text table."""
-    rows = [(key.replace("_", " "), value) for key, value in scores["scores"].items()]
-    width = max(len(key) for key, _ in rows)
+    """Scores as an aligned text table, with the threshold of those that were swept."""
+    rows = [(name, name.replace("_", " "), value) for name, value in scores["scores"].items()]
+    width = max(len(shown) for _, shown, _ in rows)
     head = f"held-out scores, {len(scores['frames'])} frames, stitched full-size images, eval mode"
-    lines = [f"  {key:<{width}}  {'-' if value is None else f'{value:.6f}'}" for key, value in rows]
-    return "\n".join([head, *lines])
+    lines = [head]
+    for name, shown, value in rows:
+        threshold = scores["thresholds"].get(name)
+        at = "" if threshold is None else f"  (threshold {threshold:.1f})"
+        lines.append(f"  {shown:<{width}}  {'-' if value is None else f'{value:.6f}'}{at}")
+    return "\n".join([*lines, *(f"  note: {note}" for note in scores["notes"])])

@@ -1,4 +1,4 @@
-"""`unet evaluate RUN`: score a finished run on its held-out frames."""
+"""`unet evaluate`: score a finished run on its held-out frames, or any prediction against labels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from unet.commands.parse import parse
+from unet.errors import ConfigError
 from unet.progress import Terminal
 
 
@@ -16,22 +17,42 @@ from unet.progress import Terminal
 class Arguments:
     """Flags of `unet evaluate`."""
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional] = ""
     """Run folder."""
     rotations: int = 0
     """1, or 8 to average over the symmetries of the square; 0: as the run was configured."""
+    prediction: str = ""
+    """Image file with probabilities (float in 0..1, or 8-bit), or with instances where the labels are instances."""
+    labels: str = ""
+    """Image file with the labels of --prediction: 0 / 255 (or 0 / 1) membranes and cells, or instances."""
+    out: str = ""
+    """Folder for the results of --prediction; default: beside it, named PREDICTION-scores."""
+    overwrite: bool = False
+    """Replace the results of --prediction if there are any."""
     quiet: bool = False
     """Print the scores only."""
 
 
 def main(argv: list[str]) -> int:
-    """Print the table and write scores.json, probabilities.tif, prediction.png into the run folder."""
-    arguments = parse(Arguments, argv, "unet evaluate", "Score a finished run on its held-out frames.")
-    from unet.errors import ConfigError
-    from unet.results import evaluate_run, table
-
+    """Print the table; write scores.json and the picture (and, of a run, the probabilities)."""
+    description = "Score a finished run (unet evaluate RUN), or --prediction against --labels."
+    arguments = parse(Arguments, argv, "unet evaluate", description)
+    terminal = Terminal(arguments.quiet)
+    if bool(arguments.run) == bool(arguments.prediction):
+        raise ConfigError("name either a run folder, or --prediction with --labels (see unet evaluate --help)")
+    if bool(arguments.prediction) != bool(arguments.labels):
+        raise ConfigError("--prediction and --labels go together")
     if arguments.rotations not in (0, 1, 8):
         raise ConfigError(f"--rotations {arguments.rotations}: use 1 or 8")
-    terminal = Terminal(arguments.quiet)
-    terminal.result(table(evaluate_run(Path(arguments.run), terminal, arguments.rotations or None)))
+    from unet.results import evaluate_run, table
+
+    if arguments.run:
+        terminal.result(table(evaluate_run(Path(arguments.run), terminal, arguments.rotations or None)))
+        return 0
+    from unet.comparison import compare
+
+    prediction = Path(arguments.prediction)
+    out = Path(arguments.out) if arguments.out else prediction.with_name(f"{prediction.stem}-scores")
+    terminal.result(table(compare(prediction, Path(arguments.labels), out, arguments.overwrite)))
+    terminal.result(f"picture: {out / 'prediction.png'}")
     return 0

@@ -1,0 +1,117 @@
+"""Scores of a prediction somebody else made: two image files, no run.
+
+Axes: N frames, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.data.stack import Frame, Normalisation, Stack
+from unet.data.tiff import read_gray
+from unet.errors import DataError, RunError
+from unet.evaluate import FramePrediction, cross_entropy
+from unet.files import write_json
+from unet.metrics.instance import average_precision, foreground_iou, match_objects, panoptic_quality, seg
+from unet.metrics.pixel import confusion
+from unet.mistakes import object_mistakes
+from unet.picture import Row, draw_rows
+from unet.scoring import Scores, picture_rows, record, score
+
+SCORES, PICTURE = "scores.json", "prediction.png"
+MOST_ROWS = 3
+
+
+def compare(prediction: Path, labels: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """Score a prediction file against a label file; writes scores.json and prediction.png into the folder `out`.
+
+    Labels with values 0 and one other are membranes and cells: the prediction is a probability of cell (float in 0..1,
+    or 8-bit). Labels with more values are instances: the prediction holds instances too (integers).
+
+    DataError for unreadable files, other shapes or unfit values; RunError when `out` holds results already.
+    """
+    if (out / SCORES).exists() and not overwrite:
+        raise RunError(f"{out} holds scores already; name another folder with --out, or add --overwrite")
+    predicted, truth = read_gray(prediction), read_gray(labels)
+    if predicted.shape != truth.shape:
+        raise DataError(
+            f"{prediction} is {predicted.shape} but {labels} is {truth.shape}; both must be N x H x W alike"
+        )
+    if not np.issubdtype(truth.dtype, np.integer):
+        raise DataError(f"{labels}: labels are {truth.dtype}; use integers")
+    values = np.unique(truth)
+    objects = len(values) > 2 or (values.size == 2 and values[0] != 0)
+    return _objects(prediction, predicted, truth, out) if objects else _membranes(prediction, predicted, truth, out)
+
+
+def _membranes(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out: Path) -> dict[str, Any]:
+    cells = _probabilities(prediction, predicted)
+    frames = []
+    for number, (cell, label) in enumerate(zip(cells, truth, strict=True)):
+        known = (label > 0).astype(np.uint8)
+        frame = Frame(f"{prediction.name}[{number:02d}]", prediction.name, cell[None], known)
+        both = np.stack([1 - cell, cell])
+        counts = confusion(known, (cell > 0.5).astype(np.uint8), 2)
+        frames.append(FramePrediction(frame, both, cross_entropy(both, known), counts))
+    names = ("membrane", "cell")
+    stack = Stack(prediction.name, tuple(p.frame for p in frames), names, Normalisation(scale=1.0), str(prediction))
+    scores = score(frames, stack, {})
+    draw_rows(out / PICTURE, picture_rows(frames, stack, {}, scores), f"{prediction.name}, worst first")
+    return _saved(prediction, [p.frame.name for p in frames], scores, out)
+
+
+def _objects(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out: Path) -> dict[str, Any]:
+    if not np.issubdtype(predicted.dtype, np.integer):
+        raise DataError(f"{prediction}: the labels are instances, so the prediction must hold instances (integers)")
+    references, results = [list(a.astype(np.int32)) for a in (truth, predicted)]
+    scores = Scores({}, {})
+    scores.values["seg"] = seg(references, results)
+    scores.values["foreground_iou"] = foreground_iou(references, results)
+    for threshold, value in average_precision(references, results).items():
+        scores.values[f"average_precision_{threshold:.2f}"] = value
+    scores.values["panoptic_quality"] = panoptic_quality(references, results).quality
+    names = [f"{prediction.name}[{number:02d}]" for number in range(len(references))]
+    for name, reference, result in zip(names, references, results, strict=True):
+        scores.by_frame[name] = {"seg": _or_none(seg([reference], [result]))}
+    scores.values = {key: _or_none(value) for key, value in scores.values.items() if value is not None}
+    worst = sorted(range(len(names)), key=lambda i: _or_inf(scores.by_frame[names[i]]["seg"]))[:MOST_ROWS]
+    rows = [_object_row(names[i], references[i], results[i]) for i in worst]
+    draw_rows(out / PICTURE, rows, f"{prediction.name}, worst first")
+    return _saved(prediction, names, scores, out)
+
+
+def _object_row(name: str, reference: NDArray[np.int32], result: NDArray[np.int32]) -> Row:
+    label = (reference > 0).astype(np.uint8)
+    found = (result > 0).astype(np.float32)
+    frame = Frame(name, name, found[None], label)
+    missed = sum(not match.result for match in match_objects(reference, result))
+    caption = f"found green, missed red ({missed}), extra blue"
+    return Row(frame, np.stack([1 - found, found]), object_mistakes(reference, result), caption)
+
+
+def _probabilities(path: Path, predicted: NDArray[Any]) -> NDArray[np.float32]:
+    if predicted.dtype == np.uint8:
+        return predicted.astype(np.float32) / np.float32(255)
+    values = predicted.astype(np.float32)
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        raise DataError(f"{path}: probabilities must lie in 0..1 (or be 8-bit); rescale them")
+    return values
+
+
+def _saved(prediction: Path, names: list[str], scores: Scores, out: Path) -> dict[str, Any]:
+    saved = {"data": str(prediction), "frames": names, **record(scores)}
+    write_json(out / SCORES, saved)
+    return saved
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _or_inf(value: float | None) -> float:
+    return math.inf if value is None else value

@@ -1,0 +1,165 @@
+"""Which scores a data set gets, and the record of them.
+
+Every stack gets the pixel scores of its classes. Membranes (two classes, no instances: EM) get the scores of the EM
+challenge, pooled over frames of one size. Objects (instances: the Cell Tracking Challenge) get SEG and its companions.
+
+Axes: N frames, K classes, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.data.stack import IGNORE, InstanceImage, Stack
+from unet.evaluate import FramePrediction, pixel_scores
+from unet.instances import InstanceSettings, to_instances
+from unet.metrics.em import em_sweeps
+from unet.metrics.instance import average_precision, foreground_iou, panoptic_quality, seg
+from unet.metrics.pixel import mean_iou
+from unet.mistakes import membrane_mistakes, object_mistakes, pixel_mistakes
+from unet.picture import Row
+
+Kind = Literal["membranes", "objects", "classes"]
+
+
+@dataclass
+class Scores:
+    """values: score by name. thresholds: at which probability a swept score is best. notes: what to know about them."""
+
+    values: dict[str, float | None]
+    by_frame: dict[str, dict[str, float | None]]
+    thresholds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def kind_of(stack: Stack) -> Kind:
+    """What the classes of a stack stand for."""
+    if any(frame.instances is not None for frame in stack.frames):
+        return "objects"
+    return "membranes" if stack.classes == 2 else "classes"
+
+
+def score(
+    predictions: list[FramePrediction],
+    stack: Stack,
+    gold: Mapping[str, InstanceImage],
+    settings: InstanceSettings | None = None,
+) -> Scores:
+    """All scores of a set of predictions. `gold`: reference instances by frame name, where they are known."""
+    scores = Scores(
+        pixel_scores(predictions, stack.class_names),
+        {p.frame.name: pixel_scores([p], stack.class_names) for p in predictions},
+    )
+    if kind_of(stack) == "membranes":
+        _add_membrane_scores(scores, predictions)
+    elif kind_of(stack) == "objects":
+        _add_object_scores(scores, predictions, gold, settings or InstanceSettings())
+    return scores
+
+
+def _add_membrane_scores(scores: Scores, predictions: list[FramePrediction]) -> None:
+    labels = [_label(p) for p in predictions]
+    if len({label.shape for label in labels}) != 1 or any((label == IGNORE).any() for label in labels):
+        scores.notes.append(
+            "Rand, warping and the other scores of the EM challenge need frames of one size, all labelled"
+        )
+        return
+    cells = np.stack([p.probabilities[1] for p in predictions])
+    for name, sweep in em_sweeps(np.stack(labels) > 0, cells).items():
+        scores.values[name] = sweep.value
+        scores.thresholds[name] = sweep.threshold
+        if sweep.empty:
+            scores.notes.append(
+                f"{name}: {sweep.empty_slices} slices have no cell at its best threshold; do not trust it"
+            )
+    for prediction, label in zip(predictions, labels, strict=True):
+        single = em_sweeps(label[None] > 0, prediction.probabilities[None, 1])
+        scores.by_frame[prediction.frame.name] |= {name: sweep.value for name, sweep in single.items()}
+
+
+def _add_object_scores(
+    scores: Scores,
+    predictions: list[FramePrediction],
+    gold: Mapping[str, InstanceImage],
+    settings: InstanceSettings,
+) -> None:
+    known = [p for p in predictions if p.frame.name in gold]
+    if not known:
+        scores.notes.append("no held-out frame has reference instances, so there is no SEG")
+        return
+    references = [gold[p.frame.name] for p in known]
+    results = [to_instances(p.probabilities[1], settings) for p in known]
+    ignored = [_label(p) == IGNORE for p in known]
+    scores.values["seg"] = _or_none(seg(references, results))
+    scores.values["foreground_iou"] = _or_none(foreground_iou(references, results, ignored))
+    scores.values["average_precision"] = _or_none(_mean(average_precision(references, results, ignored)))
+    panoptic = panoptic_quality(references, results, ignored)
+    scores.values["panoptic_quality"] = _or_none(panoptic.quality)
+    for prediction, reference, result in zip(known, references, results, strict=True):
+        scores.by_frame[prediction.frame.name]["seg"] = _or_none(seg([reference], [result]))
+    chosen = ", ".join(f"{key} {value}" for key, value in settings.to_dict().items())
+    scores.notes.append(f"instances (chosen on the training part): {chosen}")
+
+
+def picture_rows(
+    predictions: list[FramePrediction],
+    stack: Stack,
+    gold: Mapping[str, InstanceImage],
+    scores: Scores,
+    settings: InstanceSettings | None = None,
+    most: int = 3,
+) -> list[Row]:
+    """Rows of the picture, worst frames first (by SEG where there is one, else V_rand, else mean IoU)."""
+
+    def quality(prediction: FramePrediction) -> float:
+        values = scores.by_frame[prediction.frame.name]
+        found = next((values[n] for n in ("seg", "v_rand", "mean_iou") if values.get(n) is not None), None)
+        return math.inf if found is None else found
+
+    rows = []
+    for prediction in sorted(predictions, key=quality)[:most]:
+        name = prediction.frame.name
+        kind, label = kind_of(stack), _label(prediction)
+        iou = f"mean IoU {mean_iou(prediction.confusion):.3f}"
+        if kind == "membranes" and "warping_error" in scores.thresholds:
+            colours = membrane_mistakes(label, prediction.probabilities[1], scores.thresholds["warping_error"])
+            rand = scores.by_frame[name].get("v_rand") or 0.0
+            caption = f"splits red, merges blue ({iou}, V_rand {rand:.3f})"
+        elif kind == "objects" and name in gold:
+            colours = object_mistakes(gold[name], to_instances(prediction.probabilities[1], settings or InstanceSettings()))
+            caption = f"found green, missed red, extra blue (SEG {scores.by_frame[name].get('seg') or 0.0:.3f})"
+        else:
+            colours = pixel_mistakes(label, prediction.probabilities.argmax(axis=0))
+            caption = f"missed red, extra blue ({iou})"
+        rows.append(Row(prediction.frame, prediction.probabilities, colours, caption))
+    return rows
+
+
+def _label(prediction: FramePrediction) -> NDArray[np.uint8]:
+    label = prediction.frame.label
+    assert label is not None  # predict_frames refuses frames without one
+    return label
+
+
+def _mean(values: Mapping[float, float]) -> float:
+    return sum(values.values()) / len(values)
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def record(scores: Scores) -> dict[str, Any]:
+    """Plain values for scores.json."""
+    return {
+        "scores": scores.values,
+        "thresholds": scores.thresholds,
+        "notes": scores.notes,
+        "by_frame": scores.by_frame,
+    }
