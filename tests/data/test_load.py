@@ -31,7 +31,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def put_em(root: Path, gray: int) -> None:
     folder = root / "ISBI-2012-EM"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     volume = np.full((6, 16, 16), gray, np.uint8)
     tifffile.imwrite(folder / "train-volume.tif", volume)
     tifffile.imwrite(folder / "train-labels.tif", np.where(volume > 0, 255, 0).astype(np.uint8))
@@ -48,6 +48,20 @@ def test_the_order_of_places(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("UNET_DATA", str(elsewhere / "variable"))
     assert gray_of(DataConfig()) == 20
     assert gray_of(DataConfig(root=str(elsewhere / "named"))) == 10
+
+
+def test_jpeg_copies_that_were_asked_for_are_used_and_named(elsewhere: Path) -> None:
+    folder = elsewhere / "data" / "ISBI-2012-EM" / "jpeg"
+    for part, stem in (("images", "train-volume"), ("labels", "train-labels")):
+        (folder / part).mkdir(parents=True)
+        for i in range(30):
+            Image.fromarray(np.full((16, 16), 255, np.uint8)).save(folder / part / f"{stem}{i:02}.jpg")
+    lines: list[str] = []
+    stack = load(DataConfig(), lines.append)
+    assert "lossy JPEG copies" in stack.source
+    assert "lossy JPEG copies" in lines[0]
+    put_em(elsewhere / "data", 30)
+    assert "lossless" in load(DataConfig(), lines.append).source
 
 
 def test_one_line_says_what_is_used(elsewhere: Path) -> None:

@@ -7,6 +7,7 @@ the move. So nothing half-written is ever read as complete.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,8 @@ def _from_file(data_set: DataSet, folder: Path, given: Path, jpeg: bool, say: Sa
     tree = part / "given"
     shutil.rmtree(tree, ignore_errors=True)
     if given.is_file():
+        if not os.access(given, os.R_OK):
+            raise DataError(f"{given}: may not be read; change its permissions")
         unpack(given, tree)
         base = _locate(data_set, tree, jpeg)
     elif given.is_dir():

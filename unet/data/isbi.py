@@ -45,12 +45,12 @@ def find_layout(root: Path, *, jpeg: bool = False) -> Layout | None:
     if not jpeg and tifs[0].is_file():
         return Layout("lossless TIFF stacks", False, tifs[:1], tifs[1:2], tifs[2:])
     for base in () if jpeg else (root, root / "membrane", root / "data" / "membrane"):
-        if (base / "train" / "image").is_dir():
+        if (base / "train" / "image" / "0.png").is_file():
             parts = (base / "train" / "image", base / "train" / "label", base / "test")
             images, labels, test = (tuple(p / f"{i}.png" for i in range(SLICES)) for p in parts)
             return Layout("lossless PNG slices", False, images, labels, test)
     for base in (root / JPEG_FOLDER, root / "data", root) if jpeg else ():
-        if (base / "images").is_dir():
+        if (base / "images" / "train-volume00.jpg").is_file():
             names = (("images", "train-volume"), ("labels", "train-labels"), ("test", "test-volume"))
             images, labels, test = (tuple(base / d / f"{n}{i:02}.jpg" for i in range(SLICES)) for d, n in names)
             return Layout("lossy JPEG copies", True, images, labels, test)

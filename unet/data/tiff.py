@@ -57,7 +57,7 @@ def read_images(path: Path, *, mmap: bool = False, palette_rgb: bool = False, sc
 def image_shape(path: Path, *, palette_rgb: bool = False) -> tuple[int, int, int, int]:
     """(N, C, H, W) of what `read_images` would return, from the header alone; DataError as there."""
     if _check_file(path) in (".tif", ".tiff"):
-        with _tiff_errors(path), _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+        with _tiff_errors(path), quiet_tifffile(), tifffile.TiffFile(path) as tif:
             series = _only_series(path, tif)
             hollow = np.broadcast_to(np.zeros((), series.dtype), series.shape)  # takes no memory
             n, c, h, w = _to_NCHW(path, hollow, series.axes).shape
@@ -95,7 +95,7 @@ def read_gray(path: Path, *, mmap: bool = False) -> Pixels:
 
 
 def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> Pixels:
-    with _tiff_errors(path), _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+    with _tiff_errors(path), quiet_tifffile(), tifffile.TiffFile(path) as tif:
         _check_page_list(path, tif)
         series = _only_series(path, tif)
         _check_declared(path, size, math.prod(series.shape) * series.dtype.itemsize)
@@ -303,7 +303,7 @@ def _pillow_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_tifffile() -> Iterator[None]:
+def quiet_tifffile() -> Iterator[None]:
     """tifffile logs what it makes of damaged files; the user gets our one line instead."""
     logger = logging.getLogger("tifffile")
     before = logger.disabled

@@ -1,0 +1,134 @@
+"""A run's normalisation for images larger than memory: the same numbers as `Normalisation`, computed block by block.
+
+The percentiles of a whole image need its order statistics. They are found exactly, for every pixel type, by counting
+16 bits of the gray values at a time, the highest first (radix selection): one pass over the image for 8- and 16-bit
+values, two for 32-bit, four for 64-bit ones, with 65536 counters in memory for each order statistic.
+
+Axes: C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.data.mapped import release
+from unet.data.stack import FloatImage, Normalisation
+from unet.errors import DataError
+
+Check = Callable[[], None]
+
+_BLOCK_PIXELS = 2**20
+_BITS = 16  # counted in one pass
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaling:
+    """(raw - low) / span per channel, the outcome of a percentile or minmax normalisation for one image."""
+
+    low: NDArray[np.float64]  # C
+    span: NDArray[np.float64]  # C
+
+    def __call__(self, raw_CHW: NDArray[Any]) -> FloatImage:
+        """A window C x h x w of the image, as float32."""
+        return np.asarray((raw_CHW - self.low[:, None, None]) / self.span[:, None, None], np.float32)
+
+
+def rescaling(
+    normalisation: Normalisation, image_CHW: NDArray[Any], name: str, check: Check | None = None
+) -> Callable[[NDArray[Any]], FloatImage]:
+    """What maps a window of the image to what `normalisation(image_CHW)` holds there, to the last bit.
+
+    The image may be a memory map; it is read in blocks. `check` is called between blocks (what it raises ends the
+    pass). Raises DataError naming the image when it holds NaN or infinite values.
+    """
+    if image_CHW.dtype.kind == "f":
+        bad = sum(int((~np.isfinite(block)).sum()) for plane in image_CHW for block in _blocks(plane, check))
+        if bad:
+            raise DataError(f"{name}: {bad} gray values are NaN or infinite; repair or remove the image")
+    if normalisation.kind == "fixed":
+        return normalisation
+    wanted = (normalisation.low, normalisation.high) if normalisation.kind == "percentile" else (0.0, 100.0)
+    low, high = np.array([percentiles(plane, wanted, check) for plane in image_CHW]).T
+    return Rescaling(low, np.where(high > low, high - low, 1.0))
+
+
+def percentiles(plane_HW: NDArray[Any], q: Sequence[float], check: Check | None = None) -> NDArray[np.float64]:
+    """`np.percentile` of the gray values as float64 (linear interpolation), to the last bit, with bounded memory."""
+    positions = [(plane_HW.size - 1) * (p / 100) for p in q]
+    below = [math.floor(p) for p in positions]
+    ranks = sorted({*below, *(min(b + 1, plane_HW.size - 1) for b in below)})
+    value = dict(zip(ranks, order_statistics(plane_HW, ranks, check).tolist(), strict=True))
+    found = []
+    for position, rank in zip(positions, below, strict=True):
+        a, b, t = value[rank], value[min(rank + 1, plane_HW.size - 1)], position - rank
+        found.append(a + (b - a) * t if t < 0.5 else b - (b - a) * (1 - t))
+    return np.array(found, np.float64)
+
+
+def order_statistics(plane_HW: NDArray[Any], ranks: Sequence[int], check: Check | None = None) -> NDArray[np.float64]:
+    """The values that stand at these places (0 = smallest) among all gray values, as float64; there is no NaN."""
+    bits = 8 * plane_HW.dtype.itemsize
+    found = dict.fromkeys(ranks, 0)  # the leading bits of each, as far as they are known
+    left = {rank: rank for rank in ranks}  # its place among the values that share these bits
+    known = 0
+    while known < bits:
+        width = min(_BITS, bits - known)
+        counts = {head: np.zeros(1 << width, np.int64) for head in set(found.values())}
+        for block in _blocks(plane_HW, check):
+            keys = _keys(block).reshape(-1)
+            for head, count in counts.items():
+                chosen = keys if known == 0 else keys[keys >> _like(keys, bits - known) == _like(keys, head)]
+                digits = (chosen >> _like(keys, bits - known - width)) & _like(keys, (1 << width) - 1)
+                count += np.bincount(digits.astype(np.intp), minlength=1 << width)
+        for rank in ranks:
+            cumulative = counts[found[rank]].cumsum()
+            digit = int(np.searchsorted(cumulative, left[rank], side="right"))
+            left[rank] -= int(cumulative[digit - 1]) if digit else 0
+            found[rank] = found[rank] << width | digit
+        known += width
+    return _values(np.array([found[rank] for rank in ranks], f"u{bits // 8}"), plane_HW.dtype)
+
+
+def _like(keys: NDArray[Any], number: int) -> Any:
+    return keys.dtype.type(number)
+
+
+def _blocks(plane_HW: NDArray[Any], check: Check | None) -> Iterator[NDArray[Any]]:
+    """All of an image in blocks of about a million pixels; pages of a memory map do not pile up."""
+    height, width = plane_HW.shape
+    columns = min(width, _BLOCK_PIXELS)
+    rows = max(1, _BLOCK_PIXELS // columns)
+    for y in range(0, height, rows):
+        for x in range(0, width, columns):
+            if check is not None:
+                check()
+            yield plane_HW[y : y + rows, x : x + columns]
+            release(plane_HW)
+
+
+def _keys(block: NDArray[Any]) -> NDArray[Any]:
+    """Unsigned integers of the same width that are ordered as the values are."""
+    kind, width = block.dtype.kind, block.dtype.itemsize
+    bits: NDArray[Any] = np.ascontiguousarray(block, block.dtype.newbyteorder("=")).view(f"u{width}")
+    sign = bits.dtype.type(1 << (8 * width - 1))
+    if kind == "i":
+        return bits ^ sign
+    if kind == "f":  # IEEE 754: below 0 a larger pattern is a smaller value
+        return np.where(bits & sign, ~bits, bits | sign)
+    return bits
+
+
+def _values(keys: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """The gray values with these keys, as float64."""
+    sign = keys.dtype.type(1 << (8 * dtype.itemsize - 1))
+    if dtype.kind == "i":
+        keys = keys ^ sign
+    elif dtype.kind == "f":
+        keys = np.where(keys & sign, keys ^ sign, ~keys)
+    return np.asarray(keys.view(dtype.newbyteorder("=")).astype(np.float64))
