@@ -68,14 +68,17 @@ def named_frames(folder: RunFolder, stack: Stack, part: str) -> list[int]:
     return [index[name] for name in names]
 
 
-def evaluate_run(path: Path, terminal: Terminal, rotations: int | None = None) -> dict[str, Any]:
+def evaluate_run(
+    path: Path, terminal: Terminal, rotations: int | None = None, *, announce: bool = True
+) -> dict[str, Any]:
     """Score a finished run on its held-out frames; writes scores.json, probabilities.tif and prediction.png.
 
-    Returns what scores.json holds. The settings that make instances of probabilities are searched on training frames.
+    Returns what scores.json holds; `announce` says where the data comes from. The settings that make instances of
+    probabilities are searched on training frames.
     """
     folder = RunFolder.open_existing(path)
     config = folder.config
-    stack = load(config.data, terminal.say)
+    stack = load(config.data, terminal.say if announce else lambda _: None)
     network, metadata = load_network(path, choose(config))
     if Normalisation(**metadata["normalisation"]) != stack.normalisation:
         raise RunError(f"{path}: was trained with another normalisation of the gray values; use the same data settings")

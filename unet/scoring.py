@@ -132,7 +132,8 @@ def picture_rows(
             rand = scores.by_frame[name].get("v_rand") or 0.0
             caption = f"splits red, merges blue ({iou}, V_rand {rand:.3f})"
         elif kind == "objects" and name in gold:
-            colours = object_mistakes(gold[name], to_instances(prediction.probabilities[1], settings or InstanceSettings()))
+            result = to_instances(prediction.probabilities[1], settings or InstanceSettings())
+            colours = object_mistakes(gold[name], result)
             caption = f"found green, missed red, extra blue (SEG {scores.by_frame[name].get('seg') or 0.0:.3f})"
         else:
             colours = pixel_mistakes(label, prediction.probabilities.argmax(axis=0))

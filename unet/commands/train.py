@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     started = time.monotonic()
     try:
         train(config, path, resume=arguments.resume, overwrite=arguments.overwrite, terminal=terminal)
-        scores = evaluate_run(path, terminal)
+        scores = evaluate_run(path, terminal, announce=False)
     except Interrupted as interruption:
         terminal.say(f"unet: {interruption}; go on with: unet train --resume --run {shlex.quote(str(path))}")
         return interruption.exit_code

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from unet.config import Config, to_dict
 from unet.errors import one_line
@@ -99,11 +100,16 @@ def _has_key() -> bool:
     import netrc
 
     with suppress(OSError, netrc.NetrcParseError):
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
+        hosts = netrc.netrc().hosts
+        if hosts:
+            import wandb
+
+            return bool({"api.wandb.ai", urlsplit(wandb.Settings().base_url).hostname} & set(hosts))
     return False
 
 
 def _init(config: Config, folder: Path, extra: dict[str, Any], mode: Mode) -> Any:
+    os.environ.setdefault("WANDB_SILENT", "true")  # its own lines would stand between ours
     import wandb
 
     settings = wandb.Settings(init_timeout=config.wandb.timeout_s, login_timeout=config.wandb.timeout_s, silent=True)
