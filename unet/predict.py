@@ -6,9 +6,11 @@ Figure 2 (doi:10.1007/978-3-319-24574-4_28): missing context is extrapolated by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,6 +26,12 @@ from unet.geometry import (
     stride,
     tile_origins,
 )
+from unet.symmetry import Box, Symmetry, members, symmetries
+
+__all__ = ["ArrayLike", "Network", "TilePlan", "plan", "predict_image", "predict_into", "read_mirrored", "symmetries",
+           "whole_image_logits"]  # fmt: skip
+
+T = TypeVar("T")
 
 LARGEST_AUTO_TILE_PX = 1020  # larger tiles were slower per pixel on CPUs (caches) and cost memory everywhere
 
@@ -42,10 +50,11 @@ class ArrayLike(Protocol):
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Which tiles cover an image of height x width.
+    """Which tiles cover an image of height x width, and the output pixels each of them hands on.
 
-    All output windows start on multiples of the network's stride, so that pooling meets the same pixels whatever the
-    tile size; the stitched result does not depend on it.
+    All windows that go through the network start on multiples of its stride, so that pooling meets the same pixels
+    whatever the tile size; the stitched result does not depend on it. In a turned image, that grid begins at another
+    corner: `slack` output pixels are left for a window to begin where its grid wants it.
     """
 
     height: int
@@ -53,6 +62,7 @@ class TilePlan:
     input_px: int
     output_px: int
     step_px: int
+    slack: int = 0
 
     @property
     def margin(self) -> int:
@@ -60,32 +70,52 @@ class TilePlan:
         return (self.input_px - self.output_px) // 2
 
     def rows(self) -> list[int]:
-        """First rows of the output windows."""
-        return tile_origins(self.height, self.output_px, self.step_px)
+        """First rows of the blocks of output pixels."""
+        return self._origins(self.height)
 
     def columns(self) -> list[int]:
-        """First columns of the output windows."""
-        return tile_origins(self.width, self.output_px, self.step_px)
+        """First columns of the blocks of output pixels."""
+        return self._origins(self.width)
+
+    def block(self, y: int, x: int) -> Box:
+        """The output pixels of the tile that begins at (y, x)."""
+        return Box(y, x, self._side(self.height, y), self._side(self.width, x))
+
+    def _side(self, length: int, origin: int) -> int:
+        return min(self.output_px if length <= self.output_px else self.output_px - self.slack, length - origin)
+
+    def _origins(self, length: int) -> list[int]:
+        origins = tile_origins(length, self.output_px, self.step_px)
+        if self.slack == 0 or length <= self.output_px:
+            return origins
+        advance = self.output_px - self.slack
+        return [*range(0, length - advance, advance), length - advance]
 
 
-def plan(height: int, width: int, depth: int, tile_px: int = 0, allow_odd_pooling: bool = False) -> TilePlan:
+def plan(
+    height: int, width: int, depth: int, tile_px: int = 0, allow_odd_pooling: bool = False, rotations: int = 1
+) -> TilePlan:
     """The tiles for an image; `tile_px` 0 chooses the input side that computes the fewest pixels in all.
 
     GeometryError when `tile_px` is not valid for a network of this depth.
     """
     step = stride(depth)
+    slack = 0 if rotations == 1 else step - 1
+
+    def planned(px: int) -> TilePlan:
+        return TilePlan(height, width, px, output_size(px, depth, allow_odd_pooling), step, slack)
+
     if tile_px:
-        return TilePlan(height, width, tile_px, output_size(tile_px, depth, allow_odd_pooling), step)
+        return planned(tile_px)
     longest = min(max(height, width, step), LARGEST_AUTO_TILE_PX)
     candidates = range(input_for_output(step, depth), input_for_output(longest, depth) + 1, step)
 
     def work(px: int) -> int:
-        out = px - shrinkage(depth)
-        return len(tile_origins(height, out, step)) * len(tile_origins(width, out, step)) * px * px
+        tiles = planned(px)
+        return len(tiles.rows()) * len(tiles.columns()) * px * px
 
     allowed = [px for px in candidates if px <= max(LARGEST_AUTO_TILE_PX, candidates[0])]
-    best = min(allowed, key=lambda px: (work(px), px))
-    return TilePlan(height, width, best, best - shrinkage(depth), step)
+    return planned(min(allowed, key=lambda px: (work(px), px)))
 
 
 def read_mirrored(image_CHW: ArrayLike, top: int, left: int, height: int, width: int) -> NDArray[Any]:
@@ -138,34 +168,88 @@ def predict_into(
     *,
     tile_px: int = 0,
     batch: int = 1,
+    rotations: int = 1,
     first_row: int = 0,
     on_tile: Callable[[int, int], None] | None = None,
+    on_row: Callable[[int], None] | None = None,
     prepare: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
 ) -> None:
     """Predict class probabilities of `image_CHW` into `out_KHW` (K x H x W float32), row of tiles by row of tiles.
 
     Both may be memory maps: only the windows at hand are in memory. `prepare` maps a raw window to the normalised image
-    the network was trained on. `first_row` skips rows of tiles that are done. `on_tile(done, total)` is called after
-    each batch; what it raises stops the prediction.
+    the network was trained on. `rotations` 8 averages over the symmetries of the square, tile by tile; the image must
+    then be a NumPy array or memory map. `first_row` skips rows of tiles that are done. `on_tile(done, total)` is called
+    after each batch and `on_row(rows)` when that many rows of tiles are complete; what they raise stops the prediction.
+    The next batch is read in a thread while the network works on this one.
     """
     height, width = image_CHW.shape[1:]
-    tiles = plan(height, width, network.depth, tile_px, network.allow_odd_pooling)
-    windows = [(y, x) for row, y in enumerate(tiles.rows()) for x in tiles.columns() if row >= first_row]
-    for start in range(0, len(windows), batch):
-        chosen = windows[start : start + batch]
-        inputs = np.stack([_read_tile(image_CHW, y, x, tiles, prepare) for y, x in chosen])
-        for (y, x), result in zip(chosen, network.probabilities(inputs), strict=True):
-            rows, columns = min(tiles.output_px, height - y), min(tiles.output_px, width - x)
-            out_KHW[:, y : y + rows, x : x + columns] = result[:, :rows, :columns]
+    tiles = plan(height, width, network.depth, tile_px, network.allow_odd_pooling, rotations)
+    columns = tiles.columns()
+    blocks = [tiles.block(y, x) for row, y in enumerate(tiles.rows()) if row >= first_row for x in columns]
+    views = [_View(_turned(image_CHW, symmetry), symmetry, tiles) for symmetry in members(rotations)]
+    jobs = [(block, view) for block in blocks for view in views]
+    groups = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
+    done, total = 0, np.empty(0, np.float32)
+    for group, inputs in zip(groups, read_ahead(partial(_read, group, prepare) for group in groups), strict=True):
+        for (block, view), result in zip(group, network.probabilities(inputs), strict=True):
+            part = view.part(result, block)
+            total = part if view is views[0] else total + part
+            done += 1
+            if view is views[-1]:
+                rows, across = slice(block.y, block.y + block.height), slice(block.x, block.x + block.width)
+                out_KHW[:, rows, across] = total if rotations == 1 else total / np.float32(rotations)
+                if on_row is not None and block.x == columns[-1]:
+                    on_row(first_row + done // (len(views) * len(columns)))
         if on_tile is not None:
-            on_tile(start + len(chosen), len(windows))
+            on_tile(done, len(jobs))
 
 
-def _read_tile(
-    image_CHW: ArrayLike, y: int, x: int, tiles: TilePlan, prepare: Callable[[NDArray[Any]], NDArray[Any]] | None
-) -> NDArray[Any]:
-    window = read_mirrored(image_CHW, y - tiles.margin, x - tiles.margin, tiles.input_px, tiles.input_px)
-    return window if prepare is None else prepare(window)
+@dataclass(frozen=True, eq=False)
+class _View:
+    """The image as one symmetry shows it (a view, not a copy), with windows on the grid of the turned image."""
+
+    image_CHW: ArrayLike
+    symmetry: Symmetry
+    tiles: TilePlan
+
+    def _window(self, block: Box) -> tuple[Box, int, int]:
+        """A block of the untouched image in this view, and the window on the grid that covers it."""
+        turned, step = self.symmetry.box(block, self.tiles.height, self.tiles.width), self.tiles.step_px
+        return turned, turned.y // step * step, turned.x // step * step
+
+    def read(self, block: Box) -> NDArray[Any]:
+        """The input C x n x n that the network needs for a block."""
+        _, top, left = self._window(block)
+        margin, side = self.tiles.margin, self.tiles.input_px
+        return read_mirrored(self.image_CHW, top - margin, left - margin, side, side)
+
+    def part(self, result_KHW: NDArray[np.float32], block: Box) -> NDArray[np.float32]:
+        """The pixels of the block, turned back, out of what the network made of its window."""
+        turned, top, left = self._window(block)
+        y, x = turned.y - top, turned.x - left
+        return self.symmetry.undo(result_KHW[:, y : y + turned.height, x : x + turned.width])
+
+
+def _turned(image_CHW: ArrayLike, symmetry: Symmetry) -> ArrayLike:
+    return image_CHW if symmetry.identity else symmetry.turn(cast("NDArray[Any]", image_CHW))
+
+
+def _read(group: list[tuple[Box, _View]], prepare: Callable[[NDArray[Any]], NDArray[Any]] | None) -> NDArray[Any]:
+    windows = [view.read(block) for block, view in group]
+    return np.stack(windows if prepare is None else [prepare(window) for window in windows])
+
+
+def read_ahead(reads: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """Results of the calls in order; the next is made in a thread while the one before is worked on."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending: Future[T] | None = None
+        for read in reads:
+            following = pool.submit(read)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()
 
 
 def predict_image(
@@ -183,34 +267,9 @@ def predict_image(
     rotations 8 averages over the symmetries of the square (4 rotations, each with and without a flip); the paper
     averages over 7 rotated versions whose angles it does not name.
     """
-    total = np.zeros((classes, *image_CHW.shape[1:]), dtype=np.float32)
-    for turn, undo in symmetries(rotations):
-        turned = np.ascontiguousarray(turn(image_CHW))
-        result = np.empty((classes, *turned.shape[1:]), dtype=np.float32)
-        predict_into(network, turned, result, tile_px=tile_px, batch=batch, on_tile=on_tile)
-        total += undo(result)
-    total /= np.float32(rotations)
-    return total
-
-
-Turn = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-
-
-def symmetries(count: int) -> Iterator[tuple[Turn, Turn]]:
-    """Pairs (transform, inverse) over the last two axes: 1 (the identity) or the 8 symmetries of the square."""
-    if count not in (1, 8):
-        raise ValueError(f"{count} rotations: use 1 or 8")
-    for flip in (False, True)[: 1 if count == 1 else 2]:
-        for quarter in range(1 if count == 1 else 4):
-
-            def turn(a: NDArray[np.float32], k: int = quarter, f: bool = flip) -> NDArray[np.float32]:
-                return np.rot90(a[..., ::-1] if f else a, k, (-2, -1))
-
-            def undo(a: NDArray[np.float32], k: int = quarter, f: bool = flip) -> NDArray[np.float32]:
-                back = np.rot90(a, -k, (-2, -1))
-                return back[..., ::-1] if f else back
-
-            yield turn, undo
+    result = np.empty((classes, *image_CHW.shape[1:]), dtype=np.float32)
+    predict_into(network, image_CHW, result, tile_px=tile_px, batch=batch, rotations=rotations, on_tile=on_tile)
+    return result
 
 
 def whole_image_logits(network: Network, image_CHW: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -118,7 +118,7 @@ def _keys(block: NDArray[Any]) -> NDArray[Any]:
     bits: NDArray[Any] = np.ascontiguousarray(block, block.dtype.newbyteorder("=")).view(f"u{width}")
     sign = bits.dtype.type(1 << (8 * width - 1))
     if kind == "i":
-        return bits ^ sign
+        return np.asarray(bits ^ sign)
     if kind == "f":  # IEEE 754: below 0 a larger pattern is a smaller value
         return np.where(bits & sign, ~bits, bits | sign)
     return bits
