@@ -1,0 +1,61 @@
+"""Learning-rate schedules by hand-computed values; optimizers as configured."""
+
+import pytest
+import torch
+from torch import nn
+
+from unet.config import OptimConfig
+from unet.optim import learning_rate, make_optimizer
+
+
+def rates(config, updates=10):
+    return [learning_rate(config, u, updates) for u in range(updates)]
+
+
+def test_constant_with_gradual_warm_up():
+    assert rates(OptimConfig(lr=0.8, warmup_updates=4)) == pytest.approx([0.2, 0.4, 0.6, 0.8] + [0.8] * 6)
+
+
+def test_cosine_begins_at_the_rate_and_ends_at_its_factor():
+    found = rates(OptimConfig(lr=2.0, schedule="cosine", final_factor=0.1), 11)
+    assert found[0] == pytest.approx(2.0)
+    assert found[5] == pytest.approx(1.1)  # half way: the mean of 2 and 0.2
+    assert found[10] == pytest.approx(0.2)
+    assert found == sorted(found, reverse=True)
+
+
+def test_cosine_after_warm_up():
+    found = rates(OptimConfig(lr=1.0, schedule="cosine", warmup_updates=2), 5)
+    assert found == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
+
+
+def test_steps():
+    found = rates(OptimConfig(lr=1.0, schedule="step", step_updates=3, step_factor=0.5), 7)
+    assert found == pytest.approx([1, 1, 1, 0.5, 0.5, 0.5, 0.25])
+
+
+def test_a_single_update_is_no_division_by_zero():
+    assert rates(OptimConfig(lr=1.0, schedule="cosine"), 1) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_kinds(kind, expected):
+    config = OptimConfig(kind=kind, lr=0.5, momentum=0.7, betas=(0.8, 0.95), weight_decay=0.1)
+    optimizer = make_optimizer(config, nn.Linear(2, 2))
+    assert type(optimizer) is expected
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.1)
+    assert group["momentum"] == 0.7 if kind == "sgd" else group["betas"] == (0.8, 0.95)
+
+
+def test_momentum_is_the_papers():
+    """Two updates of SGD with momentum 0.99 on a constant gradient of 1: steps of lr and of 1.99 lr."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(layer.weight)
+    optimizer = make_optimizer(OptimConfig(lr=0.1), layer)
+    for _ in range(2):
+        layer.weight.grad = torch.ones(1, 1)
+        optimizer.step()
+    assert layer.weight.item() == pytest.approx(-0.1 - 0.199)

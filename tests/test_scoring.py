@@ -1,0 +1,167 @@
+"""Which scores a data set gets; scores of two files; the pictures of mistakes."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from unet.comparison import compare
+from unet.data.stack import Frame, Normalisation, Stack
+from unet.errors import DataError, RunError
+from unet.evaluate import FramePrediction, cross_entropy, pixel_scores
+from unet.metrics.pixel import confusion
+from unet.mistakes import FOUND, MERGE, SPLIT, membrane_mistakes, object_mistakes, pixel_mistakes
+from unet.results import table
+from unet.scoring import kind_of, picture_rows, record, score
+
+
+def grid(size=48, step=12, membrane=2):
+    """Square cells parted by membranes."""
+    label = np.ones((size, size), dtype=np.uint8)
+    for start in range(0, size, step):
+        label[start : start + membrane] = 0
+        label[:, start : start + membrane] = 0
+    return label
+
+
+def stack_of(labels, instances=None, classes=2):
+    frames = tuple(
+        Frame(f"f{i}", "s", label[None].astype(np.float32), label, None if instances is None else instances[i])
+        for i, label in enumerate(labels)
+    )
+    return Stack("made", frames, ("background", "a", "b")[:classes], Normalisation(scale=1.0), "the test")
+
+
+def predicted(frame, classes=2, sharpness=0.9):
+    """A prediction that is right everywhere where something is known."""
+    one_hot = np.stack([(frame.label == c) for c in range(classes)]).astype(np.float32)
+    probabilities = one_hot * sharpness + (1 - sharpness) / classes
+    probabilities /= probabilities.sum(axis=0)
+    counts = confusion(frame.label, probabilities.argmax(axis=0).astype(np.uint8), classes)
+    return FramePrediction(frame, probabilities, cross_entropy(probabilities, frame.label), counts)
+
+
+def test_a_perfect_membrane_prediction():
+    stack = stack_of([grid(), grid(step=16)])
+    scores = score([predicted(f) for f in stack.frames], stack, {})
+    assert kind_of(stack) == "membranes"
+    for name in ("pixel_error", "rand_error", "warping_error", "warping_error_classic", "misclassification"):
+        assert scores.values[name] == 0, name
+    for name in ("pixel_accuracy", "mean_iou", "v_rand", "v_info"):
+        assert scores.values[name] == pytest.approx(1), name
+    assert scores.notes == []
+    assert json.loads(json.dumps(record(scores)))["by_frame"]["f1"]["v_rand"] == pytest.approx(1)
+
+
+def test_a_merge_is_seen_and_drawn_blue():
+    label = grid()
+    stack = stack_of([label])
+    broken = predicted(stack.frames[0])
+    broken.probabilities[:, 18, 12:14] = np.array([[0.05], [0.95]])  # a gap in one membrane
+    scores = score([broken], stack, {})
+    assert scores.values["rand_error"] > 0
+    assert scores.values["warping_error"] > 0
+    drawn = membrane_mistakes(label, broken.probabilities[1], 0.5)
+    assert (drawn == MERGE).all(axis=2).any()
+    assert not (drawn == SPLIT).all(axis=2).any()
+    perfect = membrane_mistakes(label, label.astype(np.float32), 0.5)
+    assert not (perfect == MERGE).all(axis=2).any()
+
+
+def test_frames_with_unknown_pixels_get_no_challenge_scores_and_a_note():
+    label = grid()
+    label[5, 5] = 255
+    stack = stack_of([label])
+    scores = score([predicted(stack.frames[0])], stack, {})
+    assert "v_rand" not in scores.values
+    assert len(scores.notes) == 1
+
+
+def test_objects_get_seg():
+    instances = np.zeros((40, 40), dtype=np.int32)
+    instances[5:15, 5:15], instances[20:35, 20:35] = 4, 9
+    stack = stack_of([(instances > 0).astype(np.uint8)], [instances])
+    assert kind_of(stack) == "objects"
+    right = score([predicted(stack.frames[0])], stack, {"f0": instances})
+    assert right.values["seg"] == 1
+    assert right.values["panoptic_quality"] == 1
+    missed = predicted(stack.frames[0])
+    missed.probabilities[:, 20:35, 20:35] = np.array([0.9, 0.1])[:, None, None]
+    assert score([missed], stack, {"f0": instances}).values["seg"] == 0.5
+    assert "seg" not in score([missed], stack, {}).values
+    rows = picture_rows([missed], stack, {"f0": instances}, score([missed], stack, {"f0": instances}))
+    assert "SEG 0.500" in rows[0].caption
+
+
+def test_several_classes_get_pixel_scores_only():
+    label = grid()
+    label[30:, 30:] = 2
+    stack = stack_of([label], classes=3)
+    scores = score([predicted(stack.frames[0], 3)], stack, {})
+    assert kind_of(stack) == "classes"
+    assert scores.values["iou_b"] == 1
+    assert "pixel_error" not in scores.values
+
+
+def test_colours_of_objects_and_pixels():
+    gold = np.zeros((30, 30), dtype=np.int32)
+    gold[2:10, 2:10], gold[15:25, 2:10] = 1, 2
+    result = np.zeros_like(gold)
+    result[2:10, 2:10], result[15:25, 18:28] = 7, 8
+    drawn = object_mistakes(gold, result)
+    for colour, inside in ((FOUND, (slice(2, 10), slice(2, 10))), (SPLIT, (slice(15, 25), slice(2, 10)))):
+        assert (drawn[inside] == colour).all(axis=2).any()
+    assert (drawn[15:25, 18:28] == MERGE).all(axis=2).any()
+    pixels = pixel_mistakes(np.array([[0, 1, 2, 255]], np.uint8), np.array([[1, 0, 1, 1]]))
+    assert [tuple(p) for p in pixels[0]] == [MERGE, SPLIT, (255, 127, 14), (150, 150, 150)]
+
+
+def test_pixel_scores_pool_over_frames_and_hold_no_nan():
+    label = np.zeros((4, 4), np.uint8)
+    unknown = np.full((4, 4), 255, np.uint8)
+    stack = stack_of([label, unknown])
+    scores = pixel_scores([predicted(f) for f in stack.frames], stack.class_names)
+    assert scores["pixel_accuracy"] == 1
+    assert scores["iou_a"] is None  # occurs nowhere
+    only_unknown = pixel_scores([predicted(stack.frames[1])], stack.class_names)
+    assert only_unknown["pixel_accuracy"] is None
+
+
+def test_two_files_membranes(tmp_path):
+    label = np.stack([grid(), grid(step=16)])
+    tifffile.imwrite(tmp_path / "l.tif", label * 255, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "p.tif", label.astype(np.float32), photometric="minisblack")
+    saved = compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")
+    assert saved["scores"]["v_rand"] == pytest.approx(1)
+    assert "v rand" in table(saved)
+    assert (tmp_path / "out" / "prediction.png").stat().st_size > 1000
+    with pytest.raises(RunError, match="--overwrite"):
+        compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")
+    eight_bit = tmp_path / "p8.tif"
+    tifffile.imwrite(eight_bit, label * 255, photometric="minisblack")
+    assert compare(eight_bit, tmp_path / "l.tif", tmp_path / "out8")["scores"]["rand_error"] == 0
+
+
+def test_two_files_objects(tmp_path):
+    gold = np.zeros((1, 30, 30), np.uint16)
+    gold[0, 2:10, 2:10], gold[0, 15:25, 2:10] = 1, 2
+    tifffile.imwrite(tmp_path / "l.tif", gold)
+    tifffile.imwrite(tmp_path / "p.tif", np.where(gold == 2, 0, gold))
+    assert compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")["scores"]["seg"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("prediction", "message"),
+    [
+        (np.zeros((3, 8, 8), np.float32), "both must be"),
+        (np.full((1, 8, 8), 7.0, np.float32), "0..1"),
+        (np.full((1, 8, 8), np.nan, np.float32), "0..1"),
+    ],
+)
+def test_files_that_do_not_fit(tmp_path, prediction, message):
+    tifffile.imwrite(tmp_path / "l.tif", np.eye(8, dtype=np.uint8)[None] * 255, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "p.tif", prediction, photometric="minisblack")
+    with pytest.raises(DataError, match=message):
+        compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
