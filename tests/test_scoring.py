@@ -85,7 +85,7 @@ def test_objects_get_seg():
     assert kind_of(stack) == "objects"
     right = score([predicted(stack.frames[0])], stack, {"f0": instances})
     assert right.values["seg"] == 1
-    assert right.values["panoptic_quality"] == 1
+    assert right.values["pq"] == 1
     missed = predicted(stack.frames[0])
     missed.probabilities[:, 20:35, 20:35] = np.array([0.9, 0.1])[:, None, None]
     assert score([missed], stack, {"f0": instances}).values["seg"] == 0.5

@@ -17,7 +17,8 @@ from unet.data.tiff import read_gray
 from unet.errors import DataError, RunError
 from unet.evaluate import FramePrediction, cross_entropy
 from unet.files import write_json
-from unet.metrics.instance import average_precision, foreground_iou, match_objects, panoptic_quality, seg
+from unet.metrics.ctc import ctc_scores
+from unet.metrics.instance import match_objects, seg
 from unet.metrics.pixel import confusion
 from unet.mistakes import object_mistakes
 from unet.picture import Row, draw_rows
@@ -69,16 +70,11 @@ def _objects(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out
     if not np.issubdtype(predicted.dtype, np.integer):
         raise DataError(f"{prediction}: the labels are instances, so the prediction must hold instances (integers)")
     references, results = [list(a.astype(np.int32)) for a in (truth, predicted)]
-    scores = Scores({}, {})
-    scores.values["seg"] = seg(references, results)
-    scores.values["foreground_iou"] = foreground_iou(references, results)
-    for threshold, value in average_precision(references, results).items():
-        scores.values[f"average_precision_{threshold:.2f}"] = value
-    scores.values["panoptic_quality"] = panoptic_quality(references, results).quality
     names = [f"{prediction.name}[{number:02d}]" for number in range(len(references))]
+    found = ctc_scores(dict(zip(names, references, strict=True)), dict(zip(names, results, strict=True)))
+    scores = Scores({name: _or_none(value) for name, value in found.items()}, {})
     for name, reference, result in zip(names, references, results, strict=True):
         scores.by_frame[name] = {"seg": _or_none(seg([reference], [result]))}
-    scores.values = {key: _or_none(value) for key, value in scores.values.items() if value is not None}
     worst = sorted(range(len(names)), key=lambda i: _or_inf(scores.by_frame[names[i]]["seg"]))[:MOST_ROWS]
     rows = [_object_row(names[i], references[i], results[i]) for i in worst]
     draw_rows(out / PICTURE, rows, f"{prediction.name}, worst first")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.config import Config, ModelConfig, from_dict, to_dict
-from unet.data.load import load, truth
+from unet.data.load import load, markers, truth
 from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.device import Hardware, choose
 from unet.errors import RunError, one_line
@@ -92,7 +92,7 @@ def evaluate_run(
         raise RunError(f"{path}: the run held no frames out, so there is nothing to score")
     predictions = predictor.predict(held_out, "held-out frames")
     with terminal.bar("scoring", 1) as bar:
-        scores = score(predictions, stack, gold, settings)
+        scores = score(predictions, stack, gold, settings, markers(config.data, stack))
         bar.update(1)
     saved = {
         "data": stack.source,

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from unet.data.stack import IGNORE, InstanceImage, Stack
 from unet.evaluate import FramePrediction, pixel_scores
 from unet.instances import InstanceSettings, to_instances
+from unet.metrics.ctc import ctc_scores
 from unet.metrics.em import em_sweeps
-from unet.metrics.instance import average_precision, foreground_iou, panoptic_quality, seg
+from unet.metrics.instance import seg
 from unet.metrics.pixel import mean_iou
 from unet.mistakes import membrane_mistakes, object_mistakes, pixel_mistakes
 from unet.picture import Row
@@ -50,8 +51,12 @@ def score(
     stack: Stack,
     gold: Mapping[str, InstanceImage],
     settings: InstanceSettings | None = None,
+    markers: Mapping[str, InstanceImage] | None = None,
 ) -> Scores:
-    """All scores of a set of predictions. `gold`: reference instances by frame name, where they are known."""
+    """All scores of a set of predictions.
+
+    gold: reference instances by frame name, where they are known; markers: tracking markers, for DET.
+    """
     scores = Scores(
         pixel_scores(predictions, stack.class_names),
         {p.frame.name: pixel_scores([p], stack.class_names) for p in predictions},
@@ -59,7 +64,7 @@ def score(
     if kind_of(stack) == "membranes":
         _add_membrane_scores(scores, predictions)
     elif kind_of(stack) == "objects":
-        _add_object_scores(scores, predictions, gold, settings or InstanceSettings())
+        _add_object_scores(scores, predictions, gold, settings or InstanceSettings(), markers or {})
     return scores
 
 
@@ -88,21 +93,20 @@ def _add_object_scores(
     predictions: list[FramePrediction],
     gold: Mapping[str, InstanceImage],
     settings: InstanceSettings,
+    markers: Mapping[str, InstanceImage],
 ) -> None:
     known = [p for p in predictions if p.frame.name in gold]
     if not known:
         scores.notes.append("no held-out frame has reference instances, so there is no SEG")
         return
-    references = [gold[p.frame.name] for p in known]
-    results = [to_instances(p.probabilities[1], settings) for p in known]
-    ignored = [_label(p) == IGNORE for p in known]
-    scores.values["seg"] = _or_none(seg(references, results))
-    scores.values["foreground_iou"] = _or_none(foreground_iou(references, results, ignored))
-    scores.values["average_precision"] = _or_none(_mean(average_precision(references, results, ignored)))
-    panoptic = panoptic_quality(references, results, ignored)
-    scores.values["panoptic_quality"] = _or_none(panoptic.quality)
-    for prediction, reference, result in zip(known, references, results, strict=True):
-        scores.by_frame[prediction.frame.name]["seg"] = _or_none(seg([reference], [result]))
+    references = {p.frame.name: gold[p.frame.name] for p in known}
+    results = {p.frame.name: to_instances(p.probabilities[1], settings) for p in known}
+    ignored = {p.frame.name: _label(p) == IGNORE for p in known}
+    marked = {name: markers[name] for name in references if name in markers}
+    values = ctc_scores(references, results, markers=marked or None, ignore=ignored)
+    scores.values |= {name: _or_none(value) for name, value in values.items()}
+    for name in references:
+        scores.by_frame[name]["seg"] = _or_none(seg([references[name]], [results[name]]))
     chosen = ", ".join(f"{key} {value}" for key, value in settings.to_dict().items())
     scores.notes.append(f"instances (chosen on the training part): {chosen}")
 
@@ -146,10 +150,6 @@ def _label(prediction: FramePrediction) -> NDArray[np.uint8]:
     label = prediction.frame.label
     assert label is not None  # predict_frames refuses frames without one
     return label
-
-
-def _mean(values: Mapping[float, float]) -> float:
-    return sum(values.values()) / len(values)
 
 
 def _or_none(value: float) -> float | None:

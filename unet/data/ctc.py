@@ -27,6 +27,7 @@ CLASS_NAMES = ("background", "cell")
 _SEQUENCE = re.compile(r"\d\d")
 _IMAGE = re.compile(r"t(\d+)\.tiff?")
 _MASK = re.compile(r"man_seg(\d+)\.tiff?")
+_MARKERS = re.compile(r"man_track(\d+)\.tiff?")
 
 
 def read(
@@ -85,6 +86,16 @@ def gold_instances(root: Path, sequence: str) -> dict[str, InstanceImage]:
         if number not in images:
             raise DataError(f"{path}: there is no image of this number in {root / sequence}; fetch the set again")
     return {f"{sequence}/{images[n].stem}": read_mask(path) for n, path in masks.items()}
+
+
+def tracking_markers(root: Path, sequence: str) -> dict[str, InstanceImage]:
+    """The tracking markers of a sequence by frame name, one per cell: the reference of DET. H x W int32 each.
+
+    Empty when the sequence has none. DataError when one is damaged.
+    """
+    masks = _numbered(root / f"{sequence}_GT" / "TRA", _MARKERS)
+    images = _numbered(root / sequence, _IMAGE)
+    return {f"{sequence}/{images[n].stem}": read_mask(path) for n, path in masks.items() if n in images}
 
 
 def read_mask(path: Path, size: tuple[int, ...] | None = None) -> InstanceImage:

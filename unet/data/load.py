@@ -65,12 +65,24 @@ def truth(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
         return own.instances(Path(config.folder), config)
     if config.name == "em":
         return {}
+    folder = _tracking_folder(config)
+    return {name: mask for s in ctc.sequences(folder) for name, mask in ctc.gold_instances(folder, s).items()}
+
+
+def markers(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
+    """The tracking markers of DET by frame name, H x W int32; empty but for the cell tracking sets. As `truth`."""
+    if stack.name.startswith("synthetic-") or config.name in ("folder", "em"):
+        return {}
+    folder = _tracking_folder(config)
+    return {name: mask for s in ctc.sequences(folder) for name, mask in ctc.tracking_markers(folder, s).items()}
+
+
+def _tracking_folder(config: DataConfig) -> Path:
     data_set = data_sets()[config.name]
     root = find_root(data_set, config.root)
     if root is None:
         raise DataError(f"{data_set.folder} is no longer there; run `unet data fetch {data_set.name}`")
-    folder = root / data_set.folder
-    return {name: mask for s in ctc.sequences(folder) for name, mask in ctc.gold_instances(folder, s).items()}
+    return root / data_set.folder
 
 
 def find_root(data_set: DataSet, root: str = "") -> Path | None:
