@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,3 +74,9 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's content, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sorting key that puts slice2 before slice10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(p), "") if p[0] in "0123456789" else (1, 0, p) for p in parts if p]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from unet.commands.parse import parse
 from unet.errors import ConfigError, DataError, RunError
-from unet.progress import Terminal
+from unet.progress import Bar, Terminal
+
+if TYPE_CHECKING:
+    from unet.instances import InstanceSettings
+    from unet.predict import Network
+    from unet.task import Settings, Task
 
 
 @dataclass(frozen=True)
@@ -20,61 +27,205 @@ class Arguments:
     run: Annotated[str, tyro.conf.Positional]
     """Run folder, or a weights file."""
     images: Annotated[str, tyro.conf.Positional]
-    """Image file: TIFF (a stack too), PNG or JPEG."""
+    """Image file (TIFF, a stack too, PNG or JPEG), or a folder of them."""
     out: str = ""
-    """Float32 TIFF to write; default: IMAGES-probabilities.tif in the current folder."""
-    rotations: int = 1
-    """1, or 8 to average over the symmetries of the square."""
+    """Float32 TIFF to write, or a folder for a folder of images; default: IMAGES-probabilities here."""
+    classes: bool = False
+    """Also write the most probable class of every pixel, as NAME-classes.tif (8-bit)."""
+    ctc: str = ""
+    """Write instances instead, as the Cell Tracking Challenge takes them, into this folder (e.g. OUT/01_RES)."""
+    rotations: Literal[1, 8] = 1
+    """8: average over the symmetries of the square."""
     tile_px: int = 0
     """Input side of the tiles; 0 chooses one that fits the images."""
+    batch: int = 1
+    """Tiles that go through the network at once."""
     device: str = "auto"
-    precision: str = "auto"
-    """fp32, bf16 or auto."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    resume: bool = False
+    """Go on with a prediction that was stopped; of a folder, do what is missing."""
     overwrite: bool = False
-    """Replace the output file if there is one."""
+    """Replace outputs that exist."""
     quiet: bool = False
     """Print nothing but the path of the output."""
 
 
 def main(argv: list[str]) -> int:
-    """Write class probabilities of every image as a float32 TIFF stack."""
+    """Write class probabilities as float32 TIFF; returns the exit code (130 after Ctrl-C, 143 after SIGTERM)."""
     arguments = parse(Arguments, argv, "unet predict", "Segment images of any size with a trained network.")
-    source = Path(arguments.images)
-    out = Path(arguments.out) if arguments.out else Path(f"{source.stem}-probabilities.tif")
-    if out.exists() and not arguments.overwrite:
-        raise RunError(f"{out} exists already; name another file with --out, or add --overwrite")
-    if arguments.rotations not in (1, 8):
-        raise ConfigError(f"--rotations {arguments.rotations}: use 1 or 8")
+    if arguments.batch < 1:
+        raise ConfigError(f"--batch {arguments.batch} is not allowed; use 1 or more")
+    if arguments.ctc and (arguments.out or arguments.classes or arguments.resume):
+        raise ConfigError("--ctc writes instances only; leave out --out, --classes and --resume")
+    sources = image_files(Path(arguments.images))
+    from unet.signals import Interrupted
+
     terminal = Terminal(arguments.quiet)
-    terminal.result(str(_predict(arguments, source, out, terminal)))
+    try:
+        done = _write_ctc(arguments, sources, terminal) if arguments.ctc else _write_maps(arguments, sources, terminal)
+    except Interrupted as interruption:
+        again = argv if arguments.ctc or arguments.resume else [*argv, "--resume"]
+        how = "nothing was written; start again" if arguments.ctc else "go on"
+        print(f"unet: {interruption}; {how} with: unet predict {shlex.join(again)}", file=sys.stderr, flush=True)
+        return interruption.exit_code
+    terminal.result(str(done))
     return 0
 
 
-def _predict(arguments: Arguments, source: Path, out: Path, terminal: Terminal) -> Path:
-    import numpy as np
+def image_files(source: Path) -> list[Path]:
+    """The file itself, or all images of a folder in natural order (t2 before t10); DataError when there are none."""
+    from unet.data.tiff import SUFFIXES
+    from unet.files import natural_key
 
+    if not source.is_dir():
+        return [source]
+    found = [p for p in source.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+    if not found:
+        raise DataError(f"{source}: holds no image ({', '.join(SUFFIXES)}); name a file or a folder of images")
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def output_files(images: Path, sources: list[Path], out: str) -> tuple[Path, list[Path]]:
+    """What is announced at the end (file or folder) and the output file of each source; RunError where names clash."""
+    if not images.is_dir() and not Path(out or "none").is_dir():
+        path = Path(out) if out else Path(f"{images.stem}-probabilities.tif")
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise ConfigError(f"--out {out}: probabilities are written as TIFF; name a file that ends in .tif")
+        return path, [path]
+    folder = Path(out) if out else Path(f"{images.resolve().name}-probabilities")
+    if folder.suffix.lower() in (".tif", ".tiff") or folder.is_file():
+        raise ConfigError(f"--out {out}: {images} is a folder of images; name a folder for the results")
+    if folder.exists() and images.is_dir() and folder.samefile(images):
+        raise RunError(f"{folder}: holds the images; name another folder with --out")
+    outputs = [folder / f"{source.stem}.tif" for source in sources]
+    seen: dict[Path, Path] = {}
+    for source, path in zip(sources, outputs, strict=True):
+        if path in seen:
+            raise DataError(f"{seen[path]} and {source.name} would both become {path.name}; rename one of them")
+        seen[path] = source
+    return (folder if images.is_dir() else outputs[0]), outputs
+
+
+def _load(arguments: Arguments) -> tuple[Network, Settings]:
     from unet.config import from_dict
     from unet.data.stack import Normalisation
-    from unet.data.tiff import read_images
     from unet.device import choose
-    from unet.output import foreground, write_probabilities
-    from unet.predict import predict_image
-    from unet.results import load_network
+    from unet.files import sha256
+    from unet.results import WEIGHTS, load_network
+    from unet.task import Settings
 
-    raw_NCHW = read_images(source)
-    settings = {"device": arguments.device, "precision": arguments.precision}
-    network, metadata = load_network(Path(arguments.run), choose(from_dict({"train": settings})))
-    if raw_NCHW.shape[1] != metadata["channels"]:
-        raise DataError(f"{source}: has {raw_NCHW.shape[1]} channels but the network takes {metadata['channels']}")
-    normalise = Normalisation(**metadata["normalisation"])
-    classes = len(metadata["class_names"])
-    maps = []
-    with terminal.bar(f"predicting {source.name}", len(raw_NCHW)) as bar:
-        for done, raw_CHW in enumerate(raw_NCHW, start=1):
-            image = normalise(raw_CHW)
-            if not np.isfinite(image).all():
-                raise DataError(f"{source}: image {done} holds NaN or infinite values; repair it")
-            tile = arguments.tile_px or metadata["tile_px"]
-            maps.append(foreground(predict_image(network, image, classes, tile_px=tile, rotations=arguments.rotations)))
-            bar.update(done)
-    return write_probabilities(out, maps)
+    run = Path(arguments.run)
+    hardware = choose(from_dict({"train": {"device": arguments.device, "precision": arguments.precision}}))
+    network, metadata = load_network(run, hardware)
+    settings = Settings(
+        normalisation=Normalisation(**metadata["normalisation"]),
+        channels=metadata["channels"],
+        classes=len(metadata["class_names"]),
+        weights=sha256(run / WEIGHTS if run.is_dir() else run),
+        tile_px=arguments.tile_px or metadata["tile_px"],
+        batch=arguments.batch,
+        rotations=arguments.rotations,
+        label_map=arguments.classes,
+    )
+    return network, settings
+
+
+def _write_maps(arguments: Arguments, sources: list[Path], terminal: Terminal) -> Path:
+    from unet.signals import Stopper
+    from unet.stream import Watch, check_disk, predict_file
+    from unet.task import make_task
+
+    target, outputs = output_files(Path(arguments.images), sources, arguments.out)
+    network, settings = _load(arguments)
+    tasks = [make_task(network, s, o, settings) for s, o in zip(sources, outputs, strict=True)]
+    if not arguments.resume and not arguments.overwrite:
+        taken = next((o.path for task in tasks for o in task.outputs if o.path.exists()), None)
+        if taken is not None:
+            raise RunError(f"{taken} exists already; name another one with --out, or add --overwrite")
+    check_disk(tasks, arguments.resume)
+    terminal.say(_what(tasks, network, settings))
+    before = 0
+    with Stopper() as stopper, terminal.bar("rows of tiles", sum(task.rows for task in tasks)) as bar:
+        for task in tasks:
+            watch = Watch(_shown(bar, before, task.source.name), stopper.check, terminal.say)
+            predict_file(network, task, settings, resume=arguments.resume, overwrite=arguments.overwrite, watch=watch)
+            before += task.rows
+    return target
+
+
+def _what(tasks: list[Task], network: Network, settings: Settings) -> str:
+    """One line about what is going to be done."""
+    images = sum(task.shape_NCHW[0] for task in tasks)
+    sizes = sorted({task.shape_NCHW[2:] for task in tasks})
+    size = f"{sizes[0][0]} x {sizes[0][1]} px" + (f" to {sizes[-1][0]} x {sizes[-1][1]} px" if len(sizes) > 1 else "")
+    tiles = " and ".join(sorted({f"{task.tiles.input_px} px" for task in tasks}, key=lambda t: (len(t), t))[:2])
+    turned = ", average over 8 symmetries" if settings.rotations > 1 else ""
+    count = f"{images} image{'s' * (images > 1)}"
+    return f"{count} of {size}; tiles of {tiles}, {network.precision} on {network.device}{turned}"
+
+
+def _shown(bar: Bar, before: int, name: str) -> Any:
+    """What moves the bar when a file's rows are done."""
+    return lambda rows: bar.update(before + rows, name)
+
+
+def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) -> Path:
+    """Instances of every frame into the challenge's folder; the frames are small and predicted in memory."""
+    from unet.challenge import TRACKS, write_ctc
+    from unet.data.rescale import rescaling
+    from unet.data.tiff import read_images
+    from unet.instances import to_instances
+    from unet.predict import predict_image
+    from unet.signals import Stopper
+    from unet.task import make_task
+
+    folder = Path(arguments.ctc)
+    present = sorted(folder.glob("mask*.tif")) + sorted(folder.glob(TRACKS))
+    if present and not arguments.overwrite:
+        raise RunError(f"{present[0]} exists already; name another folder with --ctc, or add --overwrite")
+    _check_frame_numbers(sources)
+    network, settings = _load(arguments)
+    if settings.classes != 2:
+        raise ConfigError(f"--ctc needs a network of two classes; {arguments.run} has {settings.classes}")
+    chosen, where = _instance_settings(Path(arguments.run))
+    terminal.say(f"instances: {chosen.to_dict()} ({where})")
+    tasks = [make_task(network, source, folder / source.name, settings) for source in sources]
+    frames = []
+    with Stopper() as stopper, terminal.bar("frames", sum(task.shape_NCHW[0] for task in tasks)) as bar:
+        for task in tasks:
+            for raw_CHW in read_images(task.source, mmap=True, palette_rgb=settings.channels > 1):
+                image = rescaling(settings.normalisation, raw_CHW, task.source.name)(raw_CHW)
+                probabilities = predict_image(
+                    network,
+                    image,
+                    settings.classes,
+                    tile_px=settings.tile_px,
+                    batch=settings.batch,
+                    rotations=settings.rotations,
+                    on_tile=lambda *_: stopper.check(),
+                )
+                frames.append(to_instances(probabilities[1], chosen))
+                bar.update(len(frames), task.source.name)
+    write_ctc(folder, frames)
+    return folder
+
+
+def _check_frame_numbers(sources: list[Path]) -> None:
+    """The challenge's frames t000, t001, ... keep their numbers in the masks: none may be missing."""
+    numbers = [int(p.stem[1:]) for p in sources if p.stem[:1] == "t" and p.stem[1:].isdecimal()]
+    if len(sources) > 1 and len(numbers) == len(sources) and numbers != list(range(len(numbers))):
+        missing = next(i for i, n in enumerate(numbers) if n != i)
+        raise DataError(f"{sources[0].parent}: frame t{missing:03d} is missing; the challenge counts frames from t000")
+
+
+def _instance_settings(run: Path) -> tuple[InstanceSettings, str]:
+    """What the run chose on its training frames, else the defaults; and where they come from."""
+    from unet.instances import InstanceSettings
+    from unet.results import SCORES
+    from unet.runs.folder import RunFolder
+
+    if (run / SCORES).is_file():
+        chosen = RunFolder(run).read_json(SCORES).get("instances")
+        if chosen is not None:
+            return InstanceSettings.from_dict(chosen), f"from {run / SCORES}"
+    return InstanceSettings(), "defaults; the run has chosen none"

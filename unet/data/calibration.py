@@ -55,9 +55,14 @@ class Calibration:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """The calibration of an image file that `read_images` can read; what cannot be understood counts as not said."""
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        return _of_pillow(path)
+    """The calibration of an image file; what cannot be read or understood counts as not said."""
+    try:
+        return _of_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else _of_pillow(path)
+    except Exception:  # whatever damaged or foreign metadata may lead to; its pixels count
+        return Calibration()
+
+
+def _of_tiff(path: Path) -> Calibration:
     with quiet_tifffile(), tifffile.TiffFile(path) as tif:
         series = next(s for s in tif.series if s.size and not getattr(s.keyframe, "is_reduced", False))
         kept = [(a, n) for a, n in zip(series.axes, series.shape, strict=True) if a not in "CSYX" and n > 1]
@@ -103,7 +108,7 @@ def _of_ome(xml: str) -> tuple[tuple[Rational, Rational], int, dict[str, str | f
         pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
         sizes = {a: _microns(pixels, a) for a in "XYZ" if f"PhysicalSize{a}" in pixels}
         resolution = _rational(1 / sizes["X"]), _rational(1 / sizes["Y"])
-    except Exception:  # whatever a foreign file's text may lead to; its pixels are read all the same
+    except (KeyError, ValueError, TypeError, IndexError, ZeroDivisionError):  # no sizes, or none that make sense
         return None
     imagej: dict[str, str | float] = {"unit": "micron"}
     if "Z" in sizes:
@@ -132,8 +137,7 @@ def _of_pillow(path: Path) -> Calibration:
 
     with Image.open(path, formats=("PNG", "JPEG")) as image:
         dots = image.info.get("dpi")
-    try:
-        x, y = (_rational(float(d)) for d in dots or ())
-        return Calibration(resolution=(x, y), resolution_unit=_INCH)
-    except (TypeError, ValueError):
+    if dots is None:
         return Calibration()
+    x, y = (_rational(float(d)) for d in dots)
+    return Calibration(resolution=(x, y), resolution_unit=_INCH)

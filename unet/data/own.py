@@ -14,7 +14,6 @@ Axes: C channels, H rows, W columns.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from unet.data.normalise import normalisation
 from unet.data.stack import Frame, InstanceImage, Stack
 from unet.data.tiff import SUFFIXES, Pixels, read_images
 from unet.errors import DataError
+from unet.files import natural_key
 
 _SILENT = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")  # notes beside images are no mistake
 _SHOWN = 100  # offenders named in one message
@@ -102,7 +102,7 @@ def _read_pairs(folder: Path) -> _Found:
             raise DataError(f"{folder}: has no folder {part}/; put the images into images/ and the labels into labels/")
     found = _Found()
     images, labels = (_list(folder, part, found.wrong) for part in ("images", "labels"))
-    for key in sorted(images.keys() | labels.keys(), key=_natural):
+    for key in sorted(images.keys() | labels.keys(), key=natural_key):
         if key not in labels:
             found.wrong.append(f"images/{images[key].name}: no label of this name in labels/")
         elif key not in images:
@@ -235,9 +235,3 @@ def _classes(found: _Found, kind: LabelKind, names: tuple[str, ...]) -> tuple[li
 
 def _instances(label: Pixels) -> InstanceImage:
     return np.asarray(label, np.int32)
-
-
-def _natural(key: str) -> list[tuple[int, int, str]]:
-    """Sorting key that puts slice2 before slice10."""
-    parts = re.split(r"(\d+)", key)
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p]

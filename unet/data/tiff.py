@@ -56,9 +56,11 @@ def read_images(path: Path, *, mmap: bool = False, palette_rgb: bool = False, sc
 
 def image_shape(path: Path, *, palette_rgb: bool = False) -> tuple[int, int, int, int]:
     """(N, C, H, W) of what `read_images` would return, from the header alone; DataError as there."""
-    if _check_file(path) in (".tif", ".tiff"):
+    suffix, size = _check_file(path), path.stat().st_size
+    if suffix in (".tif", ".tiff"):
         with _tiff_errors(path), quiet_tifffile(), tifffile.TiffFile(path) as tif:
             series = _only_series(path, tif)
+            _check_declared(path, size, math.prod(series.shape) * series.dtype.itemsize)
             hollow = np.broadcast_to(np.zeros((), series.dtype), series.shape)  # takes no memory
             n, c, h, w = _to_NCHW(path, hollow, series.axes).shape
             return n, c, h, w
@@ -66,6 +68,7 @@ def image_shape(path: Path, *, palette_rgb: bool = False) -> tuple[int, int, int
 
     with _pillow_errors(path), Image.open(path, formats=("PNG", "JPEG")) as image:
         bands = 3 if image.mode == "P" and palette_rgb else len(image.getbands())
+        _check_declared(path, size, image.width * image.height * bands * 2)
         return 1, bands, image.height, image.width
 
 
