@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unet.data.tiff import read_gray, read_images
+from unet.data.tiff import image_shape, read_gray, read_images
 from unet.errors import DataError
 
 
@@ -92,6 +92,70 @@ def test_an_uncompressed_file_in_one_piece_can_be_memory_mapped(tmp_path: Path, 
     np.testing.assert_array_equal(found[:, 0], stack)
     with pytest.raises(ValueError, match="read-only"):
         found[0, 0, 0, 0] = 1
+
+
+def mapped(array: np.ndarray) -> bool:
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False
+
+
+def test_a_memory_map_has_the_byte_order_of_the_file(tmp_path: Path) -> None:
+    pixels = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1000
+    for byteorder in "<>":
+        tifffile.imwrite(tmp_path / "a.tif", pixels, byteorder=byteorder, imagej=True)
+        found = read_gray(tmp_path / "a.tif", mmap=True)[0]
+        assert mapped(found)
+        np.testing.assert_array_equal(found, pixels)
+
+
+LAYOUTS = {
+    "strips": {"rowsperstrip": 7, "compression": "zlib"},
+    "predictor": {"compression": "zlib", "predictor": True},
+    "tiles": {"tile": (32, 48)},
+    "compressed tiles, big-endian": {"tile": (16, 32), "compression": "zlib", "byteorder": ">"},
+    "lzw": {"compression": "lzw"},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("colour", ["gray", "rgb", "planar"])
+def test_what_cannot_be_mapped_is_decoded_into_a_scratch_map(
+    tmp_path: Path, layout: str, kind: str, colour: str
+) -> None:
+    shape = {"gray": (3, 50, 70), "rgb": (2, 50, 70, 3), "planar": (3, 50, 70)}[colour]
+    options = {"photometric": "minisblack" if colour == "gray" else "rgb"} | LAYOUTS[layout]
+    if colour == "planar":
+        options["planarconfig"] = "separate"
+    pixels = (np.random.default_rng(0).random(shape) * 200).astype(kind)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, **options)
+    found = read_images(tmp_path / "a.tif", mmap=True, scratch=tmp_path / "scratch")
+    expected = read_images(tmp_path / "a.tif")
+    assert mapped(found)
+    assert not mapped(expected)
+    np.testing.assert_array_equal(found, expected, strict=True)
+    assert image_shape(tmp_path / "a.tif") == found.shape
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_pages_that_do_not_lie_in_one_piece(tmp_path: Path, stack: np.ndarray) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for page in stack:
+            file.write(page, contiguous=False, metadata=None, photometric="minisblack")
+    found = read_images(tmp_path / "a.tif", mmap=True, scratch=tmp_path)
+    assert mapped(found)
+    np.testing.assert_array_equal(found[:, 0], stack)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16"])
+def test_shape_from_the_header(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (5, 3)).save(tmp_path / "a.png")
+    for palette_rgb in (False, True):
+        expected = read_images(tmp_path / "a.png", palette_rgb=palette_rgb).shape
+        assert image_shape(tmp_path / "a.png", palette_rgb=palette_rgb) == expected
 
 
 def test_png_and_jpeg(tmp_path: Path, stack: np.ndarray) -> None:
@@ -227,7 +291,10 @@ def test_flipped_bytes_give_pixels_or_one_line(tmp_path_factory: pytest.TempPath
     path.write_bytes(content)
     message = ""
     try:
-        assert read_images(path).ndim == 4
+        pixels = read_images(path)
+        assert pixels.ndim == 4
+        assert image_shape(path) == pixels.shape
+        np.testing.assert_array_equal(read_images(path, mmap=True, scratch=path.parent), pixels)
     except DataError as error:
         message = str(error)
     assert "\n" not in message

@@ -1,0 +1,101 @@
+"""Normalisation by blocks is the normalisation of the whole image, to the last bit."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import unet.data.rescale as module
+from unet.data.rescale import order_statistics, percentiles, rescaling
+from unet.data.stack import Normalisation
+from unet.errors import DataError
+
+TYPES = ["bool", "u1", "i1", "u2", "i2", ">u2", "u4", "i4", "u8", "i8", "f2", "f4", ">f4", "f8"]
+
+
+def plane_of(rng: np.random.Generator, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    dtype = np.dtype(kind)
+    if dtype.kind == "b":
+        return rng.random(shape) > 0.3
+    if dtype.kind == "f":
+        plane = rng.normal(0, 10.0 ** rng.integers(-3, 4), shape).astype(dtype)
+        plane.flat[:: rng.integers(1, 9)] = rng.choice([0.0, -0.0, 1.0])  # ties
+        return plane
+    info = np.iinfo(dtype)
+    narrow = rng.random() < 0.5
+    low, high = (max(info.min, -9), 9) if narrow else (info.min, info.max)
+    return rng.integers(low, high, shape, dtype.newbyteorder("="), endpoint=True).astype(dtype)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks smaller than the test's images, in rows and in columns."""
+    monkeypatch.setattr(module, "_BLOCK_PIXELS", 16)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.tuples(st.integers(1, 40), st.integers(1, 40)), st.floats(0, 50), st.floats(50, 100))
+def test_percentiles_are_numpys(kind, seed, shape, low, high):
+    plane = plane_of(np.random.default_rng(seed), kind, shape)
+    for q in ((low, high), (0, 100), (0.1, 99.9)):
+        np.testing.assert_array_equal(percentiles(plane, q), np.percentile(plane.astype(np.float64), q))
+
+
+def test_a_neighbouring_rank_would_show():
+    """The test above can fail: the order statistic one place further is another number."""
+    plane = np.random.default_rng(0).random((30, 30))
+    expected = np.sort(plane.reshape(-1))
+    ranks = [0, 17, 450, 899]
+    np.testing.assert_array_equal(order_statistics(plane, ranks), expected[ranks])
+    assert (order_statistics(plane, [18])[0] != expected[17]) & (order_statistics(plane, [16])[0] != expected[17])
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "i2", "f4"])
+@pytest.mark.parametrize(
+    "normalisation",
+    [Normalisation(), Normalisation("minmax"), Normalisation("percentile", low=0.1, high=99.9)],
+    ids=lambda n: n.kind,
+)
+@pytest.mark.usefixtures("small_blocks")
+def test_windows_of_a_memory_map(tmp_path, kind, normalisation):
+    rng = np.random.default_rng(1)
+    image = np.memmap(tmp_path / "a", kind, "w+", shape=(2, 23, 37))
+    image[0], image[1] = plane_of(rng, kind, (23, 37)), 7  # a channel without contrast, too
+    expected = normalisation(np.array(image))
+    prepare = rescaling(normalisation, image, "a")
+    for window in (np.s_[:, :, :], np.s_[:, 3:9, 30:], np.s_[:, 22:, :1]):
+        found = prepare(image[window])
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected[window])
+
+
+def test_a_window_normalised_by_itself_would_show():
+    image = np.arange(600, dtype=np.uint16).reshape(1, 20, 30)
+    normalisation = Normalisation("minmax")
+    window = np.s_[:, 5:9, :]
+    assert np.abs(normalisation(image[window]) - normalisation(image)[window]).max() > 0.1
+
+
+@pytest.mark.parametrize("kind", ["fixed", "minmax", "percentile"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.usefixtures("small_blocks")
+def test_what_is_not_a_number_is_refused_by_name(kind, value):
+    image = np.zeros((2, 9, 9), np.float32)
+    image[1, 8, 8] = image[1, 0, 3] = value
+    with pytest.raises(DataError, match=r"^cells\.tif, image 3: 2 gray values are NaN or infinite"):
+        rescaling(Normalisation(kind), image, "cells.tif, image 3")
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_pass_can_be_stopped():
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        percentiles(np.zeros((50, 50), np.uint8), (0, 100), check)
+    assert len(calls) == 3
