@@ -1,0 +1,212 @@
+"""Statistics of paired runs: intervals, tests, corrections; small samples, stated limits.
+
+Arms are compared seed by seed (same initial weights, split and tiles where the sizes allow), so everything here works
+on the differences of pairs. Arrays in, floats out; seeded, so that a table can be made again to the last digit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+CLAIM_LEVEL = 0.01
+"""A difference is claimed below this p (after correction), else the question is called open."""
+
+EXACT_PAIRS = 20  # up to here all 2^n assignments of signs are counted
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """n values: their mean and sample standard deviation (n - 1 in the denominator; NaN for one value)."""
+
+    n: int
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A two-sided test that paired differences have mean zero.
+
+    p: its p-value (NaN where the test cannot be made). smallest_p: the smallest p that any outcome of this many pairs
+    could reach; 0 for the t test, which trusts in normal differences instead of counting.
+    """
+
+    name: str
+    pairs: int
+    p: float
+    smallest_p: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of the mean."""
+
+    low: float
+    high: float
+    level: float
+
+
+def summary(values: ArrayLike) -> Summary:
+    """Mean and standard deviation of one arm's runs; ValueError when there are none or when one is not finite."""
+    x = _finite(values)
+    return Summary(x.size, float(x.mean()), float(x.std(ddof=1)) if x.size > 1 else math.nan)
+
+
+def sign_flip_test(differences: ArrayLike, seed: int = 0) -> PairedTest:
+    """Permutation test of paired differences: the share of sign assignments with a |mean| at least as large.
+
+    Exact for up to 20 pairs (all 2^n assignments); beyond, 100,000 random ones and the observed one. It assumes only
+    that a difference is as likely to be +d as -d. The smallest reachable p is 2 / 2^n: 0.25 for 3 pairs, 0.0625 for 5,
+    0.0078 for 8.
+    """
+    d = _finite(differences)
+    observed = abs(d.sum())
+    if d.size <= EXACT_PAIRS:
+        sums = np.zeros(1)
+        for value in np.abs(d):
+            sums = np.concatenate([sums + value, sums - value])
+        extreme, total = _at_least(sums, observed, d), sums.size
+    else:
+        signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(100_000, d.size))
+        extreme, total = 1 + _at_least(signs @ d, observed, d), 100_001
+    smallest = 2.0 / total if d.size > EXACT_PAIRS else min(1.0, 2.0 ** (1 - d.size))
+    name = "exact sign-flip test" if d.size <= EXACT_PAIRS else "sign-flip test"
+    return PairedTest(name, d.size, extreme / total, smallest)
+
+
+def t_test(differences: ArrayLike) -> PairedTest:
+    """Student's paired t test: assumes that the differences are normally distributed.
+
+    NaN for a single pair. Differences that are all the same: p = 1 when they are 0, else 0.
+    """
+    d = _finite(differences)
+    if d.size < 2:
+        return PairedTest("paired t test", d.size, math.nan, math.nan)
+    spread = d.std(ddof=1)
+    if spread <= 1e-12 * np.abs(d).max():
+        return PairedTest("paired t test", d.size, float(not d.any()), 0.0)
+    t = d.mean() / (spread / math.sqrt(d.size))
+    return PairedTest("paired t test", d.size, float(2 * stats.t.sf(abs(t), d.size - 1)), 0.0)
+
+
+def wilcoxon_test(differences: ArrayLike) -> PairedTest:
+    """Wilcoxon's signed-rank test, exact over all sign assignments (ties get mean ranks, zeros are left out).
+
+    Its smallest reachable p for n non-zero differences is 2 / 2^n, as for the sign-flip test.
+    """
+    d = _finite(differences)
+    ranks = stats.rankdata(np.abs(d[d != 0])) * np.sign(d[d != 0])
+    if ranks.size == 0:
+        return PairedTest("Wilcoxon signed-rank test", d.size, 1.0, min(1.0, 2.0 ** (1 - d.size)))
+    made = sign_flip_test(ranks)
+    return PairedTest("Wilcoxon signed-rank test", d.size, made.p, made.smallest_p)
+
+
+def equivalence_test(differences: ArrayLike, margin: float) -> PairedTest:
+    """Two one-sided t tests (Schuirmann 1987, doi:10.1007/BF01068419): p that the mean lies outside +-margin.
+
+    A small p shows that the arms are the same up to the margin, which a large p of a difference test does not.
+    """
+    d = _finite(differences)
+    if margin <= 0:
+        raise ValueError(f"the margin must be positive, not {margin}")
+    if d.size < 2:
+        return PairedTest("equivalence test", d.size, math.nan, math.nan)
+    error = d.std(ddof=1) / math.sqrt(d.size)
+    if error <= 1e-12 * max(margin, float(np.abs(d).max())):
+        return PairedTest("equivalence test", d.size, float(abs(d.mean()) >= margin), 0.0)
+    above = stats.t.sf((d.mean() + margin) / error, d.size - 1)
+    below = stats.t.cdf((d.mean() - margin) / error, d.size - 1)
+    return PairedTest("equivalence test", d.size, float(max(above, below)), 0.0)
+
+
+def bootstrap_interval(
+    differences: ArrayLike, level: float = 0.95, method: str = "percentile", resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Bootstrap interval of the mean over pairs; all n^n resamples where they are no more than `resamples`.
+
+    method: "percentile", or "bca" (bias-corrected and accelerated, Efron 1987, doi:10.1080/01621459.1987.10478410).
+    With few pairs it is too narrow (of normal differences it covered the mean in 68 % of 1500 trials for n = 3, 85 %
+    for n = 5, 89 % for n = 8, where 95 % was asked): it shows the spread of the pairs; claims are left to the tests.
+    ValueError for an unknown method or a level outside (0, 1).
+    """
+    d = _finite(differences)
+    if method not in ("percentile", "bca") or not 0 < level < 1:
+        raise ValueError(f"method {method!r} and level {level}: use percentile or bca, and a level between 0 and 1")
+    if np.all(d == d[0]):
+        return Interval(float(d[0]), float(d[0]), level)
+    means = _resampled_means(d, resamples, seed)
+    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    if method == "bca":
+        tails = _bca_tails(d, means, tails)
+    low, high = np.quantile(means, tails)
+    return Interval(float(low), float(high), level)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for the number of comparisons (Holm 1979, step-down), in the order given.
+
+    NaN (a test that could not be made) stays NaN and does not count as a comparison.
+    """
+    adjusted = [math.nan] * len(p_values)
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    running = 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def probability_of_improvement(arm: Sequence[ArrayLike], reference: Sequence[ArrayLike]) -> float:
+    """Probability that a random run of `arm` is better (larger) than one of `reference`, averaged over tasks.
+
+    arm, reference: one row of runs per task (data set); all runs are compared with all runs of the task, ties count one
+    half (Mann-Whitney). Source: Agarwal et al. 2021, arXiv 2108.13264, equation 2. ValueError for unequal numbers of
+    tasks or none.
+    """
+    if len(arm) != len(reference) or not arm:
+        raise ValueError(f"{len(arm)} tasks against {len(reference)}: give both sides the same tasks, at least one")
+    shares = []
+    for ours, theirs in zip(arm, reference, strict=True):
+        x, y = _finite(ours)[:, None], _finite(theirs)[None, :]
+        shares.append(float(np.mean((x > y) + 0.5 * (x == y))))
+    return sum(shares) / len(shares)
+
+
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
+    x = np.asarray(values, dtype=np.float64).reshape(-1)
+    if x.size == 0 or not np.isfinite(x).all():
+        raise ValueError(f"statistics need finite values, at least one; got {x.tolist()}")
+    return x
+
+
+def _at_least(sums: NDArray[np.float64], observed: float, d: NDArray[np.float64]) -> int:
+    """How many |sums| reach the observed one, equal up to rounding counted as equal."""
+    return int(np.count_nonzero(np.abs(sums) >= observed - 1e-12 * float(np.abs(d).sum())))
+
+
+def _resampled_means(d: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    if d.size**d.size <= resamples:
+        chosen = np.array(list(itertools.product(range(d.size), repeat=d.size)))
+    else:
+        chosen = np.random.default_rng(seed).integers(0, d.size, size=(resamples, d.size))
+    return np.asarray(d[chosen].mean(axis=1))
+
+
+def _bca_tails(d: NDArray[np.float64], means: NDArray[np.float64], tails: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The tail probabilities, moved for the bias and the skewness of the bootstrap distribution."""
+    below = (np.count_nonzero(means < d.mean()) + np.count_nonzero(means == d.mean()) / 2) / means.size
+    bias = stats.norm.ppf(below)
+    left_out = (d.sum() - d) / (d.size - 1)  # jackknife means
+    off = left_out.mean() - left_out
+    acceleration = (off**3).sum() / (6 * (off**2).sum() ** 1.5)
+    z = bias + stats.norm.ppf(tails)
+    return np.asarray(stats.norm.cdf(bias + z / (1 - acceleration * z)))
