@@ -16,6 +16,7 @@ from unet.predict import (
     symmetries,
     whole_image_logits,
 )
+from unet.symmetry import members
 
 DEPTH = 4  # context 44 px, stride 8
 
@@ -123,6 +124,97 @@ def test_rotations_average_makes_the_result_equivariant(network):
     np.testing.assert_allclose(np.rot90(straight, axes=(1, 2)), turned, rtol=0, atol=1e-5)
     single = predict_image(network, image, 3)
     assert np.abs(single - straight).max() > 1e-4
+
+
+def turned_whole(network, image, count=8):
+    """The average over the symmetries, each from one pass over the whole turned image: what tiles are held against."""
+    parts = [undo(whole(network, np.ascontiguousarray(turn(image)))) for turn, undo in symmetries(count)]
+    return np.mean(parts, axis=0, dtype=np.float64)
+
+
+@pytest.mark.parametrize(
+    ("size", "tile_px"),
+    [((101, 203), 0), ((101, 203), 140), ((37, 34), 100), ((1, 150), 108), ((130, 9), 108), ((96, 96), 140)],
+)
+def test_rotations_tile_by_tile_are_the_turned_whole_images(network, size, tile_px):
+    image = image_of(*size)
+    found = predict_image(network, image, 3, tile_px=tile_px, rotations=8)
+    np.testing.assert_allclose(found, turned_whole(network, image), rtol=0, atol=1e-5)
+
+
+def test_turning_each_window_by_itself_would_show(network):
+    """Without the grid of the turned image, the average is another one: the test above can fail."""
+    image = image_of(101, 203)
+    tiles = plan(101, 203, DEPTH, 140)
+    total = np.zeros((3, 101, 203))
+    for y in tiles.rows():
+        for x in tiles.columns():
+            window = read_mirrored(image, y - tiles.margin, x - tiles.margin, 140, 140)
+            box, parts = tiles.block(y, x), []
+            for turn, undo in symmetries(8):
+                part = undo(network.probabilities(np.ascontiguousarray(turn(window))[None])[0])
+                parts.append(part[:, : box.height, : box.width])
+            total[:, y : y + box.height, x : x + box.width] = np.mean(parts, axis=0)
+    assert np.abs(total - turned_whole(network, image)).max() > 1e-3
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_rows_are_told_when_their_tiles_are_written(network, batch):
+    image = image_of(200, 150)
+    out = np.full((3, 200, 150), np.nan, np.float32)
+    seen = []
+
+    def on_row(rows):
+        bottom = ends[rows - 1]
+        assert np.isfinite(out[:, :bottom]).all()
+        seen.append(rows)
+
+    tiles = plan(200, 150, DEPTH, 140, rotations=8)
+    ends = [tiles.block(y, 0).y + tiles.block(y, 0).height for y in tiles.rows()]
+    predict_into(network, image, out, tile_px=140, batch=batch, rotations=8, on_row=on_row)
+    assert seen == list(range(1, len(ends) + 1))
+    seen.clear()
+    predict_into(network, image, out, tile_px=140, batch=batch, rotations=8, first_row=2, on_row=on_row)
+    assert seen == list(range(3, len(ends) + 1))
+
+
+def test_rotations_read_memory_maps_by_windows(network, tmp_path):
+    raw = np.memmap(tmp_path / "a", np.uint8, "w+", shape=(2, 90, 120))
+    raw[:] = np.random.default_rng(3).integers(0, 256, raw.shape)
+    out = np.memmap(tmp_path / "b", np.float32, "w+", shape=(3, 90, 120))
+    largest = []
+
+    def prepare(window):
+        largest.append(window.shape[1:])
+        return window.astype(np.float32) / 255
+
+    predict_into(network, raw, out, tile_px=108, rotations=8, prepare=prepare)
+    assert set(largest) == {(108, 108)}
+    image = np.asarray(raw, np.float32) / 255
+    np.testing.assert_allclose(out, predict_image(network, image, 3, rotations=8), rtol=0, atol=1e-5)
+
+
+def test_an_error_while_reading_ahead_is_raised(network):
+    def prepare(_):
+        raise RuntimeError("unreadable")
+
+    with pytest.raises(RuntimeError, match="unreadable"):
+        predict_into(network, image_of(50, 50), np.empty((3, 50, 50), np.float32), prepare=prepare)
+
+
+def test_blocks_cover_every_pixel_and_lie_inside_their_windows():
+    for height, width, rotations in [(500, 333, 1), (500, 333, 8), (64, 1000, 8), (1, 1, 8), (324, 325, 8)]:
+        tiles = plan(height, width, 5, 508, rotations=rotations)
+        covered = np.zeros((height, width), int)
+        for y in tiles.rows():
+            for x in tiles.columns():
+                box = tiles.block(y, x)
+                covered[y : y + box.height, x : x + box.width] += 1
+                for symmetry in members(rotations):
+                    inside = symmetry.box(box, height, width)
+                    assert inside.y % 16 + inside.height <= tiles.output_px
+                    assert inside.x % 16 + inside.width <= tiles.output_px
+        assert covered.min() == 1
 
 
 def test_automatic_tiles_save_work_and_respect_the_limit():

@@ -10,6 +10,7 @@ Axes: N images of a file, C channels, K maps, H rows, W columns.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from unet.files import sync_folder, write_error
 from unet.output import create_map, foreground, map_bytes, open_map, software_of
 from unet.predict import Network, predict_into
 from unet.record import Record
-from unet.task import Settings, Task, describe, job_id
+from unet.task import Output, Settings, Task, describe, job_id
 
 Prepare = Callable[[NDArray[Any]], NDArray[np.float32]]
 
@@ -144,12 +145,18 @@ def _rows_to_keep(record: Record, job: dict[str, Any], task: Task, resume: bool,
             "add --resume to go on with it, or --overwrite to start anew"
         )
     reason = next((text for key, text in _DIFFERENT.items() if (record.job or {}).get(key) != job[key]), "")
-    current = [output.part if output.part.exists() else output.path for output in task.outputs]
-    if not reason and not all(software_of(path).endswith(job_id(job)) for path in current):
+    if not reason and not all(_usable(output, job) for output in task.outputs):
         reason = "its unfinished file is gone or damaged"
     if reason and not overwrite:
         raise RunError(f"{out}: cannot go on with the unfinished prediction: {reason}; add --overwrite to start anew")
     return 0 if reason else record.rows
+
+
+def _usable(output: Output, job: dict[str, Any]) -> bool:
+    """Whether an output, under the name it has now, is what this job left."""
+    path = output.part if output.part.exists() else output.path
+    pixels = math.prod(output.shape_NKHW) * np.dtype(output.dtype).itemsize
+    return software_of(path).endswith(job_id(job)) and path.stat().st_size >= pixels
 
 
 def _create(task: Task, job: dict[str, Any]) -> None:
@@ -205,7 +212,8 @@ def _prepare(task: Task, settings: Settings, raw_NCHW: NDArray[Any], n: int, wat
     normalise = rescaling(settings.normalisation, raw_NCHW[n], name, watch.check)
 
     def prepare(window_CHW: NDArray[Any]) -> NDArray[np.float32]:
-        image = normalise(window_CHW)
+        with np.errstate(over="ignore"):  # it is reported below
+            image = normalise(window_CHW)
         if not np.isfinite(image).all():
             raise DataError(f"{name}: gray values are too large for 32-bit floating point; rescale the image")
         return image
