@@ -17,6 +17,7 @@ LEVELS = {
     "unet.progress": 1,
     "unet.signals": 1,
     "unet.metrics": 1,
+    "unet.stats": 1,
     "unet.config": 2,
     "unet.data": 3,
     "unet.weightmap": 4,
@@ -44,13 +45,15 @@ LEVELS = {
     "unet.comparison": 7,
     "unet.results": 7,
     "unet.train": 7,
+    "unet.gradient_noise": 7,
+    "unet.study": 8,
     "unet.commands": 9,
     "unet.cli": 8,  # imports commands by name only, when they are called for
     "unet.__main__": 10,
 }
 WITHOUT_TORCH = ("unet.errors", "unet.files", "unet.geometry", "unet.config", "unet.data", "unet.metrics", "unet.tiles",
                  "unet.weightmap", "unet.deform", "unet.gray", "unet.preview", "unet.cli", "unet.progress",
-                 "unet.instances", "unet.challenge")  # fmt: skip
+                 "unet.instances", "unet.challenge", "unet.stats", "unet.study")  # fmt: skip
 
 
 def module_of(path: Path, root: Path = ROOT) -> str:

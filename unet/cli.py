@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "score a finished run, or any prediction against labels",
     "predict": "segment images of any size with a trained network",
     "data": "fetch, verify, show and preview the data sets",
+    "study": "run what is missing of a study, and redraw its tables",
     "sizes": "valid tile sizes, and the size of every layer for one of them",
 }
 

@@ -39,7 +39,7 @@ class DataConfig:
     labels: Literal["gold", "silver"] = "gold"  # Cell Tracking Challenge truth to train on
     label_kind: Literal["auto", "binary", "classes", "instances"] = "auto"  # what the labels of data.folder mean
     separate_px: int = 2  # width of the background ridge drawn between touching instances, 0: none
-    normalise: Literal["auto", "percentile", "minmax", "fixed"] = "auto"  # auto: 8-bit / 255, else percentile
+    normalise: Literal["auto", "percentile", "minmax", "fixed"] = "auto"  # auto: EM / 255, else percentile
     percentiles: tuple[float, float] = (0.1, 99.9)
     split: Literal["auto", "blocks", "sequences", "random", "list"] = "auto"
     folds: int = 5  # blocks of consecutive slices, or random folds
@@ -246,7 +246,23 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "optim": {"kind": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02},
         "train": {"updates": 4000, "batch": 1, "eval_every": 1000, "checkpoint_every": 500},
     },
-}
+    # The sizes of the studies (experiments/) besides `full`.
+    "full-plain": {"augment": {"gray": []}},  # where albumentations is not installed
+    "reduced": {
+        # Stretched gray values: at this width DIC-HeLa, of low contrast, may else not begin to learn.
+        "data": {"normalise": "percentile"},
+        "model": {"base_channels": 16},
+        "train": {"updates": 800, "batch": 1, "eval_every": 80, "checkpoint_every": 100},
+    },
+    "smoke": {
+        "tile": {"input_px": 100},
+        "model": {"base_channels": 4, "depth": 3},
+        "augment": {"gray": []},
+        "train": {"updates": 20, "batch": 1, "eval_every": 4, "checkpoint_every": 5, "device": "cpu", "threads": 1,
+                  "precision": "fp32"},
+        "wandb": {"mode": "disabled"},
+    },
+}  # fmt: skip
 """Named starting points: what each changes against the defaults."""
 
 

@@ -1,0 +1,51 @@
+"""Baselines: the three data sets of the paper, in the blog post's setting and in the paper's.
+
+Question
+    Does the network reach what the paper reports, and does the paper's batch of one large tile do better than the
+    blog's batch of four?
+
+What was reported
+    | data      | paper (2015, official test sets)                                | blog (its own IoU, one run) |
+    | EM        | pixel 0.0611, Rand 0.0382, warping 0.000353; later V_rand 0.97276, V_info 0.98662 | about 0.85 |
+    | PhC-U373  | SEG 0.9203                                                      | about 0.88                  |
+    | DIC-HeLa  | SEG 0.7756                                                      | about 0.89                  |
+    The paper's learning rate, schedule and number of updates are not known. The blog's IoU is
+    clip(ceil(20 (IoU - 0.5)) / 10, 0, 1) on deformed tiles of silver truth, and cannot be compared with any other.
+
+Command
+    python experiments/baselines.py --profile full --seeds 5
+    python experiments/baselines.py --profile reduced --seeds 3 --jobs 2
+
+Run time
+    full: 30 runs of 4000 updates, about a minute each on one H200. reduced: 18 runs, about 3.5 minutes each per core.
+
+Expected
+    full: above the paper on PhC-U373 (SEG > 0.92) and DIC-HeLa (SEG 0.78..0.88), EM below its three errors.
+    reduced: far below the paper (EM IoU 0.60..0.75, PhC SEG 0.2..0.8, HeLa SEG 0.0..0.4): 800 updates of one tile.
+"""
+
+import sys
+
+from unet.cli import main
+from unet.study.matrix import Arm, Comparison, Study
+from unet.study.settings import BLOG
+
+STUDY = Study(
+    name="baselines",
+    title="Baselines",
+    question="Do the blog's setting and the paper's setting reach the paper's scores, and which of them is better?",
+    base=BLOG,
+    arms=(
+        Arm("blog", "the blog's setting (Figure 1, dropout 0.1)"),
+        Arm(
+            "paper",
+            "the paper's setting (released network, dropout 0.5, batch of one tile)",
+            {"model": {"variant": "released", "dropout": 0.5, "dropout_at": "variant"},
+                          "train": {"batch": 1}},
+        ),
+    ),
+    comparisons=(Comparison("paper", "blog"),),
+)  # fmt: skip
+
+if __name__ == "__main__":
+    sys.exit(main(["study", __file__, *sys.argv[1:]]))

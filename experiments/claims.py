@@ -1,0 +1,64 @@
+"""The claims of the paper and of the blog post, and the paper's numbers: what experiments/README.md is made from.
+
+Command
+    python experiments/claims.py      (every study redraws the page as well)
+"""
+
+import sys
+
+from unet.cli import main
+from unet.study.claims import Claim, Target
+
+IOU, SEG, V_RAND = "mean_iou_last5", "seg", "v_rand"
+CHALLENGE = (SEG, V_RAND)
+PAPER, BLOG, OURS = "paper", "blog post", "ledger of faults"
+
+CLAIMS = (
+    Claim(PAPER, "A batch of one large tile is to be preferred to a large batch (of small tiles with as many input "
+          "pixels)", "tile-vs-batch", "same-input-pixels", "large-tiles", "worse", (IOU, *CHALLENGE)),
+    Claim(PAPER, "Large weights at the borders between touching cells make the network learn them",
+          "weight-map", "paper", "balance-only", "better", CHALLENGE),
+    Claim(PAPER, "Elastic deformation is the key to training with very few annotated images",
+          "faults", "elastic-only", "no-augmentation", "better", (IOU, *CHALLENGE)),
+    Claim(PAPER, "Dropout at the end of the contracting path helps (it augments implicitly)",
+          "faults", "dropout-none", "base", "worse", (IOU, *CHALLENGE)),
+    Claim(PAPER, "Averaging the prediction over rotated images improves it",
+          "faults", "rotations", "base", "better", CHALLENGE),
+    Claim(BLOG, "Large tiles are better than large batches of small ones",
+          "tile-vs-batch", "same-input-pixels", "large-tiles", "worse", (IOU,)),
+    Claim(BLOG, "(left unexplained; our explanation: the number of loss pixels) With as many loss pixels, small "
+          "tiles are as good as large ones", "tile-vs-batch", "same-loss-pixels", "large-tiles", "same", (IOU,)),
+    Claim(BLOG, "The weight map makes no difference in IoU on EM",
+          "weight-map", "blog", "none", "same", (IOU,), data=("em",)),
+    Claim(BLOG, "(the same question, with the paper's map) The weight map makes no difference in IoU",
+          "weight-map", "paper", "none", "same", (IOU,)),
+    Claim(BLOG, "Adam at 3e-4 gets further than SGD at 1e-3 in the same number of updates",
+          "adam-vs-sgd", "adam-3e-4", "sgd-1e-3", "better", (IOU,)),
+    Claim(BLOG, "Adam at 1e-3 spikes on PhC-U373 and DIC-HeLa, at 3e-4 it does not",
+          "adam-vs-sgd", "adam-3e-4", "adam-1e-3", "better", ("spikes",), data=("phc", "hela")),
+    Claim(BLOG, "Adam overfits on EM", "adam-vs-sgd", "adam-3e-4", "sgd-1e-3", "worse", ("loss_last5",), data=("em",)),
+    Claim(OURS, "A random split of neighbouring frames flatters the scores",
+          "faults", "random-split", "base", "better", (IOU, *CHALLENGE)),
+    Claim(OURS, "Tiles of 512 px, whose skips are out of line, cost accuracy",
+          "faults", "misaligned", "base", "worse", (IOU, *CHALLENGE)),
+    Claim(OURS, "Training on silver truth costs SEG against gold truth",
+          "faults", "silver", "base", "worse", (SEG,), data=("phc", "hela")),
+)  # fmt: skip
+
+EM_PROTOCOL = "paper: the challenge's 30 test slices, 7 rotations averaged; ours: held-out blocks of 6 training slices"
+CTC_PROTOCOL = "paper: the challenge's test sequences; ours: the training sequence left out, gold truth"
+LATER = "a later entry of the leaderboard; otherwise as above"
+
+ARMS = ("paper", "blog")
+TARGETS = (
+    Target("phc", SEG, 0.9203, CTC_PROTOCOL),
+    Target("hela", SEG, 0.7756, CTC_PROTOCOL),
+    Target("em", "pixel_error", 0.0611, EM_PROTOCOL),
+    Target("em", "rand_error", 0.0382, EM_PROTOCOL),
+    Target("em", "warping_error", 0.000353, EM_PROTOCOL),
+    Target("em", V_RAND, 0.97276, LATER),
+    Target("em", "v_info", 0.98662, LATER),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(["study", "claims", *sys.argv[1:]]))

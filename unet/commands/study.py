@@ -1,0 +1,178 @@
+"""`unet study`: run what is missing of a study, redraw its tables and figure.
+
+Parsed with the standard library alone, so that studies run on machines where only the arithmetic is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+from typing import NoReturn
+
+from unet.config import PROFILES
+from unet.errors import ConfigError, nearest
+from unet.progress import Terminal, format_seconds
+from unet.study import choice, pages
+from unet.study.matrix import SYNTHETIC_PROFILES, Job, Study
+from unet.study.runner import Options, Runner
+
+MARKS = {"done": "#", "diverged": "x", "begun": "~", "missing": "."}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes are errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see unet study --help)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of `unet study`."""
+    made = _Parser("unet study", description="Run what is missing of a study, then redraw its tables and figure.")
+    made.add_argument("study", nargs="?", default="", help="name of a study (none: list them), or claims")
+    made.add_argument("--profile", default="reduced", help=f"size: {', '.join(PROFILES)} (default: reduced)")
+    made.add_argument("--seeds", type=int, default=3, help="runs per arm and data set: seeds 0, 1, ... (default: 3)")
+    made.add_argument("--only", action="append", default=[], metavar="ARM", help="this arm only (may be repeated)")
+    made.add_argument("--data", action="append", default=[], metavar="SET", help="this data set only (repeatable)")
+    made.add_argument("--jobs", type=int, default=1, help="runs at a time; cores are shared among them (default: 1)")
+    made.add_argument("--minutes", type=float, default=0, help="stop in good order after so long; 0: when done")
+    made.add_argument("--dry-run", action="store_true", help="print what is done and what is left; run nothing")
+    made.add_argument("--report", action="store_true", help="redraw tables and figure only")
+    made.add_argument("--runs", default="runs/studies", help="folder of the run folders (default: runs/studies)")
+    made.add_argument("--results", default="", help="folder of the evidence (default: results/ beside the page)")
+    made.add_argument("--quiet", action="store_true", help="print results only")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Returns 0 when everything asked for is done, 1 when runs failed or time was over, 130 / 143 when stopped."""
+    flags = parser().parse_args(argv)
+    terminal = Terminal(flags.quiet)
+    if not flags.study:
+        terminal.result("\n".join(_list()))
+        return 0
+    if flags.study == "claims" or Path(flags.study).name == pages.CLAIMS:
+        terminal.result(str(pages.write_claims(pages.FOLDER, Path(flags.results or pages.FOLDER / "results"))))
+        return 0
+    path = pages.find(flags.study)
+    study = pages.study_of(path)
+    options = _options(flags, study, path)
+    if flags.dry_run:
+        terminal.result("\n".join(matrix(study, options)))
+        return 0
+    return _report(study, options, path, terminal) if flags.report else _run(study, options, path, terminal)
+
+
+def _run(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
+    from unet.signals import Interrupted
+
+    runner = Runner(study, options, terminal)
+    _check_packages(runner.wanted(), options.profile)
+    code = 0
+    try:
+        done = runner.run()
+        code = 0 if done else 1
+    except Interrupted as interruption:
+        terminal.say(f"unet: {interruption}; the same command goes on")
+        code = interruption.exit_code
+    _report(study, options, path, terminal)
+    for name, reason in runner.failed.items():
+        terminal.say(f"failed: {name}: {reason}")
+    return code
+
+
+def _report(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
+    if importlib.util.find_spec("matplotlib") is None or importlib.util.find_spec("scipy") is None:
+        terminal.say("tables and figure need scipy and matplotlib; redraw them elsewhere with --report")
+        return 0
+    written = pages.write_report(study, options.profile, options.results)
+    if written is None:
+        terminal.say(f"{study.name} has no results with profile {options.profile} yet")
+        return 0
+    own = path.parent / "results"
+    if options.results.resolve() == own.resolve() and (path.parent / pages.CLAIMS).is_file():
+        pages.write_claims(path.parent, own)
+    terminal.result(str(written))
+    return 0
+
+
+def _options(flags: argparse.Namespace, study: Study, path: Path) -> Options:
+    if flags.profile not in PROFILES:
+        raise ConfigError(f"profile {flags.profile!r} is unknown{nearest(flags.profile, PROFILES)}")
+    if flags.seeds < 1 or flags.jobs < 1 or flags.minutes < 0:
+        raise ConfigError("--seeds and --jobs count from 1, --minutes from 0")
+    only = tuple(study.arm(name).name for name in flags.only)
+    for name in flags.data:
+        if name not in study.data:
+            raise ConfigError(f"--data {name}: not in this study{nearest(name, study.data)} ({', '.join(study.data)})")
+    runs = Path(flags.runs)
+    # Results on synthetic images are no evidence; they stay beside the runs, which are not committed.
+    results = runs / "results" if flags.profile in SYNTHETIC_PROFILES else path.parent / "results"
+    return Options(
+        profile=flags.profile,
+        seeds=flags.seeds,
+        runs=runs,
+        results=Path(flags.results) if flags.results else results,
+        only=only,
+        data=tuple(flags.data),
+        at_once=flags.jobs,
+        minutes=flags.minutes,
+    )
+
+
+def _check_packages(wanted: list[Job], profile: str) -> None:
+    """ConfigError, before anything runs, when arms vary gray values and the package for it is missing."""
+    if importlib.util.find_spec("albumentations") is not None:
+        return
+    for job in wanted:
+        if job.config.augment.gray:
+            raise ConfigError(
+                f"arm {job.arm} varies gray values (augment.gray) and albumentations is not installed; install it, or "
+                f"use a profile without (--profile full-plain), whose results stand apart from those of {profile}"
+            )
+
+
+def matrix(study: Study, options: Options) -> list[str]:
+    """Lines that show what is done and what is left."""
+    runner = Runner(study, options, Terminal(quiet=True))
+    wanted = runner.wanted()
+    states = {job.name: runner.state(job) for job in wanted}
+    counts = {state: sum(s == state for s in states.values()) for state in MARKS}
+    told = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
+    lines = [f"{study.name}, profile {options.profile}, seeds 0..{options.seeds - 1}: {len(wanted)} runs ({told})"]
+    width = max(len(arm.name) for arm in study.arms)
+    sets = [data for data in study.data if not options.data or data in options.data]
+    lines.append(f"  {'':<{width}}  " + "  ".join(f"{data:<{max(options.seeds, len(data))}}" for data in sets))
+    by_key = {(job.arm, job.data, job.seed): job for job in wanted}
+    for arm in study.arms:
+        cells = []
+        for data in sets:
+            own = [by_key.get((arm.name, data, seed)) for seed in range(options.seeds)]
+            marks = "".join(" " if job is None else MARKS[states[job.name]] for job in own)
+            cells.append(f"{marks:<{max(options.seeds, len(data))}}")
+        if any(cell.strip() for cell in cells):
+            lines.append(f"  {arm.name:<{width}}  " + "  ".join(cells))
+    lines.append("  " + "  ".join(f"{mark} {state}" for state, mark in MARKS.items()))
+    return [*lines, *_left(runner, [job for job in wanted if states[job.name] in ("begun", "missing")])]
+
+
+def _left(runner: Runner, open_jobs: list[Job]) -> list[str]:
+    options, runs = runner.options, choice.by_key(runner.evidence())
+    waiting = choice.undecided(runner.study, options.profile, options.seeds, runs) if not options.only else 0
+    lines = [f"and up to {waiting} runs at rates that are not chosen yet"] if waiting else []
+    if not open_jobs:
+        return [*lines, "nothing is left to run"]
+    seconds = runner.seconds_left(open_jobs)
+    if seconds is None:
+        return [*lines, "time left: not known before a run of this profile has ended"]
+    measured = sum(run.record["seconds"] > 0 for run in runner.evidence())
+    return [*lines, f"time left: {format_seconds(seconds)} (from {measured} ended runs, {options.at_once} at a time)"]
+
+
+def _list() -> list[str]:
+    lines = []
+    for path in pages.study_pages():
+        study = pages.study_of(path)
+        lines.append(f"{study.name:<16} {study.title}")
+    return lines or ["no studies here: run this in the repository, or name a page's file"]

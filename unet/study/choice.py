@@ -1,0 +1,65 @@
+"""Which arm of a grid stands for the best: the one with the smallest training loss, fold by fold.
+
+The choice sees the training part only. It is made once for every held-out fold, from the first seed that holds this
+fold out, so that no frame is ever scored by a run whose setting was chosen with that frame among its training data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+from unet.study.evidence import Evidence
+from unet.study.matrix import Arm, Job, Study, folds, make_job, resolve
+
+Runs = Mapping[tuple[str, str, int], Evidence]
+"""Evidence by (arm, data set, seed)."""
+
+
+def by_key(runs: Iterable[Evidence]) -> dict[tuple[str, str, int], Evidence]:
+    """Evidence by (arm, data set, seed)."""
+    return {(run.arm, run.data, run.seed): run for run in runs}
+
+
+def chosen(study: Study, profile: str, arm: Arm, data: str, seed: int, runs: Runs) -> str | None:
+    """The arm that stands for `arm.best_of` on this data set and seed; None while its grid is not complete.
+
+    A diverged run is never chosen, and of equal losses the first arm named. When all of them diverged there is no best:
+    the first arm named stands for it.
+    """
+    grid_seed = seed % folds(resolve(study, profile, arm.best_of[0], data, seed))
+    losses = {}
+    for name in arm.best_of:
+        run = runs.get((name, data, grid_seed))
+        if run is None:
+            return None
+        losses[name] = run.values.get("train_loss", math.inf)
+    return min(losses, key=lambda name: losses[name])
+
+
+def chosen_jobs(study: Study, profile: str, seeds: int, runs: Runs) -> Iterator[Job]:
+    """Runs of chosen arms at the seeds that the grid left out, as far as the choice can be made."""
+    for seed in range(seeds):
+        for arm in study.arms:
+            for data in study.data_of(arm) if arm.best_of else ():
+                name = chosen(study, profile, arm, data, seed, runs)
+                if name is not None:
+                    yield make_job(study, profile, name, data, seed)
+
+
+def undecided(study: Study, profile: str, seeds: int, runs: Runs) -> int:
+    """How many runs depend on choices that cannot be made yet."""
+    return sum(
+        chosen(study, profile, arm, data, seed, runs) is None
+        for seed in range(seeds)
+        for arm in study.arms
+        if arm.best_of
+        for data in study.data_of(arm)
+        if seed >= folds(resolve(study, profile, arm.best_of[0], data, seed))
+    )
+
+
+def run_of(study: Study, profile: str, arm: Arm, data: str, seed: int, runs: Runs) -> Evidence | None:
+    """The evidence that an arm is judged by at one data set and seed."""
+    name = chosen(study, profile, arm, data, seed, runs) if arm.best_of else arm.name
+    return None if name is None else runs.get((name, data, seed))

@@ -1,0 +1,128 @@
+"""Arms against each other, pair by pair: differences, intervals, tests, verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from unet.stats import (
+    CLAIM_LEVEL,
+    Interval,
+    PairedTest,
+    Summary,
+    bootstrap_interval,
+    equivalence_test,
+    holm,
+    probability_of_improvement,
+    sign_flip_test,
+    summary,
+    t_test,
+)
+from unet.study import choice
+from unet.study.choice import Runs
+from unet.study.evidence import HIGHER_IS_BETTER, Evidence
+from unet.study.matrix import Arm, Comparison, Study
+
+MIN_PAIRS = 3
+Verdict = Literal["better", "worse", "open"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison on one data set and score.
+
+    difference: arm minus reference, one value per seed that both have. improvement: probability that a run of the arm
+    is better than one of the reference. p: of the paired t test after Holm's correction over the study's table.
+    """
+
+    comparison: Comparison
+    data: str
+    score: str
+    differences: tuple[float, ...]
+    interval: Interval
+    t: PairedTest
+    flip: PairedTest
+    improvement: float
+    p: float = math.nan
+
+    @property
+    def mean(self) -> float:
+        """Mean difference, arm minus reference."""
+        return sum(self.differences) / len(self.differences)
+
+    @property
+    def verdict(self) -> Verdict:
+        """better or worse when p < 0.01 after correction and the interval leaves out 0, from three pairs on."""
+        excluded = self.interval.low > 0 or self.interval.high < 0
+        if len(self.differences) < MIN_PAIRS or not self.p < CLAIM_LEVEL or not excluded:
+            return "open"
+        return "better" if (self.mean > 0) == HIGHER_IS_BETTER.get(self.score, True) else "worse"
+
+
+def seeds_of(runs: Runs) -> int:
+    """How many seeds there are, counted from 0."""
+    return max((seed for _, _, seed in runs), default=-1) + 1
+
+
+def arm_runs(study: Study, profile: str, arm: Arm, data: str, runs: Runs) -> dict[int, Evidence]:
+    """The runs an arm is judged by on a data set, by seed; of a grid only what stands for an arm's best has all."""
+    found = {}
+    for seed in range(seeds_of(runs)):
+        run = choice.run_of(study, profile, arm, data, seed, runs)
+        if run is not None:
+            found[seed] = run
+    return found
+
+
+def values(runs: dict[int, Evidence], score: str) -> dict[int, float]:
+    """A score by seed, where runs have it."""
+    return {seed: run.values[score] for seed, run in runs.items() if score in run.values}
+
+
+def summarise(runs: dict[int, Evidence], score: str) -> Summary | None:
+    """Mean and standard deviation of a score over the seeds; None when no run has it."""
+    known = list(values(runs, score).values())
+    return summary(known) if known else None
+
+
+def paired(
+    study: Study, profile: str, comparison: Comparison, data: str, score: str, runs: Runs
+) -> tuple[list[float], list[float]]:
+    """The score of both arms at the seeds that both have."""
+    sides = [
+        values(arm_runs(study, profile, study.arm(name), data, runs), score)
+        for name in (comparison.arm, comparison.reference)
+    ]
+    shared = sorted(set(sides[0]) & set(sides[1]))
+    return [sides[0][seed] for seed in shared], [sides[1][seed] for seed in shared]
+
+
+def findings(study: Study, profile: str, runs: Runs) -> list[Finding]:
+    """All comparisons of a study that have at least one pair, corrected for their number."""
+    made = []
+    for comparison in study.comparisons:
+        for data in study.data:
+            for score in study.tested.get(data, ("mean_iou_last5",)):
+                ours, theirs = paired(study, profile, comparison, data, score, runs)
+                if ours:
+                    made.append(_finding(comparison, data, score, ours, theirs))
+    corrected = holm([finding.t.p for finding in made])
+    return [replace(finding, p=p) for finding, p in zip(made, corrected, strict=True)]
+
+
+def _finding(comparison: Comparison, data: str, score: str, ours: Sequence[float], theirs: Sequence[float]) -> Finding:
+    d = np.subtract(ours, theirs)
+    sign = 1 if HIGHER_IS_BETTER.get(score, True) else -1
+    improvement = probability_of_improvement([sign * np.asarray(ours)], [sign * np.asarray(theirs)])
+    return Finding(
+        comparison, data, score, tuple(map(float, d)), bootstrap_interval(d), t_test(d), sign_flip_test(d), improvement
+    )
+
+
+def equivalent(finding: Finding, margin: float) -> PairedTest:
+    """Whether the difference is shown to be smaller than the margin."""
+    return equivalence_test(finding.differences, margin)

@@ -1,0 +1,53 @@
+"""How long the runs that are left will take, from those that are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from unet.config import Config
+from unet.study.evidence import Evidence
+from unet.study.matrix import Job
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of measured runs, by arm and data set and per unit of work."""
+
+    by_run: dict[tuple[str, str], float]
+    per_pixel: float | None  # seconds per input pixel trained on, over all measured runs
+
+    @classmethod
+    def of(cls, runs: Iterable[Evidence], others: Iterable[Evidence] = ()) -> Estimate:
+        """From the runs of one study and profile, and, for arms without any, from those of other studies."""
+        times: dict[tuple[str, str], list[float]] = {}
+        seconds = pixels = 0.0
+        for run in runs:
+            took = run.record["seconds"]
+            if took and not run.diverged:
+                times.setdefault((run.arm, run.data), []).append(took)
+                seconds, pixels = seconds + took, pixels + work(run.config)
+        for run in others:
+            if run.record["seconds"] and not run.diverged:
+                seconds, pixels = seconds + run.record["seconds"], pixels + work(run.config)
+        means = {key: sum(values) / len(values) for key, values in times.items()}
+        return cls(means, seconds / pixels if pixels else None)
+
+    def seconds(self, job: Job, updates_done: int = 0) -> float | None:
+        """Seconds that a run still takes; None when nothing comparable was measured."""
+        whole = self.by_run.get((job.arm, job.data))
+        if whole is None and self.per_pixel is not None:
+            whole = self.per_pixel * work(job.config)
+        return None if whole is None else whole * (1 - updates_done / job.config.train.updates)
+
+    def total(self, jobs: list[Job], updates_done: Callable[[Job], int], at_once: int) -> float | None:
+        """Seconds for all of them, `at_once` at a time; None when nothing was measured."""
+        each = [self.seconds(job, updates_done(job)) for job in jobs]
+        known = [seconds for seconds in each if seconds is not None]
+        return sum(known) / at_once if len(known) == len(each) else None
+
+
+def work(config: Config) -> float:
+    """Input pixels that a run trains on."""
+    tiles = config.train.updates * config.train.batch * config.train.accumulate
+    return float(tiles * config.tile.input_px**2)

@@ -1,0 +1,199 @@
+"""What a study is: arms, data sets and seeds, and the configuration of every run among them.
+
+Seed s of a study fixes the initial weights, the tile sequence and the fold that is held out (s modulo the number of
+folds), the same in every arm, so that arms are compared pair by pair and, over the seeds, all frames are held out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from unet.config import Config, from_dict, profile, to_dict
+from unet.errors import ConfigError, nearest
+
+Changes = Mapping[str, Mapping[str, Any]]
+
+SYNTHETIC_PROFILES = ("smoke",)
+"""Profiles that run on the built-in synthetic stacks: they show that a study runs, never what it finds."""
+
+SEQUENCES = ("phc", "hela", "synthetic-phc", "synthetic-hela")  # sets of two sequences
+MACHINE_KEYS = {"device", "workers", "threads"}  # of `train`: where a run runs, not what it is
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One setting of a study: how it differs from the base configuration.
+
+    changes: the keys that differ, or a function of the base that returns them, so that an arm can say "half the tile"
+    in every profile. data: the data sets it makes sense for (empty: all of the study's). weights_of: the arm whose
+    trained weights it evaluates anew, where only the evaluation differs. best_of: arms among which the one with the
+    smallest training loss stands for this arm, chosen for each data set and held-out fold. grid: the arm exists for
+    such a choice and runs once per fold only.
+    """
+
+    name: str
+    what: str
+    changes: Changes | Callable[[Config], Changes] = field(default_factory=dict)
+    data: tuple[str, ...] = ()
+    weights_of: str = ""
+    best_of: tuple[str, ...] = ()
+    grid: bool = False
+
+    def applied(self, base: Config) -> Config:
+        """The configuration of this arm."""
+        return from_dict(self.changes(base) if callable(self.changes) else self.changes, base)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A question put to the runs: is `arm` better than `reference`?"""
+
+    arm: str
+    reference: str
+
+
+TESTED = {
+    "em": ("mean_iou_last5", "v_rand"),
+    "phc": ("mean_iou_last5", "seg"),
+    "hela": ("mean_iou_last5", "seg"),
+}
+"""Scores that are tested, by data set: the blog's kind of score, and the challenge's."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms, data sets and comparisons; a page in `experiments/` holds one, named STUDY.
+
+    base: changes to the profile that all arms share. tested: scores by data set that the comparisons are tested on.
+    noise: arms whose gradient noise is measured, all at the trained weights of the first of them.
+    """
+
+    name: str
+    title: str
+    question: str
+    arms: tuple[Arm, ...]
+    comparisons: tuple[Comparison, ...]
+    base: Changes = field(default_factory=dict)
+    data: tuple[str, ...] = ("em", "phc", "hela")
+    tested: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: TESTED)
+    noise: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"{self.name}: two arms have the same name; give each its own")
+        for name in (self.name, *names):
+            if not _NAME.fullmatch(name):
+                raise ConfigError(f"{name!r}: names of studies and arms are made of a-z, 0-9, - and .")
+        named = [c.arm for c in self.comparisons] + [c.reference for c in self.comparisons] + list(self.noise)
+        named += [name for arm in self.arms for name in (*arm.best_of, *([arm.weights_of] if arm.weights_of else []))]
+        for name in named:
+            if name not in names:
+                raise ConfigError(f"{self.name}: there is no arm {name!r}{nearest(name, names)}")
+
+    def arm(self, name: str) -> Arm:
+        """The arm of this name; ConfigError names the nearest when there is none."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        names = [a.name for a in self.arms]
+        raise ConfigError(f"{self.name}: there is no arm {name!r}{nearest(name, names)} (there are {', '.join(names)})")
+
+    def data_of(self, arm: Arm) -> tuple[str, ...]:
+        """The data sets that an arm runs on."""
+        return tuple(name for name in self.data if not arm.data or name in arm.data)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study; `data` is the study's name of the data set (the run's own may be its synthetic stand-in)."""
+
+    study: str
+    profile: str
+    arm: str
+    data: str
+    seed: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return f"{self.arm}-{self.data}-seed{self.seed}"
+
+
+def resolve(study: Study, profile_name: str, arm_name: str, data: str, seed: int) -> Config:
+    """The full configuration of one run: profile, then the study's base, then the arm, then data set, fold and seed."""
+    arm = study.arm(arm_name)
+    synthetic = profile_name in SYNTHETIC_PROFILES
+    base = from_dict(study.base, profile(profile_name))
+    base = from_dict({"data": {"name": f"synthetic-{data}" if synthetic else data}}, base)
+    config = arm.applied(base)
+    return from_dict(
+        {
+            "data": {"fold": seed % folds(config)},
+            "train": {"seed": seed},
+            "wandb": {"group": f"{study.name}/{arm.name}"},
+        },
+        config,
+    )
+
+
+def folds(config: Config) -> int:
+    """How many parts can be held out in turn."""
+    by_sequence = config.data.name in SEQUENCES and config.data.split in ("auto", "sequences")
+    return 2 if by_sequence else config.data.folds
+
+
+def jobs(study: Study, profile_name: str, seeds: int) -> Iterator[Job]:
+    """All runs that are known beforehand, seed by seed, so that what is done is always paired.
+
+    Arms that stand for the best of others run nothing themselves; see unet.study.choice.
+    """
+    for seed in range(seeds):
+        for data in study.data:
+            for arm in study.arms:
+                if data not in study.data_of(arm) or arm.best_of:
+                    continue
+                job = make_job(study, profile_name, arm.name, data, seed)
+                if not arm.grid or seed < folds(job.config):
+                    yield job
+
+
+def make_job(study: Study, profile_name: str, arm: str, data: str, seed: int) -> Job:
+    """The run of this arm, data set and seed."""
+    return Job(study.name, profile_name, arm, data, seed, resolve(study, profile_name, arm, data, seed))
+
+
+def identity(config: Config) -> str:
+    """What decides a run's result, hashed: everything but the machine and the dashboard.
+
+    Runs of different studies with the same identity are the same run, bit for bit, and are trained once.
+    """
+    values = to_dict(config)
+    del values["wandb"]
+    values["train"] = {key: value for key, value in values["train"].items() if key not in MACHINE_KEYS}
+    return hashlib.sha256(repr(values).encode()).hexdigest()
+
+
+def difference(config: Config, other: Config) -> list[str]:
+    """Dotted keys in which two configurations of a run differ; the machine and the dashboard do not count."""
+    found = []
+    for section, values in to_dict(config).items():
+        theirs = to_dict(other)[section]
+        found += [
+            f"{section}.{key}"
+            for key, value in values.items()
+            if theirs[key] != value and section != "wandb" and not (section == "train" and key in MACHINE_KEYS)
+        ]
+    return found
+
+
+def without_dashboard(config: Config) -> Config:
+    """The configuration with its W&B section as by default, for records that say what was run."""
+    return dataclasses.replace(config, wandb=Config().wandb)

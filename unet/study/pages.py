@@ -1,0 +1,75 @@
+"""The pages in `experiments/`: finding them, reading their studies, writing what is made from their results."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+from unet.errors import ConfigError, nearest
+from unet.files import write_text
+from unet.study import claims, figure, page
+from unet.study.matrix import Study
+
+FOLDER = Path("experiments")
+CLAIMS = "claims.py"
+
+
+def find(name: str) -> Path:
+    """The page of a study, named as `tile-vs-batch`, `tile_vs_batch` or by its file."""
+    path = Path(name)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ConfigError(f"{name}: no such file; name a page of {FOLDER}/")
+        return path
+    path = FOLDER / f"{name.replace('-', '_')}.py"
+    if not path.is_file():
+        known = [p.stem.replace("_", "-") for p in study_pages()]
+        hint = nearest(name, known) or f" (there are {', '.join(known)})" if known else "; run it in the repository"
+        raise ConfigError(f"there is no study {name!r}{hint}")
+    return path
+
+
+def study_pages(folder: Path = FOLDER) -> list[Path]:
+    """The pages that define a study."""
+    return [p for p in sorted(folder.glob("*.py")) if "STUDY = Study(" in p.read_text(encoding="utf-8")]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a page defines."""
+    return runpy.run_path(str(path), run_name="page")
+
+
+def study_of(path: Path) -> Study:
+    """The study that a page defines; ConfigError when it has none."""
+    study = read(path).get("STUDY")
+    if not isinstance(study, Study):
+        raise ConfigError(f"{path}: defines no STUDY; name a page of {FOLDER}/ such as tile-vs-batch")
+    return study
+
+
+def write_report(study: Study, profile: str, results: Path) -> Path | None:
+    """Make the README and the figure of a study and profile anew; None when it has no runs."""
+    folder = results / study.name / profile
+    if not figure.draw(study, profile, folder, folder / page.FIGURE):
+        return None
+    write_text(folder / page.README, page.make(study, profile, folder))
+    return folder / page.README
+
+
+def claims_page(folder: Path, results: Path) -> str:
+    """The text of experiments/README.md with its generated parts made anew."""
+    defined = read(folder / CLAIMS)
+    studies = {study.name: study for study in map(study_of, study_pages(folder))}
+    parts = {
+        "targets": claims.targets(defined["TARGETS"], studies["baselines"], defined["ARMS"], results),
+        "claims": claims.tables(defined["CLAIMS"], studies, results),
+    }
+    return claims.fill((folder / "README.md").read_text(encoding="utf-8"), parts)
+
+
+def write_claims(folder: Path, results: Path) -> Path:
+    """Write the generated parts of experiments/README.md."""
+    path = folder / "README.md"
+    write_text(path, claims_page(folder, results))
+    return path

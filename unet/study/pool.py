@@ -1,0 +1,107 @@
+"""Processes that work for a study: started, looked after, stopped in good order."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+STOP_WAIT_S = 90.0  # for a checkpoint, before a process is killed
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended: its exit code, how long it took, where its output went."""
+
+    name: str
+    code: int
+    seconds: float
+    log: Path
+
+    @property
+    def last_line(self) -> str:
+        """What it said last."""
+        lines = [line for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        return lines[-1].removeprefix("unet: ") if lines else f"exit code {self.code}"
+
+
+@dataclass
+class _Process:
+    process: subprocess.Popen[bytes]
+    log: Path
+    started: float = field(default_factory=time.monotonic)
+
+
+class Pool:
+    """At most `size` processes at a time."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._processes: dict[str, _Process] = {}
+
+    @property
+    def names(self) -> set[str]:
+        """What is running."""
+        return set(self._processes)
+
+    @property
+    def free(self) -> int:
+        """How many more may be started."""
+        return self.size - len(self._processes)
+
+    def start(self, name: str, command: list[str], text: str, log: Path) -> None:
+        """Start a process that reads `text` from its standard input and appends its output to `log`."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=environment(self.size),
+                start_new_session=True,  # Ctrl-C is for the parent, which passes it on once
+            )
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(text.encode())
+        self._processes[name] = _Process(process, log)
+
+    def reap(self) -> list[Ended]:
+        """The processes that have ended since the last call."""
+        ended = []
+        for name, entry in list(self._processes.items()):
+            code = entry.process.poll()
+            if code is not None:
+                del self._processes[name]
+                ended.append(Ended(name, code, time.monotonic() - entry.started, entry.log))
+        return ended
+
+    def stop(self) -> None:
+        """Ask all of them to end (SIGTERM), wait, kill those that do not obey."""
+        for entry in self._processes.values():
+            entry.process.terminate()
+        limit = time.monotonic() + STOP_WAIT_S
+        for entry in self._processes.values():
+            try:
+                entry.process.wait(max(0.1, limit - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                entry.process.kill()
+                entry.process.wait()
+        self._processes.clear()
+
+
+def environment(at_once: int) -> dict[str, str]:
+    """Environment of a process: an equal share of the cores for each, unless OMP_NUM_THREADS says otherwise.
+
+    Threads of several runs on the same cores wait for each other; one run per core with one thread each does most.
+    """
+    values = dict(os.environ)
+    if at_once > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        values.setdefault("OMP_NUM_THREADS", str(max(1, cores // at_once)))
+    root = str(Path(__file__).resolve().parents[2])  # found also where the package is not installed
+    values["PYTHONPATH"] = os.pathsep.join(p for p in (root, values.get("PYTHONPATH", "")) if p)
+    return values

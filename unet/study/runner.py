@@ -1,0 +1,284 @@
+"""Runs what is missing of a study, n runs at a time, and collects the evidence.
+
+The truth is the run folders and the evidence made from them: what is done, begun or missing is read from them every
+time, so that this process may be killed at any moment and started again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from unet.config import to_yaml
+from unet.files import atomic_write, write_text
+from unet.progress import Terminal, format_seconds
+from unet.runs.folder import CONFIG, METRICS, RunFolder, locked
+from unet.signals import Stopper
+from unet.study import choice, evidence, noise
+from unet.study.estimate import Estimate
+from unet.study.matrix import Job, Study, identity, jobs, make_job
+from unet.study.pool import Ended, Pool
+from unet.study.worker import BUSY, WEIGHTS
+
+POLL_S = 0.2
+BUSY_TRIES = 60  # a worker whose starter was killed needs a moment to notice and to write its checkpoint
+BUSY_WAIT_S = 2.0
+COPIED = ("environment.json", "split.json", METRICS, WEIGHTS)  # what evaluating a run anew needs
+
+State = Literal["done", "diverged", "begun", "missing"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study is run: folders, seeds, which part of it, how many runs at a time, for how long."""
+
+    profile: str
+    seeds: int
+    runs: Path
+    results: Path
+    only: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    at_once: int = 1
+    minutes: float = 0.0  # 0: until everything is done
+    worker: tuple[str, ...] = (sys.executable, "-m", "unet.study.worker")
+
+    def run_folder(self, job: Job) -> Path:
+        """Where a run is trained."""
+        return self.runs / job.study / job.profile / job.name
+
+    def evidence_folder(self, job: Job) -> Path:
+        """Where a run's evidence is kept."""
+        return self.results / job.study / job.profile / job.name
+
+
+class Runner:
+    """Runs one study. `run` returns when nothing is left to do or time is over, or raises Interrupted."""
+
+    def __init__(self, study: Study, options: Options, terminal: Terminal) -> None:
+        self.study, self.options, self.terminal = study, options, terminal
+        self.pool = Pool(options.at_once)
+        self.failed: dict[str, str] = {}  # name: why, in this session
+        self.twins: dict[str, Path] = {}  # equal runs of other studies, by identity
+        self.estimate = Estimate({}, None)
+        self._busy: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
+
+    # -- what there is to do -----------------------------------------------------------------------------------------
+
+    def wanted(self) -> list[Job]:
+        """All runs of the chosen part of the study that are known by now, each once."""
+        study, options = self.study, self.options
+        found = {job.name: job for job in jobs(study, options.profile, options.seeds)}
+        for job in choice.chosen_jobs(study, options.profile, options.seeds, choice.by_key(self.evidence())):
+            found.setdefault(job.name, job)
+        return [job for job in found.values() if self._asked_for(job)]
+
+    def _asked_for(self, job: Job) -> bool:
+        only = set(self.options.only)
+        for name in self.options.only:  # the best of a grid asks for the grid
+            only |= set(self.study.arm(name).best_of)
+        return (not only or job.arm in only) and (not self.options.data or job.data in self.options.data)
+
+    def evidence(self) -> list[evidence.Evidence]:
+        """What is known so far."""
+        return evidence.load_all(self.options.results / self.study.name / self.options.profile)
+
+    def state(self, job: Job) -> State:
+        """How far a run is; RunError when its folder was made with another configuration."""
+        kept, run = self.options.evidence_folder(job), self.options.run_folder(job)
+        if evidence.is_whole(kept):
+            evidence.check_same(kept, job)
+            return "diverged" if (kept / evidence.FAILURE).is_file() else "done"
+        if (run / CONFIG).is_file():
+            evidence.check_same(run, job)
+            return "begun"
+        return "missing"
+
+    def updates_done(self, job: Job) -> int:
+        """Updates that a run has behind it, as far as its rows tell."""
+        rows = RunFolder(self.options.run_folder(job)).rows(METRICS)
+        return max((row["update"] for row in rows), default=0)
+
+    def seconds_left(self, open_jobs: list[Job]) -> float | None:
+        """Seconds until all of these are done; None when nothing comparable was measured."""
+        return self.measured().total(open_jobs, self.updates_done, self.options.at_once)
+
+    def measured(self) -> Estimate:
+        """How long runs took, in this study and, of the same profile, in others."""
+        own = self.options.results / self.study.name
+        twins = evidence.twins(self.options.results, self.options.profile).values()
+        others = [evidence.load(path) for path in twins if path.parent.parent != own]
+        return Estimate.of(self.evidence(), others)
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> bool:
+        """Run what is missing; True when everything asked for is done, False when time was over or a run failed."""
+        folder = self.options.runs / self.study.name / self.options.profile
+        folder.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + 60 * self.options.minutes if self.options.minutes else None
+        with locked(folder), Stopper() as stopper:
+            try:
+                in_time = self._train(stopper, deadline) and self._measure_noise(stopper, deadline)
+            finally:
+                self.pool.stop()
+                self._settle()
+        return in_time and not self.failed
+
+    def _train(self, stopper: Stopper, deadline: float | None) -> bool:
+        """Train and score all runs; False when time was over before the work was."""
+        self._settle()
+        waiting = list(self._open_jobs())
+        left = self.seconds_left(waiting)
+        about = "" if left is None else f", about {format_seconds(left)}"
+        self.terminal.say(f"{self.study.name} ({self.options.profile}): {len(waiting)} runs to do{about}")
+        while True:
+            stopper.check()
+            ended = self.pool.reap()
+            for process in ended:
+                self._look_at(process)
+            if ended:
+                self._settle()
+                waiting = list(self._open_jobs())
+            if waiting and _over(deadline):
+                self.terminal.say(
+                    f"{self.study.name}: time is over, {len(waiting)} runs wait; the same command goes on"
+                )
+                return False
+            ready = [job for job in waiting if self._may_start(job, deadline)] if self.pool.free else []
+            for job in ready[: self.pool.free]:
+                self._start(job)
+                waiting.remove(job)
+            if not self.pool.names and not any(self._postponed(job) for job in waiting):
+                if waiting:
+                    self.terminal.say(f"{self.study.name}: {len(waiting)} runs do not fit into the time that is left")
+                return not waiting
+            time.sleep(POLL_S)
+
+    def _open_jobs(self) -> Iterator[Job]:
+        taken = self.pool.names | set(self.failed)
+        return (job for job in self.wanted() if job.name not in taken and self.state(job) in ("begun", "missing"))
+
+    def _settle(self) -> None:
+        """Collect the evidence of runs that have ended, and take over that of equal runs in other studies."""
+        self.twins = evidence.twins(self.options.results, self.options.profile)
+        again = True
+        while again:  # evidence may decide a choice, which makes new runs known
+            again = False
+            for job in list(self._open_jobs()):
+                run, kept = self.options.run_folder(job), self.options.evidence_folder(job)
+                twin = self.twins.get(identity(job.config))
+                if evidence.has_ended(run):
+                    evidence.collect(run, job, kept)
+                    again = True
+                elif twin is not None and not (run / CONFIG).is_file():
+                    evidence.adopt(twin, job, kept)
+                    self.terminal.say(f"{job.name}: the same run as {twin.parent.parent.name}/{twin.name}")
+                    again = True
+        self.estimate = self.measured()
+
+    def _may_start(self, job: Job, deadline: float | None) -> bool:
+        source = self.study.arm(job.arm).weights_of
+        if source and self._sibling(job, source).name in self.pool.names:
+            return False  # its weights are being trained
+        if self._postponed(job):
+            return False
+        seconds = self.estimate.seconds(job, self.updates_done(job))
+        return deadline is None or seconds is None or seconds <= deadline - time.monotonic()
+
+    def _postponed(self, job: Job) -> bool:
+        return time.monotonic() < self._not_before.get(job.name, 0.0)
+
+    # -- single runs -------------------------------------------------------------------------------------------------
+
+    def _start(self, job: Job) -> None:
+        run = self.options.run_folder(job)
+        self._take_weights(job)
+        self.terminal.say(f"{job.name}: {'goes on' if (run / CONFIG).is_file() else 'begins'}")
+        self._spawn(job.name, [*self.options.worker, str(run), str(os.getpid())], to_yaml(job.config))
+
+    def _spawn(self, name: str, command: list[str], text: str) -> None:
+        log = self.options.runs / self.study.name / self.options.profile / "logs" / f"{name}.log"
+        self.pool.start(name, command, text, log)
+
+    def _look_at(self, ended: Ended) -> None:
+        """Say how a run ended; one whose folder was in use is tried again."""
+        took = format_seconds(ended.seconds)
+        if evidence.has_ended(self.options.runs / self.study.name / self.options.profile / ended.name):
+            self.terminal.say(f"{ended.name}: ended after {took}")
+        elif ended.code == BUSY and self._busy.get(ended.name, 0) < BUSY_TRIES:
+            self._busy[ended.name] = self._busy.get(ended.name, 0) + 1
+            self._not_before[ended.name] = time.monotonic() + BUSY_WAIT_S
+        else:
+            self.failed[ended.name] = ended.last_line
+            self.terminal.say(f"{ended.name}: failed after {took}: {ended.last_line} (see {ended.log})")
+
+    def _take_weights(self, job: Job) -> None:
+        """Where an arm only evaluates anew: copy the trained run, unless it is not on this machine."""
+        run, name = self.options.run_folder(job), self.study.arm(job.arm).weights_of
+        if not name or (run / CONFIG).is_file():
+            return
+        source = self._trained(self._sibling(job, name))
+        if source is None or not all((source / file).is_file() for file in COPIED):
+            return  # it is trained once more, to the same bits
+        for file in COPIED:
+            with atomic_write(run / file) as copy:
+                copy.write((source / file).read_bytes())
+        write_text(run / CONFIG, to_yaml(job.config))
+
+    def _sibling(self, job: Job, arm: str) -> Job:
+        return make_job(self.study, job.profile, arm, job.data, job.seed)
+
+    def _trained(self, job: Job) -> Path | None:
+        """The folder on this machine that holds a run's trained weights, its own or that of an equal run."""
+        folders = [self.options.run_folder(job)]
+        twin = self.twins.get(identity(job.config))
+        if twin is not None:
+            folders.append(self.options.runs / twin.parent.parent.name / job.profile / twin.name)
+        return next((folder for folder in folders if (folder / WEIGHTS).is_file()), None)
+
+    # -- gradient noise ----------------------------------------------------------------------------------------------
+
+    def _measure_noise(self, stopper: Stopper, deadline: float | None) -> bool:
+        """Measure the gradient noise at the trained weights where the study asks for it and they are here."""
+        waiting = list(self._noise_jobs())
+        while waiting or self.pool.names:
+            stopper.check()
+            for ended in self.pool.reap():
+                if ended.code:
+                    self.failed[ended.name] = ended.last_line
+                    self.terminal.say(f"{ended.name}: failed: {ended.last_line} (see {ended.log})")
+            if waiting and _over(deadline):
+                return False
+            while waiting and self.pool.free:
+                waiting.pop(0)()
+            time.sleep(POLL_S)
+        return True
+
+    def _noise_jobs(self) -> Iterator[partial[None]]:
+        if not self.study.noise:
+            return
+        at = self.study.noise[0]
+        for job in self.wanted():
+            kept = self.options.evidence_folder(job)
+            weights = self._trained(job)
+            if job.arm != at or self.state(job) != "done" or (kept / evidence.NOISE).is_file():
+                continue
+            if weights is None:
+                self.terminal.say(
+                    f"{job.name}: its weights are not on this machine, its gradient noise is not measured"
+                )
+                continue
+            arms = {arm: self._sibling(job, arm).config for arm in self.study.noise}
+            command = [sys.executable, "-m", "unet.study.noise", str(weights), str(kept), str(os.getpid())]
+            yield partial(self._spawn, f"{job.name}-noise", command, noise.request(arms))
+
+
+def _over(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline

@@ -1,0 +1,42 @@
+"""Sizes that the arms of several studies share, derived from the base so that they hold in every profile."""
+
+from __future__ import annotations
+
+from unet.config import Config
+from unet.geometry import nearest_valid, output_size, stride
+
+BLOG = {"model": {"dropout": 0.1, "dropout_at": "bottleneck"}}
+"""What the blog's setting changes against the profiles `full` and `reduced`: the rate of dropout."""
+
+
+def half_tile(base: Config) -> int:
+    """Side in pixels of the small tiles: the valid size nearest below half of the large ones (508 -> 252)."""
+    return nearest_valid(base.tile.input_px // 2, base.model.depth)[0]
+
+
+def misaligned(px: int, depth: int) -> int:
+    """The blog's size for an aligned one: a quarter of a stride larger, same output, skips out of line (508 -> 512)."""
+    return px + stride(depth) // 4
+
+
+def batch_of_same_input(base: Config) -> int:
+    """How many small tiles have as many input pixels as the base's batch (4 x 508^2: 16 x 252^2)."""
+    return round(base.train.batch * base.tile.input_px**2 / half_tile(base) ** 2)
+
+
+def batch_of_same_loss(base: Config) -> int:
+    """How many small tiles have as many loss pixels as the base's batch (4 x 324^2: 91 x 68^2)."""
+    depth = base.model.depth
+    large, small = output_size(base.tile.input_px, depth), output_size(half_tile(base), depth)
+    return round(base.train.batch * large**2 / small**2)
+
+
+def loss_pixels(config: Config) -> int:
+    """Pixels that one update's loss is taken over, when all of them are labelled."""
+    side = output_size(config.tile.input_px, config.model.depth, config.model.allow_odd_pooling)
+    return config.train.batch * config.train.accumulate * side**2
+
+
+def input_pixels(config: Config) -> int:
+    """Pixels that one update's tiles hold."""
+    return config.train.batch * config.train.accumulate * config.tile.input_px**2

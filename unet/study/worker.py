@@ -1,0 +1,103 @@
+"""One run of a study as a process of its own: `python -m unet.study.worker RUN_FOLDER PARENT_PID < config.yaml`.
+
+Does what `unet train` does with the same configuration (train, then score), resumes what it finds begun, and needs
+neither the parser of the command line nor a dashboard to be installed. Exit codes: 0 the run has ended (its scores, or
+failure.json when it diverged), 2 user error, 75 another process has the folder, 130 / 143 stopped with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from unet.config import Config, from_dict, parse_yaml
+from unet.errors import RunError, TrainingError, UserError
+from unet.progress import Terminal
+from unet.runs.folder import CONFIG, RunFolder, locked
+from unet.signals import Interrupted
+from unet.study.evidence import ATTEMPTS, FAILURE
+
+BUSY = 75
+WEIGHTS = "weights.safetensors"
+DIVERGED = re.compile(r"^update \d+.*(gradient norm|weights are not finite)")
+"""How the training loop reports a loss, gradient or weight that is not finite, or a loss that exploded."""
+
+
+def main(argv: list[str]) -> int:
+    """Run to the end; returns the exit code."""
+    run, parent = Path(argv[0]), int(argv[1])
+    config = from_dict(parse_yaml(sys.stdin.read()))
+    watch(parent)
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    if (run / CONFIG).is_file():
+        try:
+            with locked(run):
+                pass
+        except RunError as error:
+            print(f"unet: {error}", file=sys.stderr)
+            return BUSY
+    started = time.monotonic()
+    outcome = "stopped"
+    try:
+        outcome = execute(config, run, Terminal())
+    except Interrupted as interruption:
+        print(f"unet: {interruption}", file=sys.stderr)
+        return interruption.exit_code
+    except UserError as error:
+        print(f"unet: {error}", file=sys.stderr)
+        return error.exit_code
+    finally:
+        if (run / CONFIG).is_file():
+            row = {"outcome": outcome, "seconds": round(time.monotonic() - started, 2)}
+            RunFolder(run).append(ATTEMPTS, row)
+    return 0
+
+
+def execute(config: Config, run: Path, terminal: Terminal) -> str:
+    """Train what is left to train, then score; returns "ended" or "diverged"."""
+    from unet.results import evaluate_run
+    from unet.train import train
+
+    if not (run / WEIGHTS).is_file():
+        if not (run / CONFIG).is_file():
+            clear_stillborn(run)
+        try:
+            train(config, run, resume=(run / CONFIG).is_file(), overwrite=False, terminal=terminal)
+        except TrainingError as error:
+            if not DIVERGED.match(str(error)):
+                raise
+            RunFolder(run).write_json(FAILURE, {"diverged": str(error)})
+            return "diverged"
+    evaluate_run(run, terminal)
+    return "ended"
+
+
+def clear_stillborn(run: Path) -> None:
+    """Remove a folder whose process died before it wrote a configuration; RunError when it holds anything else."""
+    if not run.is_dir():
+        return
+    strange = [entry.name for entry in run.iterdir() if not (entry.name == ".lock" or entry.name.endswith(".part"))]
+    if strange:
+        raise RunError(f"{run} is no run folder (it has no {CONFIG} but {strange[0]!r}); move it away")
+    shutil.rmtree(run)
+
+
+def watch(parent: int) -> None:
+    """Stop in good order when the process that started this one is gone, however it ended."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
