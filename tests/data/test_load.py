@@ -125,6 +125,21 @@ def test_a_stand_in_is_scored_on_its_own_objects(elsewhere: Path) -> None:
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["synthetic-em", "synthetic-phc"])
+def test_normalisation_reaches_the_built_in_stacks(name: str) -> None:
+    """Light microscopy fills a small part of its 8 bits: stretched by default, so that a network can learn from it."""
+    default, fixed, minmax = (
+        load(DataConfig(name=name, normalise=how), print)  # type: ignore[arg-type]
+        for how in ("auto", "fixed", "minmax")
+    )
+    assert default.normalisation.kind == ("fixed" if name == "synthetic-em" else "percentile")
+    assert fixed.normalisation.kind == "fixed"
+    assert (minmax.frames[0].image.min(), minmax.frames[0].image.max()) == (0, 1)
+    spread = {stack.normalisation.kind: stack.frames[0].image.std() for stack in (default, fixed)}
+    if name == "synthetic-phc":
+        assert spread["percentile"] > 2 * spread["fixed"]
+
+
 def test_own_folder(elsewhere: Path) -> None:
     label = np.zeros((16, 16), np.uint16)
     label[2:8, 2:8], label[2:8, 8:14] = 5, 300
@@ -159,4 +174,5 @@ def test_real_sets(data_root: Path, name: str, frames: int, objects: int) -> Non
     config = DataConfig(name=name, root=str(data_root))  # type: ignore[arg-type]
     stack = load(config, print)
     assert len(stack) == frames
+    assert stack.normalisation.kind == ("fixed" if name == "em" else "percentile")
     assert len(truth(config, stack)) == objects

@@ -56,7 +56,7 @@ def test_binary_labels(folder: Path, one: int) -> None:
     for i in (1, 2, 10):
         write(folder, f"im{i}.png", gray(i), blobs([one, one]))
     lines: list[str] = []
-    stack = own.read(folder, config(folder), lines.append)
+    stack = own.read(folder, config(folder, normalise="fixed"), lines.append)
     assert [f.name for f in stack.frames] == ["im1", "im2", "im10"]
     assert stack.class_names == ("background", "foreground")
     assert stack.normalisation == Normalisation("fixed", 0, 255)

@@ -14,7 +14,7 @@ from unet.data.catalogue import DataSet, data_sets
 from unet.data.download import Unavailable
 from unet.data.fetch import fetch, is_present
 from unet.data.normalise import normalisation
-from unet.data.stack import InstanceImage, Stack
+from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.errors import DataError
 
 Say = Callable[[str], None]
@@ -34,7 +34,7 @@ def load(config: DataConfig, say: Say) -> Stack:
     if config.name == "folder":
         return own.read(Path(config.folder), config, say)
     if config.name.startswith("synthetic-"):
-        stack = synthetic.make(config.name, config.seed, config.separate_px)
+        stack = _synthetic(config.name, config)
         say(f"data: {stack.source}: {len(stack)} images")
         return stack
     data_set = data_sets()[config.name]
@@ -43,7 +43,7 @@ def load(config: DataConfig, say: Say) -> Stack:
         try:
             root = fetch(data_set, Path(DEFAULT_ROOT), say=lambda _: None).parent
         except Unavailable as error:
-            stack = synthetic.make(f"synthetic-{config.name}", config.seed, config.separate_px)
+            stack = _synthetic(f"synthetic-{config.name}", config)
             say(f"data: {data_set.folder} is neither here nor can it be downloaded ({error.reason}): {stack.source}")
             return stack
     stack = _read(data_set, root / data_set.folder, config)
@@ -104,8 +104,16 @@ def find_root(data_set: DataSet, root: str = "") -> Path | None:
     return next((p for p in candidates if is_present(data_set, p / data_set.folder)), None)
 
 
+def _normalisation(config: DataConfig, em: bool) -> Normalisation:
+    return normalisation(config, [np.dtype(np.uint8)], auto="fixed" if em else "percentile")
+
+
+def _synthetic(name: str, config: DataConfig) -> Stack:
+    return synthetic.make(name, config.seed, config.separate_px, _normalisation(config, name == "synthetic-em"))
+
+
 def _read(data_set: DataSet, folder: Path, config: DataConfig) -> Stack:
-    normalise = normalisation(config, [np.dtype(np.uint8)])
+    normalise = _normalisation(config, data_set.kind == "isbi")
     if data_set.name == "em":
         return isbi.read(folder, jpeg=not isbi.find_layout(folder), normalise=normalise)
     return ctc.read(folder, data_set.name, labels=config.labels, separate_px=config.separate_px, normalise=normalise)

@@ -22,14 +22,14 @@ _CELLS: dict[str, Callable[[int], list[CellImage]]] = {"synthetic-phc": phc_like
 NAMES = ("synthetic-em", *_CELLS)
 
 
-def make(name: str, seed: int = 0, separate_px: int = 2) -> Stack:
+def make(name: str, seed: int = 0, separate_px: int = 2, normalise: Normalisation | None = None) -> Stack:
     """The built-in stack of this name; the cells are cut apart by `separate_px` as the real ones are (see ctc.read).
 
     synthetic-em: 12 consecutive slices of 512 x 512. synthetic-phc: sequences 01 and 02 of 8 frames of 520 x 696.
-    synthetic-hela: the same of 512 x 512. Raises DataError for another name.
+    synthetic-hela: the same of 512 x 512. normalise: default gray value / 255. Raises DataError for another name.
     """
     _known(name)
-    normalise = Normalisation("fixed", 0.0, 255.0)
+    normalise = normalise or Normalisation("fixed", 0.0, 255.0)
     source = f"built-in synthetic stack {name}, seed {seed}"
     if name == "synthetic-em":
         frames = tuple(
