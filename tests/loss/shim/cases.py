@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -102,10 +103,11 @@ class Result:
     gradient: Tensor
 
 
-def run(case: Case, launcher: ShimLauncher, mode: str) -> Result:
-    """Loss and gradient by the kernels: "recompute" or "one_pass"."""
+def run(case: Case, launcher: ShimLauncher, mode: str, announce: Callable[[Tensor], None] | None = None) -> Result:
+    """Loss and gradient by the kernels: "recompute" or "one_pass". `announce` is told of the gradient's memory."""
     inputs, upstream = case.inputs(), torch.tensor(case.upstream)
-    with poisoned():
+    with poisoned() as gradients:
+        gradients.announce = announce
         if mode == "recompute":
             forward: Forward = launch.forward(launcher, inputs, case.reduction)
             gradient = launch.backward(launcher, inputs, upstream, forward.denominator)

@@ -52,8 +52,8 @@ def offsets_beyond_32_bits(kernels: Kernels) -> None:
 
 def items_beyond_32_bits(kernels: Kernels) -> None:
     """The last chunk of tensors of more than 2^32 packs: images that share their memory, with weights that do not."""
-    images, step = 2**24, 4
-    for columns, dtype, target_dtype in ((1024, FLOAT, BYTE), (257, HALF, BYTE)):
+    images, step = 2**24 + 2**16, 4
+    for columns, dtype, target_dtype in ((1024, FLOAT, BYTE), (257, HALF, LONG)):
         classes = 2 if dtype is FLOAT else 16
         case = make_case(5, (1, classes, 1, columns), dtype, target_dtype, weights=False, mask=False)
         shared = far_memory(images * step + columns, FLOAT)
@@ -63,7 +63,7 @@ def items_beyond_32_bits(kernels: Kernels) -> None:
             case.logits.expand(images, -1, -1, -1), case.target.expand(images, -1, -1), weight, None, 255
         )
         made = plan.make_plan(inputs.logits, inputs.target, inputs.weight, None, None)
-        assert made.items > 2**32 - 2**20
+        assert made.items > 2**32
         params = last_chunk(kernels, inputs, made)
         per_chunk = made.items_per_thread * BLOCK
         first = (made.chunks - 1) * per_chunk * made.pixels

@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from unet.loss.plan import BLOCK
 HERE = Path(__file__).parent
 FORWARD, BACKWARD, RANDOM = range(3)
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-w")
+WATCHED = ("-fsanitize=thread",)
+"""Flags of kernels whose every access to memory is watched (watch.cpp); slower."""
 
 
 def compiler() -> str | None:
@@ -36,16 +40,27 @@ class Launch(ctypes.Structure):
 
 
 class Fault(Exception):
-    """A kernel that cannot run to its end: threads wait for one another."""
+    """A kernel that cannot run to its end, or touches what it must not."""
+
+
+class BuildError(Exception):
+    """Sources that do not compile for the CPU."""
 
 
 class Program:
     """CUDA sources as a shared library. `kernels` are C++ expressions of type void (const STRUCT&)."""
 
     def __init__(
-        self, source: Path, kernels: Iterable[str], struct: str, csrc: Path = CSRC, extra: tuple[str, ...] = ()
-    ):
+        self,
+        source: Path,
+        kernels: Iterable[str],
+        struct: str,
+        csrc: Path = CSRC,
+        flags: tuple[str, ...] = (),
+        shim_flags: tuple[str, ...] = (),
+    ) -> None:
         self.kernels = tuple(kernels)
+        self.watched = WATCHED[0] in flags
         cases = "\n".join(
             f"        case {i}: return shim::run(*launch, [](void* p) {{ {kernel}(*static_cast<{struct}*>(p)); }}, p);"
             for i, kernel in enumerate(self.kernels)
@@ -56,10 +71,10 @@ class Program:
             f'    switch (kernel) {{\n{cases}\n    }}\n    return "there is no such kernel";\n}}\n'
             f'extern "C" long long params_bytes() {{ return sizeof({struct}); }}\n'
         )
-        library = build(text, (HERE, source.parent, csrc), extra)
-        self.library = ctypes.CDLL(str(library))
+        self.library = ctypes.CDLL(str(build(text, (HERE, source.parent, csrc), flags, shim_flags)))
         self.library.run_kernel.restype = ctypes.c_char_p
         self.library.params_bytes.restype = ctypes.c_int64
+        self.library.watch_array.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 
     def run(
         self,
@@ -80,33 +95,51 @@ class Program:
             raise Fault(f"{kernel}: {fault.decode()}")
 
 
+DAYS_KEPT = 3
+
+
 @cache
 def _folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"unet-kernels-on-cpu-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
+    for path in folder.iterdir():
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > DAYS_KEPT * 86400:
+                path.unlink()
     return folder
 
 
-def build(text: str, include: tuple[Path, ...], extra: tuple[str, ...] = ()) -> Path:
+def build(text: str, include: tuple[Path, ...], flags: tuple[str, ...], shim_flags: tuple[str, ...]) -> Path:
     """A shared library of this text and the shim; kept under the hash of everything that goes into it."""
-    command = [str(compiler()), *FLAGS, *extra]
-    digest = hashlib.sha256("\0".join([*command, text]).encode())
-    for folder in include:
-        for path in sorted([*folder.glob("*.cu*"), *folder.glob("shim.*")]):
-            digest.update(path.read_bytes() + b"\0")
-    library = _folder() / f"{digest.hexdigest()[:32]}.so"
-    if not library.exists():
-        with tempfile.TemporaryDirectory(dir=_folder()) as scratch:
-            source, result = Path(scratch, "kernels.cpp"), Path(scratch, "kernels.so")
-            source.write_text(text)
-            paths = [f"-I{folder}" for folder in include]
-            done = subprocess.run(
-                [*command, *paths, "-shared", str(source), str(HERE / "shim.cpp"), "-o", str(result)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                raise RuntimeError(f"the kernels do not compile for the CPU:\n{done.stderr[:3000]}")
-            result.rename(library)
-    return library
+    paths = [f"-I{folder}" for folder in include]
+    sources = [path for folder in include for path in (*folder.glob("*.cu*"), *folder.glob("*.h"))]
+    kernels = _made(".o", [*FLAGS, *flags, *paths, "-c"], [_text_file(text)], sources)
+    # The watched kernels call a sanitizer's functions, which the shim has: the sanitizer itself must not be linked.
+    own = (HERE / "shim.cpp", HERE / "watch.cpp")
+    shim = [_made(".o", [*FLAGS, *shim_flags, f"-I{HERE}", "-c"], [path], [HERE / "shim.h"]) for path in own]
+    return _made(".so", ["-shared"], [kernels, *shim], [])
+
+
+def _text_file(text: str) -> Path:
+    path = _folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.cpp"
+    if not path.exists():
+        scratch = path.with_suffix(f".{os.getpid()}")
+        scratch.write_text(text)
+        scratch.rename(path)
+    return path
+
+
+def _made(suffix: str, options: list[str], inputs: list[Path], depends: list[Path]) -> Path:
+    """What the compiler makes of the inputs, from the cache when nothing has changed."""
+    command = [str(compiler()), *options, *map(str, inputs)]
+    digest = hashlib.sha256("\0".join(command).encode())
+    for path in sorted({*inputs, *depends}):
+        digest.update(path.read_bytes() + b"\0")
+    result = _folder() / f"{digest.hexdigest()[:32]}{suffix}"
+    if not result.exists():
+        scratch = result.with_suffix(f".{os.getpid()}.{id(inputs)}")
+        done = subprocess.run([*command, "-o", str(scratch)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BuildError(f"{' '.join(command)}\n{done.stderr[:3000]}")
+        scratch.rename(result)
+    return result

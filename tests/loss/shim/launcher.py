@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -17,28 +17,31 @@ from tests.loss.shim.host import FORWARD, Program
 from unet.loss import launch
 from unet.loss.compile import CSRC
 from unet.loss.launch import FINISH, PASSES, Params
-from unet.loss.plan import CHANNELS_LAST, LOGIT_NAMES, PLANAR, STRIDED, TARGET_NAMES, kind_name
+from unet.loss.plan import CHANNELS_LAST, LOGIT_NAMES, PLANAR, STRIDED, TARGET_NAMES, kind_name, unrolled
 
 LOGITS, TARGETS = tuple(LOGIT_NAMES), tuple(TARGET_NAMES)
-EVERYWHERE = (2, 3)  # numbers of classes that are compiled for every combination of types
+Combination = tuple[int, torch.dtype, torch.dtype]
+"""Number of classes, types of logits and targets."""
 
 
-def kinds_of(logit: torch.dtype, target: torch.dtype, classes: int) -> list[str]:
-    """The kernels for a number of classes (0: any), in every layout they can have."""
-    layouts = (PLANAR, CHANNELS_LAST, STRIDED) if classes else (STRIDED,)
-    return [kind_name(logit, target, classes, layout) for layout in layouts]
+def combinations() -> list[Combination]:
+    """What the tests run: two classes and the kernels for any number in all types, every other number in types that
+    take turns."""
+    everything = [(c, a, b) for c in (1, 2, 17) for a in LOGITS for b in TARGETS]
+    turns = [(c, LOGITS[c % 3], TARGETS[c // 3 % 2]) for c in (*range(3, 17), 20, 33)]
+    return [*everything, *turns, (3, torch.bfloat16, torch.int64)]
 
 
-def combination(classes: int) -> tuple[torch.dtype, torch.dtype]:
-    """The types a number of classes is tested with when it is tested with one combination: each has its turn."""
-    return LOGITS[classes % 3], TARGETS[classes // 3 % 2]
+def kinds_of(classes: int, logit: torch.dtype, target: torch.dtype) -> list[str]:
+    """The kernels of a combination, one for every layout they can have."""
+    known = unrolled(classes)
+    return [kind_name(logit, target, known, at) for at in ((PLANAR, CHANNELS_LAST, STRIDED) if known else (STRIDED,))]
 
 
-def groups() -> list[list[str]]:
-    """All kinds the tests need, in portions that are compiled together."""
-    everything = [[k for a in LOGITS for b in TARGETS for k in kinds_of(a, b, c)] for c in (0, *EVERYWHERE)]
-    others = [c for c in range(2, 17) if c not in EVERYWHERE]
-    return everything + [[k for c in others[i::4] for k in kinds_of(*combination(c), c)] for i in range(4)]
+def portions() -> list[tuple[str, ...]]:
+    """The kernels of all combinations, in portions that are compiled together."""
+    kinds = list(dict.fromkeys(kind for combination in combinations() for kind in kinds_of(*combination)))
+    return [tuple(kinds[i::4]) for i in range(4)]
 
 
 class Kernels:
@@ -68,7 +71,7 @@ class Kernels:
 @cache
 def product() -> Kernels:
     """The kernels as they ship, in all the kinds the tests use."""
-    return Kernels(portions=groups()).prepare()
+    return Kernels(portions=portions()).prepare()
 
 
 class ShimLauncher:
@@ -77,6 +80,7 @@ class ShimLauncher:
     def __init__(self, kernels: Kernels, blocks: int = 3, schedule: int = FORWARD, seed: int = 0) -> None:
         self.kernels, self.blocks, self.schedule, self.seed = kernels, blocks, schedule, seed
         self.launched: list[str] = []
+        self.shares: list[float] = []  # partial results of the last pass that made them
 
     def resident_blocks(self, kind: str, kernel: str) -> int:  # noqa: ARG002
         return self.blocks
@@ -87,6 +91,8 @@ class ShimLauncher:
         self.launched.append(kernel)
         expression = kernel if kernel == FINISH else f"{kernel}<{kind}>"
         program.run(expression, params, blocks, schedule=self.schedule, seed=self.seed)
+        if kernel in ("share_pass", "forward_pass"):
+            self.shares = list((ctypes.c_float * params.chunks).from_address(params.partial_shares))
 
 
 CANARY = -77.25  # exact in every floating type
@@ -97,14 +103,17 @@ class Gradients:
 
     def __init__(self) -> None:
         self.storages: list[tuple[Tensor, int, int]] = []
+        self.announce: Callable[[Tensor], None] | None = None  # told of every gradient before it is written
 
     def empty_like(self, logits: Tensor) -> Tensor:
         like = torch.empty_like(logits, device="meta")
         size, guard = like.numel(), 64
         storage = torch.full((size + 2 * guard,), CANARY, dtype=logits.dtype)
         self.storages.append((storage, guard, size))
-        gradient = storage.as_strided(like.shape, like.stride(), guard)
-        return gradient.fill_(torch.nan)
+        gradient = storage.as_strided(like.shape, like.stride(), guard).fill_(torch.nan)
+        if self.announce:
+            self.announce(gradient)
+        return gradient
 
     def intact(self) -> bool:
         return all(

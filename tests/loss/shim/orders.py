@@ -10,9 +10,10 @@ import torch
 
 from tests.loss.shim.cases import Case, assert_agrees, assert_same_bits, expected, make_case, run
 from tests.loss.shim.checks import BYTE, FLOAT, MODES, SCHEDULES
-from tests.loss.shim.host import RANDOM
+from tests.loss.shim.host import BACKWARD, RANDOM
 from tests.loss.shim.launcher import Kernels, ShimLauncher
-from unet.loss import plan
+from unet.loss import launch, plan
+from unet.loss.launch import Params
 from unet.loss.plan import BLOCK, Plan
 
 
@@ -29,6 +30,8 @@ def grids_and_schedules_give_the_same_bits(kernels: Kernels) -> None:
         assert_agrees(first, expected(case))
         for blocks, (schedule, seed) in itertools.product((1, 2, 5, 1000), SCHEDULES):
             assert_same_bits(run(case, ShimLauncher(kernels, blocks, schedule, seed), mode), first)
+    case = make_case(8, (2, 2, 150, 152))
+    assert_agrees(run(case, ShimLauncher(kernels, 40, BACKWARD), "recompute"), expected(case))
 
 
 def several_items_per_thread(kernels: Kernels) -> None:
@@ -51,19 +54,24 @@ def butterfly(values: np.ndarray) -> np.ndarray:
     return values[..., 0]
 
 
-def ordered_total(values: np.ndarray, made: Plan) -> float:
-    """The sum of one float32 per item and pixel (items, pixels) in the order that is documented: a thread's items and
-    their pixels one after the other, the threads of a warp, the warps, in float32; then the chunks in float64."""
-    per_chunk = made.items_per_thread * BLOCK
-    padded = np.zeros((made.chunks * per_chunk, made.pixels), np.float32)
+def ordered_sums(values: np.ndarray, made: Plan) -> tuple[np.ndarray, float]:
+    """The sums of one float32 per item and pixel (items, pixels) in the order that is documented: within a chunk a
+    thread's items and their pixels one after the other, the threads of a warp, the warps, in float32; then, in
+    float64, the chunks: every 256th by one thread, the threads of a warp, the warps."""
+    padded = np.zeros((made.chunks * made.items_per_thread * BLOCK, made.pixels), np.float32)
     padded[: len(values)] = values
     steps = padded.reshape(made.chunks, made.items_per_thread, BLOCK, made.pixels)
     sums = np.zeros((made.chunks, BLOCK), np.float32)
     for item, pixel in itertools.product(range(made.items_per_thread), range(made.pixels)):
         sums = sums + steps[:, item, :, pixel]
-    partial = butterfly(butterfly(sums.reshape(made.chunks, -1, 32))).astype(np.float64)
-    columns = np.zeros(-(-made.chunks // BLOCK) * BLOCK)
-    columns[: made.chunks] = partial
+    partial = butterfly(butterfly(sums.reshape(made.chunks, -1, 32)))
+    return partial, ordered_total(partial)
+
+
+def ordered_total(partial: np.ndarray) -> float:
+    """The sum of partial results, as `finish` orders it."""
+    columns = np.zeros(-(-len(partial) // BLOCK) * BLOCK)
+    columns[: len(partial)] = partial
     threads = np.zeros(BLOCK)
     for row in columns.reshape(-1, BLOCK):
         threads = threads + row
@@ -80,7 +88,37 @@ def sums_in_the_documented_order(kernels: Kernels) -> None:
             inputs = case.inputs()
             made = plan.make_plan(inputs.logits, inputs.target, inputs.weight, None, None)
             assert case.weight is not None
-            total = ordered_total(case.weight.numpy().reshape(-1, made.pixels), made)
+            partial, total = ordered_sums(case.weight.numpy().reshape(-1, made.pixels), made)
             for mode in MODES:
-                result = run(case, ShimLauncher(kernels, 2), mode)
+                launcher = ShimLauncher(kernels, 2)
+                result = run(case, launcher, mode)
+                np.testing.assert_array_equal(np.float32(launcher.shares), partial)
                 assert result.denominator.item() == np.float32(total)
+
+
+def finish_adds_in_the_documented_order(kernels: Kernels) -> None:
+    """The last kernel alone, on partial results no small input would bring: sums to the bit, counts beyond 32 bits."""
+    rng = np.random.default_rng(4)
+    for chunks, blocks, classes in ((1, 1, 2), (31, 33, 3), (20_000, 700, 5), (300, 1000, 16)):
+        losses, shares = (np.exp(rng.normal(size=chunks) * 3).astype(np.float32) for _ in range(2))
+        if chunks > 3 * BLOCK:  # what float32 would lose beside large numbers
+            losses[:BLOCK], losses[2 * BLOCK : 3 * BLOCK] = 1e12, -1e12
+        counts = rng.integers(0, 2**32, (classes * classes, blocks)).astype(np.uint32)
+        confusion, loss, denominator = np.full(classes * classes, -1, np.int64), np.zeros(1, "f4"), np.zeros(1, "f4")
+        for reduction in ("mean", "sum"):
+            params = Params(chunks=chunks, blocks=blocks, classes=classes, reduction=launch.REDUCTIONS.index(reduction))
+            for name, array in (
+                ("partial_losses", losses),
+                ("partial_shares", shares),
+                ("block_confusions", counts),
+                ("confusion", confusion),
+                ("loss", loss),
+                ("denominator", denominator),
+            ):
+                setattr(params, name, array.ctypes.data)
+            kind = plan.kind_name(FLOAT, BYTE, 2, plan.PLANAR)
+            ShimLauncher(kernels, schedule=RANDOM, seed=1).launch(kind, launch.FINISH, params, 1)
+            divisor = np.float32(ordered_total(shares)) if reduction == "mean" else np.float32(1)
+            assert denominator[0] == divisor
+            assert loss[0] == np.float32(ordered_total(losses) / np.float64(divisor))
+            np.testing.assert_array_equal(confusion, counts.astype(np.int64).sum(axis=1))

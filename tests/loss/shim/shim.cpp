@@ -13,6 +13,7 @@ namespace shim {
 Dim thread_index, block_index, block_size, grid_size;
 int current;
 Slot slots[LARGEST_BLOCK];
+volatile bool in_atomic;
 
 namespace {
 
@@ -133,47 +134,73 @@ void visit_order(int* order, int count, int schedule) {
         }
 }
 
-// Frees the threads whose wait is over; false when none was freed.
-bool release(int threads) {
-    int waiting = 0, live = 0, freed = 0;
-    for (int t = 0; t < threads; ++t) live += fibers[t].wait != DONE, waiting += fibers[t].wait == AT_BARRIER;
-    if (live && waiting == live) {
-        for (int t = 0; t < threads; ++t)
-            if (fibers[t].wait == AT_BARRIER) fibers[t].wait = RUNNABLE;
-        return true;
-    }
-    for (int t = 0; t < threads; ++t) {
+// Lets the lanes of a warp go on whose operation all lanes of its mask have reached; false when there are none.
+bool release_warp(int first, int threads) {
+    bool freed = false;
+    for (int t = first; t < threads && t < first + LANES; ++t) {
         if (fibers[t].wait != IN_WARP) continue;
-        const int first = t - t % LANES;
+        const unsigned mask = fibers[t].mask;
         bool complete = true;
         for (int lane = 0; lane < LANES && first + lane < threads; ++lane) {
             const Fiber& other = fibers[first + lane];
-            if (!(fibers[t].mask >> lane & 1)) continue;
-            complete &= other.wait == IN_WARP && other.mask == fibers[t].mask && other.operation == fibers[t].operation;
+            if (mask >> lane & 1)
+                complete &= other.wait == IN_WARP && other.mask == mask && other.operation == fibers[t].operation;
         }
         if (!complete) continue;
-        const unsigned mask = fibers[t].mask;
         for (int lane = 0; lane < LANES && first + lane < threads; ++lane)
-            if (mask >> lane & 1) fibers[first + lane].wait = RUNNABLE, ++freed;
+            if (mask >> lane & 1) fibers[first + lane].wait = RUNNABLE;
+        freed = true;
     }
-    return freed > 0;
+    return freed;
+}
+
+// Lets all threads go on when all that have not ended are at the barrier.
+bool release_barrier(int threads) {
+    for (int t = 0; t < threads; ++t)
+        if (fibers[t].wait != DONE && fibers[t].wait != AT_BARRIER) return false;
+    for (int t = 0; t < threads; ++t)
+        if (fibers[t].wait == AT_BARRIER) fibers[t].wait = RUNNABLE;
+    watch_barrier();
+    return true;
+}
+
+// Runs a warp up to a barrier or its end, or, with `steps`, over that many warp operations at most. A warp so runs ahead
+// of all others, as far as nothing holds it.
+bool run_warp(int first, int threads, int schedule, int steps) {
+    int order[LANES];
+    const int lanes = threads - first < LANES ? threads - first : LANES;
+    bool ran = false;
+    for (int step = 0; step < steps || steps == 0; ++step) {
+        visit_order(order, lanes, schedule);
+        bool progress = false;
+        for (int i = 0; i < lanes; ++i) {
+            if (fibers[first + order[i]].wait != RUNNABLE) continue;
+            current = first + order[i], thread_index.x = current;
+            enter(current);
+            progress = true;
+        }
+        progress |= release_warp(first, threads);
+        if (!progress) break;
+        ran = true;
+    }
+    return ran;
 }
 
 const char* run_block(int threads, int schedule) {
-    int order[LARGEST_BLOCK];
+    int order[LARGEST_BLOCK / LANES];
+    const int warps = (threads + LANES - 1) / LANES;
     for (int t = 0; t < threads; ++t) fibers[t].wait = RUNNABLE, begin(t);
     for (;;) {
         bool ran = false, live = false;
-        visit_order(order, threads, schedule);
-        for (int i = 0; i < threads; ++i) {
-            if (fibers[order[i]].wait != RUNNABLE) continue;
-            current = order[i], thread_index.x = order[i];
-            enter(order[i]);
-            ran = true;
+        visit_order(order, warps, schedule);
+        for (int i = 0; i < warps; ++i) {
+            const int steps = schedule == 2 ? static_cast<int>(draw() % 4) + 1 : 0;
+            ran |= run_warp(order[i] * LANES, threads, schedule, steps);
         }
         for (int t = 0; t < threads; ++t) live |= fibers[t].wait != DONE;
         if (!live) return nullptr;
-        if (!release(threads) && !ran) return "threads wait for one another: a barrier or warp operation not all reach";
+        if (!release_barrier(threads) && !ran)
+            return "threads wait for one another: a barrier or warp operation that not all reach";
     }
 }
 
@@ -200,15 +227,17 @@ const char* run(const Launch& launch, void (*function)(void*), void* argument) {
     if (!shared_bytes) return "the kernels' shared memory was not found";
     kernel = function, kernel_argument = argument, random_state = launch.seed;
     grid_size.x = static_cast<unsigned>(launch.grid), block_size.x = launch.threads;
+    watch_begin(shared_memory, shared_bytes);
     const long long count = launch.last - launch.first;
     const long long offset = launch.schedule == 2 && count ? static_cast<long long>(draw() % count) : 0;
     for (long long i = 0; i < count; ++i) {
         const long long position = launch.schedule == 1 ? count - 1 - i : (i + offset) % count;
         block_index.x = static_cast<unsigned>(launch.first + position);
         memset(shared_memory, 0xff, shared_bytes);  // NaN, and -1
+        watch_block();
         if (const char* fault = run_block(launch.threads, launch.schedule)) return fault;
     }
-    return nullptr;
+    return watch_end();
 }
 
 float half_to_float(unsigned short bits) {

@@ -1,8 +1,9 @@
 // Runs CUDA kernel source on the CPU, for tests: the part of the language that unet/loss/csrc uses, as plain C++.
 //
 // The threads of a block are fibers of one host thread. A fiber runs until it meets a barrier or a warp operation;
-// which one runs next is the schedule (forward, backward, or drawn from a seed), so that code that relies on an order it
-// has not asked for gives another result under another schedule. Blocks run one after the other, in such an order too.
+// which one runs next is the schedule, so that code that relies on an order it has not asked for gives another result
+// under another schedule: the first warp, or the last, runs as far ahead of the others as it can, or chance decides at
+// every step. Blocks run one after the other, in such an order too.
 // Shared memory is filled with garbage before every block. A barrier that some live thread never reaches, or a warp
 // operation in which the lanes disagree, ends the launch with a message instead of hanging.
 #pragma once
@@ -17,7 +18,8 @@
 #define __global__ static
 #define __grid_constant__
 #define __launch_bounds__(...)
-#define __shared__ static thread_local  // a segment of its own, which can be found and filled
+// A segment of its own, which can be found and filled; "used": other threads may change it at any call.
+#define __shared__ static thread_local __attribute__((used))
 
 namespace shim {
 
@@ -37,6 +39,10 @@ extern Dim thread_index, block_index, block_size, grid_size;
 extern int current;                    // thread in the block
 extern Slot slots[LARGEST_BLOCK];
 extern uint64_t launch_number;
+
+extern volatile bool in_atomic;                 // the running thread is within an atomic operation
+
+inline void fence() { asm volatile("" ::: "memory"); }  // for the compiler: no access moves across
 
 void barrier();
 void meet(unsigned mask, int operation);  // all lanes of the mask, at the same operation
@@ -63,6 +69,12 @@ T exchange(unsigned mask, T value, int operation, Pick pick) {
     return result;
 }
 
+// For watch.cpp: called before a launch, between barriers, and at the end for what was found (null: nothing).
+void watch_begin(const char* shared_memory, size_t bytes);
+void watch_block();
+void watch_barrier();
+const char* watch_end();
+
 float half_to_float(unsigned short bits);
 unsigned short float_to_half(float x);
 
@@ -75,7 +87,11 @@ unsigned short float_to_half(float x);
 using shim::float_to_half;
 using shim::half_to_float;
 
-inline void __syncthreads() { shim::barrier(); }
+inline void __syncthreads() {
+    shim::fence();
+    shim::barrier();
+    shim::fence();
+}
 inline void __syncwarp(unsigned mask = 0xffffffffu) { shim::meet(mask, 2); }
 
 template <class T>
@@ -100,8 +116,12 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
 // One host thread runs everything, so that a plain addition cannot be interrupted.
 template <class T>
 T atomicAdd(T* at, T value) {
+    shim::in_atomic = true;
+    shim::fence();
     const T before = *at;
-    *at += value;
+    *at = before + value;
+    shim::fence();
+    shim::in_atomic = false;
     return before;
 }
 

@@ -19,18 +19,17 @@ enum Pass { SHARES, FORWARD, ONE_PASS, BACKWARD };
 template <class K>
 struct Shared {
     static constexpr int pairs = K::classes ? K::classes * K::classes : 1;
-    unsigned confusion[pairs];
-    float sums[BLOCK / WARP];
     double ordered[BLOCK / WARP];
+    float sums[BLOCK / WARP];
+    unsigned confusion[pairs];
 };
 
 struct Sums {
     float losses, shares;
 };
 
-__device__ inline float divisor(double shares, int reduction) {
-    return reduction == SUM || shares == 0 ? 1.0f : static_cast<float>(shares);
-}
+// What the sum of the losses is divided by; nothing valid, or weights of 0, make the loss 0.
+__device__ inline float divisor(double shares) { return shares == 0 ? 1.0f : static_cast<float>(shares); }
 
 // One count of the pair (target, predicted). Beyond 16 classes the table is too large for the shared memory.
 template <class K>
@@ -125,8 +124,7 @@ __device__ inline void pass(const Params& p, float scale, Shared<K>& shared) {
             if (threadIdx.x == 0) p.partial_shares[chunk] = shares;
         }
     }
-    if constexpr (counts) {
-        __syncthreads();
+    if constexpr (counts) {  // complete: block_sum, in every chunk, ends with a barrier
         for (int i = threadIdx.x; i < Shared<K>::pairs; i += BLOCK)
             p.block_confusions[static_cast<long long>(i) * gridDim.x + blockIdx.x] = shared.confusion[i];
     }
@@ -148,7 +146,7 @@ template <class K>
 __global__ void __launch_bounds__(BLOCK) one_pass(const __grid_constant__ Params p) {
     __shared__ Shared<K> shared;
     const double shares = p.reduction == SUM ? 1.0 : ordered_sum<BLOCK>(p.partial_shares, p.chunks, shared.ordered);
-    pass<K, ONE_PASS>(p, 1.0f / divisor(shares, p.reduction), shared);
+    pass<K, ONE_PASS>(p, 1.0f / divisor(shares), shared);
 }
 
 template <class K>
@@ -163,7 +161,7 @@ __global__ void __launch_bounds__(BLOCK) finish(const __grid_constant__ Params p
     __shared__ double ordered[BLOCK / WARP];
     const double losses = ordered_sum<BLOCK>(p.partial_losses, p.chunks, ordered);
     const double shares = p.reduction == SUM ? 1.0 : ordered_sum<BLOCK>(p.partial_shares, p.chunks, ordered);
-    const float denominator = divisor(shares, p.reduction);
+    const float denominator = divisor(shares);
     if (threadIdx.x == 0) {
         *p.loss = static_cast<float>(losses / denominator);
         *p.denominator = denominator;

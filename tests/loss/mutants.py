@@ -1,0 +1,233 @@
+"""Faults planted into the CUDA sources, one at a time, under the demand on the kernels that must find each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """Replace the `which`-th occurrence of `old` in a file by `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    which: int = 0
+
+
+_SUM, _PIXEL, _LAYOUT, _NUMBERS, _KERNEL = "reduce.cuh", "pixel.cuh", "layout.cuh", "numbers.cuh", "cross_entropy.cu"
+
+FOUND_BY: dict[str, tuple[Mutant, ...]] = {
+    "only_their_arrays_are_touched": (
+        Mutant("targets outside are counted", _KERNEL, "if (inside) count<K>", "count<K>"),
+        Mutant("sums read before they are written", _SUM, "__syncthreads();", ""),
+        Mutant("counts started before they are cleared", _KERNEL, "__syncthreads();", ""),
+        Mutant("phase ignored", _LAYOUT, "* K::pixels - p.phase", "* K::pixels"),
+        Mutant("alignment of targets ignored", _NUMBERS, "aligned && begin == 0", "begin == 0"),
+        Mutant("head and tail read as a whole", _NUMBERS, "aligned && begin == 0 && end == COUNT", "aligned"),
+        Mutant("values before the head read", _NUMBERS, "i >= begin && i < end ? from[i]", "i < end ? from[i]"),
+        Mutant(
+            "gradient has the logits' strides",
+            _LAYOUT,
+            "pixel_offset(at, p.gradient_stride)",
+            "pixel_offset(at, p.logits_stride)",
+        ),
+    ),
+    "grids_and_schedules_give_the_same_bits": (
+        Mutant("sums overwritten before they are read", _SUM, "__syncthreads();", "", 1),
+    ),
+    "other_ignored_targets": (
+        Mutant("counts not cleared", _KERNEL, "shared.confusion[i] = 0;", ";"),
+        Mutant("shuffle stops early", _SUM, "offset > 0; offset /= 2", "offset > 1; offset /= 2"),
+        Mutant("shuffle starts late", _SUM, "offset = WIDTH / 2", "offset = WIDTH / 4"),
+        Mutant("the sum of the first lane only", _SUM, "__shfl_xor_sync", "__shfl_down_sync"),
+        Mutant("one warp is left out", _SUM, "shared[threadIdx.x % warps]", "shared[threadIdx.x % (warps - 1)]"),
+        Mutant("last item lost", _KERNEL, "if (index < p.items)", "if (index < p.items - 1)"),
+        Mutant("items beyond the last", _KERNEL, "if (index < p.items)", "if (index <= p.items)"),
+        Mutant(
+            "sums not begun anew for each chunk", _KERNEL, "Sums sums = {0.0f, 0.0f};", "static thread_local Sums sums;"
+        ),
+        Mutant("mask dropped", _LAYOUT, "(!p.valid || valid[i])", "true"),
+        Mutant("mask inverted", _LAYOUT, "(!p.valid || valid[i])", "(!p.valid || !valid[i])"),
+        Mutant("ignored targets count", _LAYOUT, "target != p.ignore_index", "true"),
+        Mutant("ignored target of 32 bits", _LAYOUT, "target != p.ignore_index", "int(target) != int(p.ignore_index)"),
+        Mutant(
+            "targets cut to 32 bits",
+            _LAYOUT,
+            "const long long target = static_cast<long long>(targets[i]);",
+            "const int target = static_cast<int>(targets[i]);",
+        ),
+        Mutant("masked pixels keep their gradient", _KERNEL, "logits.set(i, c, 0.0f)", ";"),
+        Mutant("masked pixels keep theirs, many classes", _KERNEL, "write(c, 0.0f)", ";"),
+        Mutant("tail lost", _LAYOUT, "left < K::pixels ? static_cast<int>(left) : K::pixels}", "K::pixels}"),
+        Mutant("only the first access of a run", _NUMBERS, "from + i);", "from);"),
+        Mutant(
+            "gradient's tail written as a whole",
+            _LAYOUT,
+            "(at.begin == 0 && at.end == K::pixels && (p.flags & GRADIENT_ALIGNED))",
+            "(p.flags & GRADIENT_ALIGNED)",
+        ),
+        Mutant(
+            "gradient beyond the tail", _LAYOUT, "if (pixel >= at.begin && pixel < at.end)", "if (pixel >= at.begin)", 1
+        ),
+        Mutant("tail of the logits not read", _LAYOUT, "if (pixel >= at.begin && pixel < at.end)", "if (false)"),
+        Mutant(
+            "packs transposed",
+            _LAYOUT,
+            "K::layout == CHANNELS_LAST ? pixel * K::classes + c : c * K::pixels + pixel",
+            "c * K::pixels + pixel",
+        ),
+        Mutant("stride of the images", _LAYOUT, "at.image * stride[0] + at.row * stride[2]", "at.row * stride[2]"),
+        Mutant("stride of the rows", _LAYOUT, "at.row * stride[1] + ", ""),
+        Mutant("weight dropped from the loss", _KERNEL, "weight * pixel_loss(s)", "pixel_loss(s)"),
+        Mutant("weight dropped from the gradient", _KERNEL, "weight * scale", "scale"),
+        Mutant("mean over all pixels", _KERNEL, "if (targets[i] != IGNORED) sums.shares", "sums.shares"),
+        Mutant("gradient of one pass not divided", _KERNEL, "1.0f / divisor(shares)", "1.0f"),
+        Mutant("gradient without its digits", _PIXEL, "c == s.best ? -s.rest * inverse : term", "term"),
+        Mutant("no maximum is subtracted", _PIXEL, "larger ? result.top - score : score - result.top", "score"),
+        Mutant("sum not rescaled", _PIXEL, "(result.rest + 1.0f) * term", "result.rest + 1.0f"),
+        Mutant("old maximum forgotten", _PIXEL, "(result.rest + 1.0f) * term", "result.rest * term"),
+        Mutant("last of equal scores predicted", _PIXEL, "!(score <= result.top)", "!(score < result.top)"),
+        Mutant("target's one dropped", _PIXEL, "if (c != target) return", "return"),
+        Mutant("target's score of the first class", _PIXEL, "if (c == target) result.target = score;", ""),
+        Mutant("rest taken for three classes too", _PIXEL, "KNOWN_CLASSES == 2 ?", "KNOWN_CLASSES >= 2 ?"),
+        Mutant("confusion transposed", _KERNEL, "target * K::classes + predicted", "predicted * K::classes + target"),
+        Mutant(
+            "confusion transposed, many classes",
+            _KERNEL,
+            "static_cast<long long>(target) * p.classes + predicted",
+            "static_cast<long long>(predicted) * p.classes + target",
+        ),
+        Mutant(
+            "pairs written by a block's first threads",
+            _KERNEL,
+            "i < Shared<K>::pairs; i += BLOCK",
+            "i < Shared<K>::pairs - 1; i += BLOCK",
+            1,
+        ),
+    ),
+    "sums_in_the_documented_order": (
+        Mutant(
+            "pairs in another order",
+            _SUM,
+            "int offset = WIDTH / 2; offset > 0; offset /= 2",
+            "int offset = 1; offset < WIDTH; offset *= 2",
+        ),
+        Mutant(
+            "partial results beyond a block lost",
+            _SUM,
+            "i < count; i += THREADS",
+            "i < THREADS && i < count; i += THREADS",
+        ),
+    ),
+    "finish_adds_in_the_documented_order": (
+        Mutant("partial results added in float32", _SUM, "sum += values[i];", "sum = float(sum + values[i]);"),
+        Mutant("counts of one block only", _KERNEL, "block < p.blocks; block += WARP", "block < 1; block += WARP"),
+        Mutant(
+            "counts of 32 blocks only",
+            _KERNEL,
+            "block < p.blocks; block += WARP",
+            "block < p.blocks && block < WARP; block += WARP",
+        ),
+        Mutant("pairs beyond the first eight lost", _KERNEL, "pair += BLOCK / WARP)", "pair += 4096)"),
+    ),
+    "items_beyond_32_bits": (
+        Mutant(
+            "chunks depend on the grid",
+            _KERNEL,
+            "(chunk * p.items_per_thread + i) * BLOCK",
+            "(chunk + i * p.chunks) * BLOCK",
+        ),
+        Mutant("division of 32 bits", _LAYOUT, "if (((a | b) >> 32) == 0)", "if (true)"),
+        Mutant("items of 32 bits", _KERNEL, "const long long index =", "const int index ="),
+    ),
+    "several_items_per_thread": (
+        Mutant("chunks skipped", _KERNEL, "chunk += gridDim.x", "chunk += gridDim.x + 1"),
+        Mutant(
+            "floating-point atomics",
+            _KERNEL,
+            "if (threadIdx.x == 0) p.partial_losses[chunk] = losses;",
+            "if (threadIdx.x == 0) p.partial_losses[chunk] = 0; atomicAdd(&p.partial_losses[chunk], sums.losses);",
+        ),
+    ),
+    "targets_outside_the_classes_are_seen": (
+        Mutant("targets above the classes pass", _LAYOUT, "target < classes", "target <= classes"),
+        Mutant("negative targets pass", _LAYOUT, "target >= 0 && ", ""),
+        Mutant(
+            "targets outside have a loss",
+            _KERNEL,
+            "inside ? weight * pixel_loss(s) :",
+            "true ? weight * pixel_loss(s) :",
+        ),
+        Mutant("targets outside have a gradient", _KERNEL, "inside ? weight * scale :", "true ? weight * scale :"),
+        Mutant("head lost", _LAYOUT, "first < 0 ? static_cast<int>(-first) : 0", "0"),
+        Mutant(
+            "gradient before the head", _LAYOUT, "if (pixel >= at.begin && pixel < at.end)", "if (pixel < at.end)", 1
+        ),
+    ),
+    "ways_give_the_same_bits": (
+        Mutant(
+            "pixels before the head count", _LAYOUT, "i >= at.begin && i < at.end && target", "i < at.end && target"
+        ),
+        Mutant(
+            "pixels behind the tail count", _LAYOUT, "i >= at.begin && i < at.end && target", "i >= at.begin && target"
+        ),
+        Mutant("denominator dropped", _KERNEL, "*p.upstream / *p.denominator", "*p.upstream"),
+        Mutant("rewriting always skipped", _KERNEL, " && *p.upstream == 1.0f) return", ") return"),
+    ),
+    "agrees_with_the_reference": (
+        Mutant(
+            "gradient's classes at the logits' strides",
+            _LAYOUT,
+            "to + step(j, p.gradient_stride)",
+            "to + step(j, p.logits_stride)",
+        ),
+        Mutant("rows and columns mixed up", _LAYOUT, "divide(line, p.rows)", "divide(line, p.columns)"),
+    ),
+    "offsets_beyond_32_bits": (
+        Mutant("upstream gradient dropped", _KERNEL, "*p.upstream / *p.denominator", "1.0f / *p.denominator"),
+        Mutant(
+            "offsets of 32 bits",
+            _LAYOUT,
+            "return at.image * stride[0] + at.row * stride[2] + at.column * stride[3];",
+            "return int(at.image * stride[0] + at.row * stride[2] + at.column * stride[3]);",
+        ),
+        Mutant(
+            "offsets of pixels of 32 bits",
+            _LAYOUT,
+            "return at.image * stride[0] + at.row * stride[1] + at.column * stride[2];",
+            "return int(at.image * stride[0] + at.row * stride[1] + at.column * stride[2]);",
+        ),
+        Mutant("class offsets of 32 bits", _LAYOUT, ": j * stride[1];", ": int(j * stride[1]);"),
+    ),
+    "nothing_valid_is_zero": (
+        Mutant(
+            "shares are always weights",
+            _KERNEL,
+            "sums.shares += p.reduction == WEIGHTED_MEAN ? weights[i] : 1.0f",
+            "sums.shares += weights[i]",
+        ),
+        Mutant("division by zero", _KERNEL, "shares == 0 ? 1.0f : ", ""),
+        Mutant("writing skipped for 1", _KERNEL, "(p.flags & SKIP_IF_ONE) && ", ""),
+    ),
+    "digits_of_confident_pixels": (
+        Mutant("sum is divided", _KERNEL, "p.reduction == SUM ? 1.0 : ", "", 1),
+        Mutant("sum's gradient is divided", _KERNEL, "p.reduction == SUM ? 1.0 : ", ""),
+        Mutant("loss without its logarithm's digits", _PIXEL, "log1pf(s.rest)", "logf(1.0f + s.rest)"),
+    ),
+    "special_values_propagate_as_in_torch": (
+        Mutant(
+            "NaN is not the largest", _PIXEL, "!(score <= result.top) && result.top == result.top", "score > result.top"
+        ),
+        Mutant("last NaN predicted", _PIXEL, " && result.top == result.top", ""),
+        Mutant("equal infinities subtracted", _PIXEL, "score == result.top ? 0.0f : (", "("),
+        Mutant("infinite maximum gives an infinite loss", _PIXEL, " + (s.top - s.top);", ";"),
+        Mutant("infinite maximum gives a gradient", _PIXEL, "1.0f + s.rest + (s.top - s.top)", "1.0f + s.rest"),
+        Mutant("infinite weight gives an infinite gradient", _PIXEL, " + (factor - factor)", ""),
+    ),
+    "to_bfloat16_rounds_as_torch": (
+        Mutant("bfloat16 cut off", _NUMBERS, "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16", "bits >> 16"),
+        Mutant("bfloat16 ties away from zero", _NUMBERS, "0x7fff + ((bits >> 16) & 1)", "0x8000"),
+        Mutant("bfloat16 NaN rounded", _NUMBERS, "x != x ? 0x7fff : ", ""),
+    ),
+}
