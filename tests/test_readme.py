@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TINY = [
     "--model.base-channels", "2", "--model.depth", "3", "--tile.input-px", "52", "--train.updates", "2",
-    "--train.device", "cpu", "--augment.gray", "--wandb", "disabled", "--quiet",
+    "--train.device", "cpu", "--train.threads", "1", "--augment.gray", "--wandb", "disabled", "--quiet",
 ]  # fmt: skip
 
 
