@@ -16,7 +16,8 @@ from unet.cli import main
 
 TINY = [
     "train", "--profile", "quick", "--model.base-channels", "2", "--model.depth", "3", "--tile.input-px", "52",
-    "--train.updates", "2", "--train.device", "cpu", "--train.threads", "1", "--augment.gray", "--wandb", "disabled", "--quiet", "--run", "run",
+    "--train.updates", "2", "--train.device", "cpu", "--train.threads", "1", "--augment.gray", "--wandb", "disabled",
+    "--quiet", "--run", "run",
 ]  # fmt: skip
 
 
