@@ -11,7 +11,9 @@ of two workers within 15 % of twice one core.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +25,7 @@ import tile_rivals
 import torch
 from measure import RESULTS, Timing, append_rows, in_turns, table
 
-from unet.batches import batches
+from unet.batches import PREFETCH, batches
 from unet.config import AugmentConfig, Config, DataConfig, TileConfig
 from unet.data.load import load
 from unet.data.stack import Stack
@@ -44,34 +46,68 @@ def sources(stack: Stack, input_px: int) -> dict[str, Callable[[int], object]]:
     return {name: TileSource(stack, config, 0).__getitem__ for name, config in settings.items()}
 
 
-def worker_rate(source: TileSource, workers: int, seconds: float) -> float:
-    """Tiles per second that a DataLoader of so many processes delivers, after a warm-up."""
+def from_workers(source: TileSource, workers: int, seconds: float) -> tuple[float, float]:
+    """Tiles per second, and per second of the workers' processor time, from a DataLoader of so many processes."""
     batch = 4
-    stream = batches(source, 0, 10**6, batch, workers, pin=False)
-    for _ in range(4 * workers):  # the first tiles wait in the queues already
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    stream = batches(source, 0, 10**5, batch, workers, pin=False)
+    waiting = workers * (PREFETCH + 1)  # batches that are ready when the clock starts
+    for _ in range(waiting):
         next(stream)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         next(stream)
         count += batch
-    return count / (time.perf_counter() - start)
+    elapsed = time.perf_counter() - start
+    del stream  # ends the workers
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return count / elapsed, (count + 2 * waiting * batch) / spent
+
+
+def from_free_processes(source: TileSource, workers: int, seconds: float) -> float:
+    """Tiles per second of so many processes that cut tiles and throw them away: what a DataLoader can reach at most."""
+    context = multiprocessing.get_context("fork")
+    counts = context.SimpleQueue()
+
+    def cut() -> None:
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            source[count]
+            count += 1
+        counts.put(count / (time.perf_counter() - start))
+
+    processes = [context.Process(target=cut) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return float(sum(counts.get() for _ in processes))
 
 
 def report_workers(stack: Stack, input_px: int, workers: int, rounds: int, seconds: float) -> dict[str, Timing]:
-    """One core and a DataLoader in turns, so that both meet the same load; the best round of each counts."""
+    """One core, free processes and a DataLoader in turns, so that all meet the same load; the best round counts."""
     source = TileSource(stack, Config(tile=TileConfig(input_px)), 0)
-    best = {1: 0.0, workers: 0.0}
+    names = ("one core, same rounds", f"{workers} free processes", f"DataLoader, {workers} workers")
+    rates: list[tuple[float, float, float]] = []
+    per_cpu: list[tuple[float, float]] = []
     for _ in range(rounds):
-        single = in_turns({"one": source.__getitem__}, 1, seconds)["one"]
-        best[1] = max(best[1], single.per_second)
-        best[workers] = max(best[workers], worker_rate(source, workers, seconds))
-    share = best[workers] / (workers * best[1])
-    rates = f"one core {best[1]:.0f} tiles/s, DataLoader with {workers} workers {best[workers]:.0f} tiles/s"
-    print(f"{input_px} px: {rates}: {share:.0%} of {workers} x one core\n")
-    return {
-        "one core, same rounds": Timing(np.array([1 / best[1]]), best[1]),
-        f"DataLoader, {workers} workers": Timing(np.array([1 / best[workers]]), best[workers]),
-    }
+        one = in_turns({"one": source.__getitem__}, 1, seconds)["one"]
+        free = from_free_processes(source, workers, seconds)
+        delivered, delivered_per_cpu = from_workers(source, workers, seconds)
+        rates.append((one.per_second, free, delivered))
+        per_cpu.append((one.per_cpu_second, delivered_per_cpu))
+    single, free, delivered = np.max(rates, axis=0)
+    cpu_single, cpu_delivered = np.max(per_cpu, axis=0)
+    print(
+        f"{input_px} px: one core {single:.0f} tiles/s, {workers} free processes {free:.0f}, DataLoader with {workers} "
+        f"workers {delivered:.0f}: {delivered / (workers * single):.0%} of {workers} x one core, "
+        f"{delivered / free:.0%} of free processes\n"
+        f"per second of processor time: one core {cpu_single:.0f}, workers {cpu_delivered:.0f}: "
+        f"{cpu_delivered / cpu_single:.0%}\n"
+    )
+    found = zip(names, (single, free, delivered), (cpu_single, float("nan"), cpu_delivered), strict=True)
+    return {name: Timing(1 / np.array([rate]), float(rate), float(cpu)) for name, rate, cpu in found}
 
 
 def main() -> None:
