@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +20,11 @@ from unet.metrics.instance import (
 
 
 def ctc_scores(
-    references: Mapping[Hashable, Mask],
-    results: Mapping[Hashable, Mask],
+    references: Mapping[Any, Mask],
+    results: Mapping[Any, Mask],
     *,
-    markers: Mapping[Hashable, Mask] | None = None,
-    ignore: Mapping[Hashable, Ignore] | None = None,
+    markers: Mapping[Any, Mask] | None = None,
+    ignore: Mapping[Any, Ignore] | None = None,
 ) -> dict[str, float]:
     """All object scores of one sequence, its frames found by their keys (names or numbers).
 
@@ -62,7 +63,7 @@ def ctc_scores(
     return scores
 
 
-def _chosen(results: Mapping[Hashable, Mask], frames: Mapping[Hashable, Mask]) -> list[Mask]:
+def _chosen(results: Mapping[Any, Mask], frames: Mapping[Any, Mask]) -> list[Mask]:
     missing = [key for key in frames if key not in results]
     if missing:
         raise ValueError(f"no result for frame {missing[0]} ({len(missing)} of {len(frames)} frames are missing)")
