@@ -111,7 +111,7 @@ def load(
 
     functions = {}
     with torch.cuda.device(index):
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         torch.cuda.current_stream(index)
         bind_context(index)
         module = _check(driver.cuModuleLoadData(image))

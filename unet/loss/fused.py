@@ -71,7 +71,7 @@ def weighted_cross_entropy(
         )
     arguments = (logits_NCHW, target_NHW, weight_NHW, valid_NHW, reduction, ignore_index)
     if _takes_one_pass(logits_NCHW, mode):
-        loss, confusion = _OnePass.apply(*arguments)
+        loss, confusion = _OnePass.apply(*arguments)  # type: ignore[no-untyped-call]
     else:
         loss, confusion, _ = torch.ops.unet.cross_entropy(*arguments)
     return LossResult(loss, confusion)
@@ -98,11 +98,10 @@ class _OnePass(torch.autograd.Function):
         return loss, confusion
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, upstream: Tensor, _confusion: Tensor) -> tuple[Any, ...]:
         gradient, ctx.gradient = ctx.gradient, None
         arguments = (upstream, *ctx.saved_tensors, ctx.ignore_index)
-        if gradient is None:
+        if gradient is None or torch.is_grad_enabled():  # enabled: a second derivative will be asked for, and refused
             gradient = torch.ops.unet.cross_entropy_gradient(*arguments)
         else:
             torch.ops.unet.cross_entropy_gradient_(gradient, *arguments)
@@ -152,7 +151,11 @@ def _no_second_derivative(*_: Any) -> None:
     raise RuntimeError("the fused loss has no second derivative; use unet.loss.reference for it")
 
 
-# -- on an NVIDIA GPU ------------------------------------------------------------------------------------------------
+# -- what the operators do -------------------------------------------------------------------------------------------
+
+
+def _has_kernels(logits: Tensor) -> bool:
+    return logits.is_cuda and launch.supported(logits)
 
 
 def _launcher(logits: Tensor) -> launch.Launcher:
@@ -161,27 +164,38 @@ def _launcher(logits: Tensor) -> launch.Launcher:
     return launcher(logits.device)
 
 
-def _cuda_forward(
-    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: str, ignore_index: int
+def _forward(
+    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: Any, ignore_index: int
 ) -> tuple[Tensor, ...]:
     launch.check(logits, target, weight, valid)
-    if not launch.supported(logits):
-        return _plain_forward(logits, target, weight, valid, reduction, ignore_index)
-    return launch.forward(_launcher(logits), launch.prepare(logits, target, weight, valid, ignore_index), reduction)
+    if _has_kernels(logits):
+        inputs = launch.prepare(logits, target, weight, valid, ignore_index)
+        return launch.forward(_launcher(logits), inputs, reduction)
+    carries = reference.valid_pixels(target, valid, ignore_index)
+    losses = reference.pixel_losses(logits, target, carries)
+    loss = reference.reduce(losses, weight, carries, reduction)
+    divisor = reference.divisor(losses, weight, carries, reduction)
+    return loss, reference.confusion_counts(logits, target, carries), divisor
 
 
-def _cuda_one_pass(
-    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: str, ignore_index: int
+def _one_pass(
+    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: Any, ignore_index: int
 ) -> tuple[Tensor, ...]:
     launch.check(logits, target, weight, valid)
-    if not launch.supported(logits):
-        return _plain_one_pass(logits, target, weight, valid, reduction, ignore_index)
-    inputs = launch.prepare(logits, target, weight, valid, ignore_index)
-    result, gradient = launch.forward_with_gradient(_launcher(logits), inputs, reduction)
-    return *result, gradient
+    if _has_kernels(logits):
+        inputs = launch.prepare(logits, target, weight, valid, ignore_index)
+        result, gradient = launch.forward_with_gradient(_launcher(logits), inputs, reduction)
+        return *result, gradient
+    loss, confusion, divisor = _forward(logits, target, weight, valid, reduction, ignore_index)
+    return (
+        loss,
+        confusion,
+        divisor,
+        _gradient(torch.ones_like(loss), divisor, logits, target, weight, valid, ignore_index),
+    )
 
 
-def _cuda_gradient(
+def _gradient(
     upstream: Tensor,
     denominator: Tensor,
     logits: Tensor,
@@ -190,71 +204,29 @@ def _cuda_gradient(
     valid: MaybeTensor,
     ignore_index: int,
 ) -> Tensor:
-    if not launch.supported(logits):
-        return _plain_gradient(upstream, denominator, logits, target, weight, valid, ignore_index)
-    inputs = launch.prepare(logits, target, weight, valid, ignore_index)
-    return launch.backward(_launcher(logits), inputs, upstream, denominator)
-
-
-def _cuda_rewrite(gradient: Tensor, upstream: Tensor, denominator: Tensor, logits: Tensor, *rest: Any) -> None:
-    if not launch.supported(logits):
-        return _plain_rewrite(gradient, upstream, denominator, logits, *rest)
-    inputs = launch.prepare(logits, *rest)
-    launch.backward(_launcher(logits), inputs, upstream, denominator, gradient)
-    return None
-
-
-# -- in plain torch --------------------------------------------------------------------------------------------------
-
-
-def _plain_forward(
-    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: Any, ignore_index: int
-) -> tuple[Tensor, ...]:
-    launch.check(logits, target, weight, valid)
-    valid = reference.valid_pixels(target, valid, ignore_index)
-    losses = reference.pixel_losses(logits, target, valid)
-    loss = reference.reduce(losses, weight, valid, reduction)
-    divisor = reference.divisor(losses, weight, valid, reduction)
-    return loss, reference.confusion_counts(logits, target, valid), divisor
-
-
-def _plain_one_pass(
-    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: Any, ignore_index: int
-) -> tuple[Tensor, ...]:
-    loss, confusion, divisor = _plain_forward(logits, target, weight, valid, reduction, ignore_index)
-    upstream = torch.ones_like(loss)
-    gradient = _plain_gradient(upstream, divisor, logits, target, weight, valid, ignore_index)
-    return loss, confusion, divisor, gradient
-
-
-def _plain_gradient(
-    upstream: Tensor,
-    denominator: Tensor,
-    logits: Tensor,
-    target: Tensor,
-    weight: MaybeTensor,
-    valid: MaybeTensor,
-    ignore_index: int,
-) -> Tensor:
-    valid = reference.valid_pixels(target, valid, ignore_index)
-    gradient = reference.pixel_gradients(logits, target, weight, valid, upstream / denominator)
+    if _has_kernels(logits):
+        inputs = launch.prepare(logits, target, weight, valid, ignore_index)
+        return launch.backward(_launcher(logits), inputs, upstream, denominator)
+    carries = reference.valid_pixels(target, valid, ignore_index)
+    gradient = reference.pixel_gradients(logits, target, weight, carries, upstream / denominator)
     return torch.empty_like(logits).copy_(gradient)
 
 
-def _plain_rewrite(gradient: Tensor, upstream: Tensor, denominator: Tensor, logits: Tensor, *rest: Any) -> None:
-    if upstream != 1:
-        gradient.copy_(_plain_gradient(upstream, denominator, logits, *rest))
+def _rewrite(gradient: Tensor, upstream: Tensor, denominator: Tensor, logits: Tensor, *rest: Any) -> None:
+    if _has_kernels(logits):
+        launch.backward(_launcher(logits), launch.prepare(logits, *rest), upstream, denominator, gradient)
+    elif upstream != 1:
+        gradient.copy_(_gradient(upstream, denominator, logits, *rest))
 
 
-for _name, _fake, _plain, _cuda in (
-    ("cross_entropy", _fake_forward, _plain_forward, _cuda_forward),
-    ("cross_entropy_one_pass", _fake_one_pass, _plain_one_pass, _cuda_one_pass),
-    ("cross_entropy_gradient", _fake_gradient, _plain_gradient, _cuda_gradient),
-    ("cross_entropy_gradient_", _fake_rewrite, _plain_rewrite, _cuda_rewrite),
+for _name, _fake, _real in (
+    ("cross_entropy", _fake_forward, _forward),
+    ("cross_entropy_one_pass", _fake_one_pass, _one_pass),
+    ("cross_entropy_gradient", _fake_gradient, _gradient),
+    ("cross_entropy_gradient_", _fake_rewrite, _rewrite),
 ):
     torch.library.register_fake(f"unet::{_name}", _fake)
-    torch.library.impl(f"unet::{_name}", "CPU", _plain)
-    torch.library.impl(f"unet::{_name}", "CUDA", _cuda)
+    torch.library.impl(f"unet::{_name}", ("CPU", "CUDA"), _real)
 
 torch.library.register_autograd("unet::cross_entropy", _backward, setup_context=_save)
 torch.library.register_autograd("unet::cross_entropy_gradient", _no_second_derivative)

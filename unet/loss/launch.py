@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -146,15 +146,15 @@ def empty_like(logits: Tensor) -> Tensor:
 @contextmanager
 def unfilled() -> Iterator[None]:
     """Memory that a kernel writes entirely: torch's deterministic mode need not fill it first, which costs a pass."""
-    fill = torch.utils.deterministic.fill_uninitialized_memory
-    if not (fill and torch.are_deterministic_algorithms_enabled()):
+    settings: Any = torch.utils.deterministic
+    if not (settings.fill_uninitialized_memory and torch.are_deterministic_algorithms_enabled()):
         yield
         return
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    settings.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = True
+        settings.fill_uninitialized_memory = True
 
 
 def _start(inputs: Inputs, reduction: str, gradient: Tensor | None) -> tuple[Plan, Params]:

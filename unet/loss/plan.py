@@ -75,7 +75,6 @@ def make_plan(
 ) -> Plan:
     """The plan for these tensors (N x C x H x W; N x H x W), of which only shape, strides, type and address count."""
     images, classes, rows, columns = logits.shape
-    element = logits.element_size()
     pixel_arrays = [a for a in (target, weight, valid) if a is not None]
     runs = None
     if unrolled(classes) and logits.numel() and all(_dense_image(a) for a in pixel_arrays):

@@ -33,7 +33,7 @@ VARIED = (
     ("planar", (2, 2, 8, 24), FLOAT, BYTE, Arrangement(PLANAR)),
     ("head and tail", (2, 2, 9, 20), FLOAT, BYTE, Arrangement(PLANAR, offsets=(3, 3, 3, 3))),
     ("other alignments", (2, 2, 8, 24), FLOAT, BYTE, Arrangement(PLANAR, offsets=(0, 1, 2, 3))),
-    ("apart", (3, 2, 4, 8), FLOAT, BYTE, Arrangement(PLANAR, gaps=(1, 2, 0, 0), pixel_gaps=(2, 0, 0))),
+    ("apart", (3, 2, 4, 8), FLOAT, BYTE, Arrangement(PLANAR, gaps=(0, 2, 0, 0), pixel_gaps=(0, 2, 0))),
     ("cropped", (2, 2, 5, 7), FLOAT, BYTE, Arrangement(PLANAR, gaps=(0, 0, 3, 2), pixel_gaps=(0, 1, 3))),
     ("channels last", (2, 3, 7, 9), BFLOAT, LONG, Arrangement(CHANNELS_LAST)),
     ("channels last, head", (2, 3, 7, 9), BFLOAT, LONG, Arrangement(CHANNELS_LAST, offsets=(9, 1, 2, 3))),
