@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,7 +54,7 @@ class Evidence:
     @cached_property
     def config(self) -> Config:
         """The resolved configuration."""
-        return load_yaml(self.path / CONFIG)
+        return config_of(self.path)
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -106,6 +106,17 @@ class Evidence:
         return found
 
 
+def config_of(folder: Path) -> Config:
+    """The configuration in a folder of a run or of evidence; read once as long as the file is the same."""
+    file = folder / CONFIG
+    return _config_of(file, file.stat().st_mtime_ns if file.is_file() else 0)
+
+
+@lru_cache(maxsize=4096)
+def _config_of(file: Path, _: int) -> Config:
+    return load_yaml(file)
+
+
 def is_whole(path: Path) -> bool:
     """True when a folder of evidence was written to its end."""
     return (path / SCORES).is_file() or (path / FAILURE).is_file()
@@ -118,7 +129,7 @@ def has_ended(run: Path) -> bool:
 
 def check_same(folder: Path, job: Job) -> None:
     """RunError when a folder of that name was made with another configuration than the arm has now."""
-    changed = difference(job.config, load_yaml(folder / CONFIG))
+    changed = difference(job.config, config_of(folder))
     if changed:
         raise RunError(
             f"{folder} was made with another {', '.join(changed)}; delete it to run the arm as it is now, or give the "
@@ -198,7 +209,7 @@ def twins(results: Path, profile: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(results.glob(f"*/{profile}/*/{RECORD}")):
         if is_whole(path.parent) and "same_run_as" not in _read_json(path):
-            found.setdefault(identity(load_yaml(path.parent / CONFIG)), path.parent)
+            found.setdefault(identity(config_of(path.parent)), path.parent)
     return found
 
 

@@ -66,6 +66,7 @@ class Runner:
         self.failed: dict[str, str] = {}  # name: why, in this session
         self.twins: dict[str, Path] = {}  # equal runs of other studies, by identity
         self.estimate = Estimate({}, None)
+        self._waiting: list[Job] = []
         self._busy: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
 
@@ -134,10 +135,9 @@ class Runner:
     def _train(self, stopper: Stopper, deadline: float | None) -> bool:
         """Train and score all runs; False when time was over before the work was."""
         self._settle()
-        waiting = list(self._open_jobs())
-        left = self.seconds_left(waiting)
+        left = self.seconds_left(self._waiting)
         about = "" if left is None else f", about {format_seconds(left)}"
-        self.terminal.say(f"{self.study.name} ({self.options.profile}): {len(waiting)} runs to do{about}")
+        self.terminal.say(f"{self.study.name} ({self.options.profile}): {len(self._waiting)} runs to do{about}")
         while True:
             stopper.check()
             ended = self.pool.reap()
@@ -145,7 +145,7 @@ class Runner:
                 self._look_at(process)
             if ended:
                 self._settle()
-                waiting = list(self._open_jobs())
+            waiting = self._waiting
             if waiting and _over(deadline):
                 self.terminal.say(
                     f"{self.study.name}: time is over, {len(waiting)} runs wait; the same command goes on"
@@ -153,8 +153,8 @@ class Runner:
                 return False
             ready = [job for job in waiting if self._may_start(job, deadline)] if self.pool.free else []
             for job in ready[: self.pool.free]:
-                self._start(job)
                 waiting.remove(job)
+                self._start(job)
             if not self.pool.names and not any(self._postponed(job) for job in waiting):
                 if waiting:
                     self.terminal.say(f"{self.study.name}: {len(waiting)} runs do not fit into the time that is left")
@@ -181,12 +181,13 @@ class Runner:
                     evidence.adopt(twin, job, kept)
                     self.terminal.say(f"{job.name}: the same run as {twin.parent.parent.name}/{twin.name}")
                     again = True
+        self._waiting = list(self._open_jobs())
         self.estimate = self.measured()
 
     def _may_start(self, job: Job, deadline: float | None) -> bool:
         source = self.study.arm(job.arm).weights_of
-        if source and self._sibling(job, source).name in self.pool.names:
-            return False  # its weights are being trained
+        if source and self._sibling(job, source).name in self.pool.names | {other.name for other in self._waiting}:
+            return False  # its weights are still to be trained
         if self._postponed(job):
             return False
         seconds = self.estimate.seconds(job, self.updates_done(job))

@@ -1,0 +1,189 @@
+"""Findings, verdicts, tables and pages from evidence that is made up; and that they follow the evidence."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.study.helpers import STUDY, content, run
+from unet.errors import ConfigError
+from unet.study import choice, claims, compare, evidence, figure, page, pages
+from unet.study.claims import Claim, Target
+from unet.study.matrix import Comparison
+
+FOLDER = "results/small-study/smoke"
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory):
+    """Results of five seeds: b is better than a by 0.03 on every pair, up to a hundredth of it."""
+    folder = tmp_path_factory.mktemp("five")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unet.study.runner.POLL_S", 0.02)
+        run(folder, seeds=5, plan={"gain": {"b": 0.03}})
+    return folder
+
+
+@pytest.fixture
+def results(five, tmp_path):
+    """A copy that a test may change."""
+    import shutil
+
+    shutil.copytree(five / "results", tmp_path / "results")
+    return tmp_path / FOLDER
+
+
+def found(folder, study=STUDY):
+    runs = choice.by_key(evidence.load_all(folder))
+    return {f.data: f for f in compare.findings(study, "smoke", runs)}
+
+
+def change(folder, name, score):
+    """Another final and another last evaluations for one run."""
+    file = folder / name / "scores.json"
+    values = json.loads(file.read_text())
+    values["scores"]["mean_iou"] = score
+    file.write_text(json.dumps(values))
+    rows = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+    rows = [{**row, "mean_iou": score} if row["part"] == "held_out" else row for row in rows]
+    (folder / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_difference_that_all_pairs_share_is_claimed_though_seeds_differ_more(results):
+    finding = found(results)["em"]
+    assert finding.verdict == "better"
+    assert finding.mean == pytest.approx(0.03, rel=0.02)
+    assert finding.p < 1e-4
+    assert (finding.flip.p, finding.flip.smallest_p) == (0.0625, 0.0625)
+    runs = choice.by_key(evidence.load_all(results))
+    spread = compare.summarise(compare.arm_runs(STUDY, "smoke", STUDY.arm("a"), "em", runs), "mean_iou_last5")
+    assert spread is not None
+    assert spread.std > 0.01  # between seeds; pairing takes it out
+
+
+def test_the_verdict_turns_with_the_arms_and_with_the_score(results):
+    turned = replace(STUDY, comparisons=(Comparison("a", "b"),))
+    assert found(results, turned)["em"].verdict == "worse"
+    lower = replace(STUDY, tested={"em": ("loss_last5",)})
+    finding = found(results, lower)["em"]
+    assert finding.mean > 0  # the stand-in's loss grows with the rate
+    assert finding.verdict == "worse"
+
+
+def test_one_pair_that_says_otherwise_opens_the_question(results):
+    change(results, "b-em-seed3", 0.2)
+    assert found(results)["em"].verdict == "open"
+    assert found(results)["hela"].verdict == "better"
+
+
+def test_two_pairs_are_never_enough(results):
+    import shutil
+
+    for path in results.iterdir():
+        if not path.name.endswith(("seed0", "seed1")):
+            shutil.rmtree(path)
+    finding = found(results)["em"]
+    assert finding.t.p < 0.01
+    assert finding.verdict == "open"
+
+
+def test_p_is_corrected_for_the_number_of_comparisons(results):
+    alone = replace(STUDY, data=("em",))
+    single = found(results, alone)["em"]
+    assert single.p == single.t.p
+    assert found(results)["em"].p >= single.p
+
+
+def test_only_seeds_that_both_arms_have_are_compared(results):
+    import shutil
+
+    shutil.rmtree(results / "a-em-seed2")
+    assert len(found(results)["em"].differences) == 4
+
+
+def test_the_page_is_a_function_of_the_evidence(results):
+    text = page.make(STUDY, "smoke", results)
+    assert text == page.make(STUDY, "smoke", results)
+    assert "setting b against setting a" in text
+    assert "**better** (+0.03" in text
+    assert "20 runs, up to 5 seeds" in text
+    assert "| setting a | 1 x 100 px | 5 |" in text
+    change(results, "a-em-seed0", 0.4321)
+    assert page.make(STUDY, "smoke", results) != text
+
+
+def test_a_page_without_runs_says_so(tmp_path):
+    text = page.make(STUDY, "smoke", tmp_path / "nothing")
+    assert "No comparison has a pair of runs yet." in text
+    assert "figure" not in text
+
+
+def test_a_diverged_run_is_shown_and_counts_as_the_worst(results):
+    path = results / "b-em-seed1"
+    (path / "scores.json").unlink()
+    (path / "failure.json").write_text(json.dumps({"diverged": "update 10: loss nan"}))
+    assert found(results)["em"].verdict == "open"
+    assert min(found(results)["em"].differences) < -0.3
+    assert "1 of them diverged" in page.make(STUDY, "smoke", results)
+
+
+def test_report_and_figure_are_written(results):
+    root = results.parents[1]
+    path = pages.write_report(STUDY, "smoke", root)
+    assert path == results / "README.md"
+    assert (results / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert path.read_text() == page.make(STUDY, "smoke", results)
+    assert pages.write_report(STUDY, "full", root) is None
+    assert not figure.draw(STUDY, "full", root / "small-study" / "full", root / "none.png")
+    assert not (root / "none.png").exists()
+    assert all(b"/home" not in text for name, text in content(results).items() if name.endswith(".md"))
+
+
+CLAIM = Claim("blog", "b is better", "small-study", "b", "a", "better", ("mean_iou_last5",), data=("em", "hela"))
+
+
+@pytest.mark.parametrize(
+    ("expects", "margin", "answer"),
+    [
+        ("better", 0.01, "holds"),
+        ("worse", 0.01, "does not hold"),
+        ("same", 0.01, "does not hold"),  # the difference is 0.03
+        ("same", 0.05, "holds"),
+    ],
+)
+def test_claims_are_answered_by_findings(results, expects, margin, answer):
+    runs = choice.by_key(evidence.load_all(results))
+    made = claims.answers(replace(CLAIM, expects=expects, margin=margin), compare.findings(STUDY, "smoke", runs))
+    assert [a for _, a, _ in made] == [answer, answer]
+
+
+def test_a_claim_of_equality_is_open_when_runs_scatter(results):
+    for seed, score in enumerate((0.2, 0.9, 0.3, 0.8, 0.5)):
+        change(results, f"b-em-seed{seed}", score)
+    runs = choice.by_key(evidence.load_all(results))
+    made = claims.answers(replace(CLAIM, expects="same", data=("em",)), compare.findings(STUDY, "smoke", runs))
+    assert [a for _, a, _ in made] == ["open"]
+
+
+def test_tables_of_claims_and_targets_keep_profiles_apart(results, monkeypatch):
+    root = results.parents[1]
+    assert claims.tables([CLAIM], {"small-study": STUDY}, root) == "No study has results yet."  # smoke is none
+    monkeypatch.setattr(claims, "SIZES", ("full", "smoke"))
+    text = claims.tables([CLAIM], {"small-study": STUDY}, root)
+    assert "### Profile `smoke`" in text
+    assert "### Profile `full`" not in text
+    assert "**holds**" in text
+    goals = [Target("em", "mean_iou", 0.1, "other images"), Target("hela", "seg", 0.9, "other images")]
+    table = claims.targets(goals, STUDY, ("a", "b"), root)
+    em, hela = (line for line in table.splitlines() if "other images" in line)
+    assert em.count("reached") == 2
+    assert "reached" not in hela
+
+
+def test_only_the_marked_parts_of_a_page_are_replaced():
+    text = "above\n<!-- generated: x -->\nold\n<!-- end of x -->\nbelow\n"
+    filled = claims.fill(text, {"x": r"new \1"})
+    assert filled == "above\n<!-- generated: x -->\n\nnew \\1\n\n<!-- end of x -->\nbelow\n"
+    assert claims.fill(filled, {"x": r"new \1"}) == filled
+    with pytest.raises(ConfigError, match="exactly one part"):
+        claims.fill("nothing", {"x": "new"})
