@@ -28,7 +28,7 @@ Run time
     full: 75 runs (15 shared), about a minute each on one H200. reduced: 45 runs (9 shared), about 3.5 minutes per core.
 
 Expected
-    IoU: none is best or equal (the map trades pixel accuracy for borders), by up to 0.05 where the border term is on.
+    IoU: none is best or equal (the map trades pixel accuracy for borders), by 0 to 0.05 where the border term is on.
     SEG on DIC-HeLa and V_rand on EM: arms with the border term higher once training is long (full); at the reduced size
     separation is hardly learned and the question stays open.
 """

@@ -83,10 +83,11 @@ def _run(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
 
 
 def _report(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
-    if importlib.util.find_spec("matplotlib") is None or importlib.util.find_spec("scipy") is None:
-        terminal.say("tables and figure need scipy and matplotlib; redraw them elsewhere with --report")
+    try:
+        written = pages.write_report(study, options.profile, options.results)
+    except ImportError as error:
+        terminal.say(f"no tables and figure here ({error}); redraw them where matplotlib is installed, with --report")
         return 0
-    written = pages.write_report(study, options.profile, options.results)
     if written is None:
         terminal.say(f"{study.name} has no results with profile {options.profile} yet")
         return 0

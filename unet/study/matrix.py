@@ -70,7 +70,8 @@ TESTED = {
 class Study:
     """Arms, data sets and comparisons; a page in `experiments/` holds one, named STUDY.
 
-    base: changes to the profile that all arms share. tested: scores by data set that the comparisons are tested on.
+    data: names of published sets, or "folder" for images of one's own (data.folder in the base). base: changes to the
+    profile that all arms share. tested: scores by data set that the comparisons are tested on.
     noise: arms whose gradient noise is measured, all at the trained weights of the first of them.
     """
 
@@ -130,7 +131,7 @@ class Job:
 def resolve(study: Study, profile_name: str, arm_name: str, data: str, seed: int) -> Config:
     """The full configuration of one run: profile, then the study's base, then the arm, then data set, fold and seed."""
     arm = study.arm(arm_name)
-    synthetic = profile_name in SYNTHETIC_PROFILES
+    synthetic = profile_name in SYNTHETIC_PROFILES and data != "folder"
     base = from_dict(study.base, profile(profile_name))
     base = from_dict({"data": {"name": f"synthetic-{data}" if synthetic else data}}, base)
     config = arm.applied(base)
