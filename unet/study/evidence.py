@@ -151,6 +151,7 @@ def collect(run: Path, job: Job, target: Path) -> None:
         "seconds": round(seconds_taken(run), 1),
         "command": command(job),
     }
+    _sweep(target)
     write_text(target / CONFIG, to_yaml(config))
     write_json(target / ENVIRONMENT, environment)
     write_json(target / RECORD, record)
@@ -164,10 +165,17 @@ def adopt(twin: Path, job: Job, target: Path) -> None:
     record = _read_json(twin / RECORD)
     origin = f"{record['study']}/{record['profile']}/{twin.name}"
     record |= {"study": job.study, "arm": job.arm, "command": command(job), "same_run_as": origin}
+    _sweep(target)
     write_json(target / RECORD, record)
     last = FAILURE if (twin / FAILURE).is_file() else SCORES
     for name in (CONFIG, ENVIRONMENT, METRICS, last):
         write_text(target / name, (twin / name).read_text(encoding="utf-8"))
+
+
+def _sweep(target: Path) -> None:
+    """Remove what a process that was killed while it wrote has left."""
+    for rest in target.glob(".*.part"):
+        rest.unlink()
 
 
 def command(job: Job) -> str:

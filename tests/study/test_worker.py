@@ -1,0 +1,90 @@
+"""One run as a process: what it leaves when training diverges, when its folder is in use, when its parent is gone."""
+
+import io
+import json
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from tests.test_train import configured, discs
+from unet.config import to_yaml
+from unet.errors import RunError
+from unet.runs.folder import RunFolder, locked
+from unet.study import worker
+from unet.study.evidence import has_ended
+
+
+@pytest.fixture(autouse=True)
+def data(monkeypatch):
+    monkeypatch.setattr("unet.train.load", lambda *_: discs())
+    monkeypatch.setattr("unet.results.load", lambda *_: discs())
+
+
+def work(monkeypatch, run, config):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(to_yaml(config)))
+    return worker.main([str(run), str(os.getppid())])
+
+
+SHORT = {"updates": 4, "eval_every": 2}
+
+
+def test_a_run_is_trained_and_scored_and_its_time_kept(tmp_path, monkeypatch):
+    assert work(monkeypatch, tmp_path / "run", configured(train=SHORT)) == 0
+    assert has_ended(tmp_path / "run")
+    (attempt,) = RunFolder(tmp_path / "run").rows("attempts.jsonl")
+    assert attempt["outcome"] == "ended"
+    assert attempt["seconds"] > 0
+
+
+def test_training_that_diverges_is_a_result(tmp_path, monkeypatch):
+    """Pins the words by which the training loop says so; an error of another kind is none."""
+    config = configured(optim={"kind": "sgd", "lr": 900.0}, train={"updates": 40, "eval_every": 50})
+    assert work(monkeypatch, tmp_path / "run", config) == 0
+    said = json.loads((tmp_path / "run" / "failure.json").read_text())["diverged"]
+    assert worker.DIVERGED.match(said)
+    assert RunFolder(tmp_path / "run").rows("attempts.jsonl")[-1]["outcome"] == "diverged"
+    monkeypatch.setattr("unet.device.available_bytes", lambda _: 1000)
+    assert work(monkeypatch, tmp_path / "other", config) == 2
+    assert not has_ended(tmp_path / "other")
+
+
+def test_weights_that_are_there_are_only_scored(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    assert work(monkeypatch, run, configured(train=SHORT)) == 0
+    scores = (run / "scores.json").read_bytes()
+    (run / "scores.json").unlink()
+    monkeypatch.setattr("unet.train.train", None)
+    assert work(monkeypatch, run, configured(train=SHORT)) == 0
+    assert (run / "scores.json").read_bytes() == scores
+
+
+def test_a_folder_that_another_process_holds_is_left_alone(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    RunFolder.create(run, configured())
+    with locked(run):
+        assert work(monkeypatch, run, configured()) == worker.BUSY
+
+
+def test_what_a_process_left_that_died_at_once_is_cleared_and_nothing_else(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".config.yaml.123.part").write_text("da")
+    worker.clear_stillborn(run)
+    assert not run.exists()
+    run.mkdir()
+    (run / "thesis.tex").write_text("precious")
+    with pytest.raises(RunError, match=r"thesis\.tex.*move it away"):
+        worker.clear_stillborn(run)
+    assert (run / "thesis.tex").exists()
+
+
+def test_a_worker_stops_when_its_parent_is_gone(monkeypatch):
+    killed = threading.Event()
+    monkeypatch.setattr(os, "kill", lambda _, number: killed.set() if number == signal.SIGTERM else None)
+    worker.watch(os.getppid())
+    assert not killed.wait(0.2)
+    worker.watch(2**30)
+    assert killed.wait(5)
