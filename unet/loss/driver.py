@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from unet.errors import one_line
-from unet.loss.compile import SOURCE, KernelError, compile_source, missing
+from unet.loss.compile import SOURCE, Binary, KernelError, compile_source, missing
 from unet.loss.launch import FINISH, PASSES, Params
 from unet.loss.plan import BLOCK, PLANAR, kind_name
 
@@ -48,7 +48,6 @@ class CudaLauncher:
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.device = torch.device("cuda", index)
         self.most_blocks: int | None = None
         properties = torch.cuda.get_device_properties(index)
         self.capability = properties.major * 10 + properties.minor
@@ -57,15 +56,7 @@ class CudaLauncher:
 
     def launch(self, kind: str, kernel: str, params: Params, blocks: int) -> None:
         """Start a kernel on the current stream of the device."""
-        from cuda.bindings import driver
-
-        function, _ = self._function(kind, kernel)
-        arguments = (ctypes.c_void_p * 1)(ctypes.addressof(params))  # copied before the call returns
-        with torch.cuda.device(self.index):
-            self._context()
-            stream = torch.cuda.current_stream(self.device).cuda_stream
-            place = ctypes.addressof(arguments)
-            _check(driver.cuLaunchKernel(function, blocks, 1, 1, BLOCK, 1, 1, 0, stream, place, 0))
+        start(self.index, self._function(kind, kernel)[0], blocks, BLOCK, params)
 
     def resident_blocks(self, kind: str, kernel: str) -> int:
         """Blocks of the kernel that the device holds at a time, at most `most_blocks`."""
@@ -85,41 +76,45 @@ class CudaLauncher:
     def _load(self, kind: str) -> None:
         expressions = {name: f"{name}<{kind}>" for name in PASSES} | {FINISH: FINISH}
         binary = compile_source(SOURCE, tuple(expressions.values()), self.capability)
-        self._functions |= {
-            (kind, name): found for name, found in load(self.index, binary.image, binary.symbols, expressions).items()
-        }
-
-    def _context(self) -> None:
-        """Make torch's context the thread's own: a thread of autograd's may not have one yet."""
-        bind_context(self.index)
+        loaded = load(self.index, binary, expressions)
+        self._functions |= {(kind, name): function for name, function in loaded.items()}
 
 
-def bind_context(index: int) -> None:
-    """Give the calling thread the device's primary context, which is torch's, when it has none."""
-    from cuda.bindings import driver
-
-    if int(_check(driver.cuCtxGetCurrent())) == 0:
-        device = _check(driver.cuDeviceGet(index))
-        _check(driver.cuCtxSetCurrent(_check(driver.cuDevicePrimaryCtxRetain(device))))
-
-
-def load(
-    index: int, image: bytes, symbols: dict[str, str], expressions: dict[str, str], threads: int = BLOCK
-) -> dict[str, tuple[Any, int]]:
+def load(index: int, binary: Binary, expressions: dict[str, str], threads: int = BLOCK) -> dict[str, tuple[Any, int]]:
     """Load machine code onto a device: for each name its function and how many blocks a multiprocessor holds."""
     from cuda.bindings import driver
 
     functions = {}
     with torch.cuda.device(index):
         torch.cuda.init()  # type: ignore[no-untyped-call]
-        torch.cuda.current_stream(index)
-        bind_context(index)
-        module = _check(driver.cuModuleLoadData(image))
+        _bind_context(index)
+        module = _check(driver.cuModuleLoadData(binary.image))
         for name, expression in expressions.items():
-            function = _check(driver.cuModuleGetFunction(module, symbols[expression].encode()))
+            function = _check(driver.cuModuleGetFunction(module, binary.symbols[expression].encode()))
             held = _check(driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(function, threads, 0))
             functions[name] = (function, max(int(held), 1))
     return functions
+
+
+def start(index: int, function: Any, blocks: int, threads: int, params: ctypes.Structure) -> None:
+    """Start a loaded kernel, whose one parameter is a structure, on torch's current stream of the device."""
+    from cuda.bindings import driver
+
+    arguments = (ctypes.c_void_p * 1)(ctypes.addressof(params))  # copied before the call returns
+    with torch.cuda.device(index):
+        _bind_context(index)
+        stream = torch.cuda.current_stream(index).cuda_stream
+        place = ctypes.addressof(arguments)
+        _check(driver.cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, place, 0))
+
+
+def _bind_context(index: int) -> None:
+    """Give the calling thread the device's primary context, which is torch's, when it has none (as autograd's may)."""
+    from cuda.bindings import driver
+
+    if int(_check(driver.cuCtxGetCurrent())) == 0:
+        device = _check(driver.cuDeviceGet(index))
+        _check(driver.cuCtxSetCurrent(_check(driver.cuDevicePrimaryCtxRetain(device))))
 
 
 def _check(answer: tuple[Any, ...]) -> Any:

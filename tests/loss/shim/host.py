@@ -113,11 +113,11 @@ def build(text: str, include: tuple[Path, ...], flags: tuple[str, ...], shim_fla
     """A shared library of this text and the shim; kept under the hash of everything that goes into it."""
     paths = [f"-I{folder}" for folder in include]
     sources = [path for folder in include for path in (*folder.glob("*.cu*"), *folder.glob("*.h"))]
-    kernels = _made(".o", [*FLAGS, *flags, *paths, "-c"], [_text_file(text)], sources)
+    kernels = made(".o", [*FLAGS, *flags, *paths, "-c"], [_text_file(text)], sources)
     # The watched kernels call a sanitizer's functions, which the shim has: the sanitizer itself must not be linked.
     own = (HERE / "shim.cpp", HERE / "watch.cpp")
-    shim = [_made(".o", [*FLAGS, *shim_flags, f"-I{HERE}", "-c"], [path], [HERE / "shim.h"]) for path in own]
-    return _made(".so", ["-shared"], [kernels, *shim], [])
+    shim = [made(".o", [*FLAGS, *shim_flags, f"-I{HERE}", "-c"], [path], [HERE / "shim.h"]) for path in own]
+    return made(".so", ["-shared"], [kernels, *shim], [])
 
 
 def _text_file(text: str) -> Path:
@@ -129,7 +129,7 @@ def _text_file(text: str) -> Path:
     return path
 
 
-def _made(suffix: str, options: list[str], inputs: list[Path], depends: list[Path]) -> Path:
+def made(suffix: str, options: list[str], inputs: list[Path], depends: list[Path]) -> Path:
     """What the compiler makes of the inputs, from the cache when nothing has changed."""
     command = [str(compiler()), *options, *map(str, inputs)]
     digest = hashlib.sha256("\0".join(command).encode())

@@ -130,6 +130,11 @@ __device__ inline void pass(const Params& p, float scale, Shared<K>& shared) {
     }
 }
 
+// Blocks on a multiprocessor that the compiler must make possible (0: as it likes). Left to itself it spills registers of
+// large packs for some devices; told 1 it takes more of them than it needs for small packs.
+template <class K>
+constexpr int least_blocks = K::pixels * K::classes > 16 ? 1 : 0;
+
 template <class K>
 __global__ void __launch_bounds__(BLOCK) share_pass(const __grid_constant__ Params p) {
     __shared__ Shared<K> shared;
@@ -137,20 +142,20 @@ __global__ void __launch_bounds__(BLOCK) share_pass(const __grid_constant__ Para
 }
 
 template <class K>
-__global__ void __launch_bounds__(BLOCK) forward_pass(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(BLOCK, least_blocks<K>) forward_pass(const __grid_constant__ Params p) {
     __shared__ Shared<K> shared;
     pass<K, FORWARD>(p, 1.0f, shared);
 }
 
 template <class K>
-__global__ void __launch_bounds__(BLOCK) one_pass(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(BLOCK, least_blocks<K>) one_pass(const __grid_constant__ Params p) {
     __shared__ Shared<K> shared;
     const double shares = p.reduction == SUM ? 1.0 : ordered_sum<BLOCK>(p.partial_shares, p.chunks, shared.ordered);
     pass<K, ONE_PASS>(p, 1.0f / divisor(shares), shared);
 }
 
 template <class K>
-__global__ void __launch_bounds__(BLOCK) backward_pass(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(BLOCK, least_blocks<K>) backward_pass(const __grid_constant__ Params p) {
     __shared__ Shared<K> shared;
     if ((p.flags & SKIP_IF_ONE) && *p.upstream == 1.0f) return;
     pass<K, BACKWARD>(p, *p.upstream / *p.denominator, shared);

@@ -1,0 +1,108 @@
+"""Starting kernels through NVIDIA's bindings, with a stand-in for the driver; what happens where a part is missing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.loss.shim.host import FLAGS, HERE, compiler, made
+from unet.config import LossConfig
+from unet.errors import ConfigError, UserError
+from unet.loss import compile as compile_module
+from unet.loss import driver, fused
+from unet.loss.dispatch import choose_loss
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(compiler() is None or compile_module.missing() != "", reason="no C++ compiler or no NVRTC")
+def test_from_the_operator_to_the_started_kernel(tmp_path):
+    built = made(".so", [*FLAGS, "-shared"], [HERE / "driver.cpp"], [])
+    library = tmp_path / "libcuda.so.1"
+    library.symlink_to(built)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.loss.driver_trial", str(library)],
+        cwd=ROOT,
+        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "UNET_KERNEL_CACHE": str(tmp_path / "kernels")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == [
+        *("forward_pass", "finish", "backward_pass"),
+        *("share_pass", "one_pass", "finish", "backward_pass"),
+    ]
+
+
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Torch claims to see a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "hip", None)
+
+
+def test_the_cpu_takes_the_reference_without_a_word():
+    assert choose_loss(LossConfig(), torch.device("cpu"))[1:] == ("reference", "")
+    assert choose_loss(LossConfig(implementation="reference"), CUDA)[1:] == ("reference", "")
+
+
+def test_fused_on_the_cpu_is_refused_with_the_reason():
+    with pytest.raises(ConfigError, match=r"fused cannot be used.*NVIDIA GPU.*use auto or reference") as error:
+        choose_loss(LossConfig(implementation="fused"), torch.device("cpu"))
+    assert isinstance(error.value, UserError)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("reason", ["no compiler", "the card is too old"])
+def test_auto_says_in_one_line_why_it_takes_the_reference(monkeypatch, reason):
+    monkeypatch.setattr(driver, "unusable", lambda device: reason)  # noqa: ARG005
+    chosen = choose_loss(LossConfig(), CUDA)
+    assert chosen.name == "reference"
+    assert reason in chosen.message
+    assert "\n" not in chosen.message
+    with pytest.raises(ConfigError, match=reason):
+        choose_loss(LossConfig(implementation="fused"), CUDA)
+
+
+@pytest.mark.parametrize("implementation", ["auto", "fused"])
+def test_where_the_kernels_run_they_are_taken(monkeypatch, implementation):
+    monkeypatch.setattr(driver, "unusable", lambda device: "")  # noqa: ARG005
+    chosen = choose_loss(LossConfig(implementation=implementation, reduction="sum"), CUDA)
+    assert chosen[1:] == ("fused", "")
+    logits, target = torch.randn(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.uint8)
+    result = chosen.function(logits, target, torch.ones(1, 3, 3))
+    assert result.loss == fused.weighted_cross_entropy(logits, target, reduction="sum").loss
+
+
+def test_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "no NVIDIA GPU" in driver.unusable(CUDA)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_another_makers_gpu(monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert "no NVIDIA GPU" in driver.unusable(CUDA)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_without_the_bindings(monkeypatch):
+    monkeypatch.setattr(compile_module, "find_spec", lambda name: None)  # noqa: ARG005
+    assert "cuda-bindings" in driver.unusable(CUDA)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_card_that_cannot_be_used(monkeypatch):
+    def fails(device):
+        raise driver.KernelError("compute capability 6.1 is too old")
+
+    monkeypatch.setattr(driver, "missing", lambda: "")
+    monkeypatch.setattr(driver, "launcher", fails)
+    assert driver.unusable(CUDA) == "compute capability 6.1 is too old"
