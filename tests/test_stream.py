@@ -15,6 +15,7 @@ import torch
 
 from unet import stream
 from unet.config import ModelConfig
+from unet.data import mapped
 from unet.data.stack import Normalisation
 from unet.errors import DataError, RunError
 from unet.model import build
@@ -433,5 +434,5 @@ def test_memory_is_flat(tmp_path, monkeypatch):
     peak_bytes(1024, tmp_path)  # whatever is loaded the first time
     small, large = peak_bytes(1024, tmp_path), peak_bytes(6144, tmp_path)
     assert large < small + 12 * 2**20  # input and output are 189 MB, 184 MB more than the small ones
-    monkeypatch.setattr(stream, "release", lambda _: None)
+    monkeypatch.setattr(mapped, "release", lambda _: None)
     assert peak_bytes(6144, tmp_path) > small + 100 * 2**20  # the test can fail

@@ -15,6 +15,8 @@ def test_a_box_goes_where_its_pixels_go(symmetry, box):
     pixels = image[box.y : box.y + box.height, box.x : box.x + box.width]
     np.testing.assert_array_equal(turned[y : y + height, x : x + width], symmetry.turn(pixels))
     np.testing.assert_array_equal(symmetry.undo(turned), image)
+    np.testing.assert_array_equal(symmetry.inverse.turn(turned), image)
+    assert symmetry.inverse.box(Box(y, x, height, width), *turned.shape) == box
 
 
 def test_another_symmetrys_box_would_show():

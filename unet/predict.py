@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,22 +28,26 @@ from unet.geometry import (
 )
 from unet.symmetry import Box, Symmetry, members, symmetries
 
-__all__ = ["ArrayLike", "Network", "TilePlan", "plan", "predict_image", "predict_into", "read_mirrored", "symmetries",
-           "whole_image_logits"]  # fmt: skip
+__all__ = ["Network", "Readable", "TilePlan", "Writable", "plan", "predict_image", "predict_into", "read_mirrored",
+           "symmetries", "whole_image_logits"]  # fmt: skip
 
 T = TypeVar("T")
 
 LARGEST_AUTO_TILE_PX = 1020  # larger tiles were slower per pixel on CPUs (caches) and cost memory everywhere
 
 
-class ArrayLike(Protocol):
-    """What prediction reads from and writes to: a NumPy array, a memory map, anything sliced like them."""
+class Readable(Protocol):
+    """What prediction reads windows from: a NumPy array, a memory map, anything sliced like them."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes along the axes."""
 
     def __getitem__(self, key: Any) -> Any: ...
+
+
+class Writable(Protocol):
+    """What prediction writes windows into: a NumPy array, a memory map, anything that is assigned to like them."""
 
     def __setitem__(self, key: Any, value: Any) -> None: ...
 
@@ -118,7 +122,7 @@ def plan(
     return planned(min(allowed, key=lambda px: (work(px), px)))
 
 
-def read_mirrored(image_CHW: ArrayLike, top: int, left: int, height: int, width: int) -> NDArray[Any]:
+def read_mirrored(image_CHW: Readable, top: int, left: int, height: int, width: int) -> NDArray[Any]:
     """A window C x height x width of an image, mirrored beyond its border; reads no more than the window needs."""
     rows = mirror_indices(top, top + height, image_CHW.shape[1])
     columns = mirror_indices(left, left + width, image_CHW.shape[2])
@@ -163,8 +167,8 @@ class Network:
 
 def predict_into(
     network: Network,
-    image_CHW: ArrayLike,
-    out_KHW: ArrayLike,
+    image_CHW: Readable,
+    out_KHW: Writable,
     *,
     tile_px: int = 0,
     batch: int = 1,
@@ -177,16 +181,16 @@ def predict_into(
     """Predict class probabilities of `image_CHW` into `out_KHW` (K x H x W float32), row of tiles by row of tiles.
 
     Both may be memory maps: only the windows at hand are in memory. `prepare` maps a raw window to the normalised image
-    the network was trained on. `rotations` 8 averages over the symmetries of the square, tile by tile; the image must
-    then be a NumPy array or memory map. `first_row` skips rows of tiles that are done. `on_tile(done, total)` is called
-    after each batch and `on_row(rows)` when that many rows of tiles are complete; what they raise stops the prediction.
+    the network was trained on. `rotations` 8 averages over the symmetries of the square, tile by tile. `first_row`
+    skips rows of tiles that are done. `on_tile(done, total)` is called after each batch and `on_row(rows)` when that
+    many rows of tiles are complete; what they raise stops the prediction.
     The next batch is read in a thread while the network works on this one.
     """
     height, width = image_CHW.shape[1:]
     tiles = plan(height, width, network.depth, tile_px, network.allow_odd_pooling, rotations)
     columns = tiles.columns()
     blocks = [tiles.block(y, x) for row, y in enumerate(tiles.rows()) if row >= first_row for x in columns]
-    views = [_View(_turned(image_CHW, symmetry), symmetry, tiles) for symmetry in members(rotations)]
+    views = [_View(image_CHW, symmetry, tiles) for symmetry in members(rotations)]
     jobs = [(block, view) for block in blocks for view in views]
     groups = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
     done, total = 0, np.empty(0, np.float32)
@@ -206,32 +210,33 @@ def predict_into(
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """The image as one symmetry shows it (a view, not a copy), with windows on the grid of the turned image."""
+    """The image as one symmetry shows it, with windows on the grid of the turned image."""
 
-    image_CHW: ArrayLike
+    image_CHW: Readable
     symmetry: Symmetry
     tiles: TilePlan
 
     def _window(self, block: Box) -> tuple[Box, int, int]:
-        """A block of the untouched image in this view, and the window on the grid that covers it."""
+        """A block of the untouched image in this view, and the first row and column of the window that covers it."""
         turned, step = self.symmetry.box(block, self.tiles.height, self.tiles.width), self.tiles.step_px
         return turned, turned.y // step * step, turned.x // step * step
 
     def read(self, block: Box) -> NDArray[Any]:
-        """The input C x n x n that the network needs for a block."""
+        """The input C x n x n that the network needs for a block, turned.
+
+        Mirroring at the borders and turning commute: the window is read where it lies in the untouched image.
+        """
         _, top, left = self._window(block)
-        margin, side = self.tiles.margin, self.tiles.input_px
-        return read_mirrored(self.image_CHW, top - margin, left - margin, side, side)
+        margin, side, shape = self.tiles.margin, self.tiles.input_px, (self.tiles.height, self.tiles.width)
+        turned_shape = shape if self.symmetry.quarters % 2 == 0 else shape[::-1]
+        window = self.symmetry.inverse.box(Box(top - margin, left - margin, side, side), *turned_shape)
+        return self.symmetry.turn(read_mirrored(self.image_CHW, *window))
 
     def part(self, result_KHW: NDArray[np.float32], block: Box) -> NDArray[np.float32]:
         """The pixels of the block, turned back, out of what the network made of its window."""
         turned, top, left = self._window(block)
         y, x = turned.y - top, turned.x - left
         return self.symmetry.undo(result_KHW[:, y : y + turned.height, x : x + turned.width])
-
-
-def _turned(image_CHW: ArrayLike, symmetry: Symmetry) -> ArrayLike:
-    return image_CHW if symmetry.identity else symmetry.turn(cast("NDArray[Any]", image_CHW))
 
 
 def _read(group: list[tuple[Box, _View]], prepare: Callable[[NDArray[Any]], NDArray[Any]] | None) -> NDArray[Any]:

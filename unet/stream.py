@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from unet import __version__
 from unet.data.calibration import read_calibration
-from unet.data.mapped import release
+from unet.data.mapped import release, slabs
 from unet.data.rescale import rescaling
 from unet.data.stack import Normalisation
 from unet.data.tiff import read_images
@@ -180,11 +180,6 @@ def _predict(network: Network, task: Task, settings: Settings, done: int, record
     first_image, first_row = divmod(done, per_image)
     prepare = {n: _prepare(task, settings, raw, n, watch) for n in range(first_image, len(raw))}
 
-    def tile_done(*_: int) -> None:
-        for array in (raw, *maps):
-            release(array)
-        watch.check()
-
     def row_done(rows: int) -> None:
         for array in maps:
             array.flush()
@@ -194,13 +189,13 @@ def _predict(network: Network, task: Task, settings: Settings, done: int, record
     for n in range(first_image, len(raw)):
         predict_into(
             network,
-            raw[n],
+            _Source(raw[n]),
             _Sink(maps[-1][n], maps[0][n, 0] if task.labels else None),
             tile_px=task.tiles.input_px,
             batch=settings.batch,
             rotations=settings.rotations,
             first_row=first_row if n == first_image else 0,
-            on_tile=tile_done,
+            on_tile=lambda *_: watch.check(),
             on_row=row_done,
             prepare=prepare[n],
         )
@@ -233,18 +228,32 @@ def _unlike_training(dtype: np.dtype[Any], normalisation: Normalisation) -> str:
     )
 
 
+class _Source:
+    """An image C x H x W whose windows are copied out of its memory map."""
+
+    def __init__(self, image_CHW: NDArray[Any]) -> None:
+        self.shape = image_CHW.shape
+        self._image = image_CHW
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[Any]:
+        _, rows, columns = key
+        window = np.empty((self.shape[0], rows.stop - rows.start, columns.stop - columns.start), self._image.dtype)
+        for part in slabs(self._image, rows):
+            window[:, part.start - rows.start : part.stop - rows.start] = self._image[:, part, columns]
+        return window
+
+
 class _Sink:
     """Takes class probabilities of windows and passes them on to the maps of one image."""
 
     def __init__(self, probabilities_KHW: NDArray[np.float32], labels_HW: NDArray[np.uint8] | None) -> None:
-        self.shape = probabilities_KHW.shape
         self._probabilities, self._labels = probabilities_KHW, labels_HW
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._probabilities[key]
 
     def __setitem__(self, key: Any, value_KHW: NDArray[np.float32]) -> None:
         _, rows, columns = key
-        self._probabilities[:, rows, columns] = foreground(value_KHW)
-        if self._labels is not None:
-            self._labels[rows, columns] = value_KHW.argmax(axis=0)
+        for part in slabs(self._probabilities, rows):
+            inside = slice(part.start - rows.start, part.stop - rows.start)
+            self._probabilities[:, part, columns] = foreground(value_KHW[:, inside])
+            if self._labels is not None:
+                self._labels[part, columns] = value_KHW[:, inside].argmax(axis=0)
+                release(self._labels)

@@ -36,6 +36,11 @@ class Symmetry:
         """Whether it leaves every image as it is."""
         return not self.flip and self.quarters % 4 == 0
 
+    @property
+    def inverse(self) -> Symmetry:
+        """The symmetry that undoes this one."""
+        return Symmetry(self.flip, self.quarters if self.flip else -self.quarters % 4)
+
     def turn(self, array: NDArray[Any]) -> NDArray[Any]:
         """A turned view of an array; nothing is copied, so a memory map stays one."""
         return np.rot90(array[..., ::-1] if self.flip else array, self.quarters, (-2, -1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from unet.files import write_error
 
 _ZEROS = bytes(2**20)
+_SLAB_BYTES = 4 * 2**20
 
 
 def release(array: object) -> None:
@@ -30,6 +32,17 @@ def release(array: object) -> None:
         array = array.base
     if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         array.madvise(mmap.MADV_DONTNEED)
+
+
+def slabs(array: NDArray[Any], rows: slice) -> Iterator[slice]:
+    """`rows` of an array ... x H x W in parts that span 4 MiB of its file at most, each released when it has been used.
+
+    The system maps more than what is touched: around a window of a wide image, whole rows of it.
+    """
+    step = max(1, _SLAB_BYTES // max(1, abs(array.strides[-2])))
+    for start in range(rows.start, rows.stop, step):
+        yield slice(start, min(start + step, rows.stop))
+        release(array)
 
 
 def reserve(descriptor: int, size: int) -> None:
