@@ -20,7 +20,7 @@ Command
     python experiments/adam_vs_sgd.py --profile reduced --seeds 3 --jobs 2
 
 Run time
-    full: about 120 runs (15 shared), a minute each on one H200. reduced: about 65 runs (9 shared), 3.5 minutes each per
+    full: about 100 runs (15 shared), a minute each on one H200. reduced: about 65 runs (9 shared), 3.5 minutes each per
     core.
 
 Expected

@@ -64,7 +64,12 @@ STUDY = Study(
                           "model": {"allow_odd_pooling": True}},
         ),
         Arm("random-split", "random split (leakage)", {"data": {"split": "random"}}),
-        Arm("silver", "silver labels of all frames", {"data": {"labels": "silver"}}, data=CELLS),
+        Arm(
+            "silver",
+            "silver labels of all frames (IoU against silver, SEG against gold)",
+            {"data": {"labels": "silver"}},
+            data=CELLS,
+        ),
         Arm("no-augmentation", "no augmentation", {"augment": PLAIN}),
         Arm("gray-only", "gray values only", lambda base: {"augment": {**PLAIN, "gray": list(base.augment.gray)}}),
         Arm(
@@ -83,7 +88,7 @@ STUDY = Study(
         Arm("rotations", "8 test-time rotations", {"predict": {"rotations": 8}}, weights_of="base"),
         Arm(
             "as-blogged",
-            "everything as the blog ran it",
+            "everything as the blog ran it (IoU against silver, SEG against gold)",
             lambda base: {
                 "data": {"split": "random", "labels": "silver", "separate_px": 0},
                 "tile": {"input_px": misaligned(base.tile.input_px, base.model.depth)},

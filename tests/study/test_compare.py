@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.study.helpers import STUDY, content, run
+from tests.study.helpers import GRID, STUDY, content, run
 from unet.errors import ConfigError
 from unet.study import choice, claims, compare, evidence, figure, page, pages
 from unet.study.claims import Claim, Target
@@ -125,6 +125,31 @@ def test_a_diverged_run_is_shown_and_counts_as_the_worst(results):
     assert found(results)["em"].verdict == "open"
     assert min(found(results)["em"].differences) < -0.3
     assert "1 of them diverged" in page.make(STUDY, "smoke", results)
+    runs = choice.by_key(evidence.load_all(results))
+    mean = compare.summarise(compare.arm_runs(STUDY, "smoke", STUDY.arm("b"), "em", runs), "mean_iou_last5")
+    assert mean is not None
+    assert (mean.n, mean.mean > 0.4) == (4, True)  # the table's mean is of those that did not diverge
+
+
+def test_a_score_of_an_empty_prediction_is_left_out(results):
+    file = results / "b-em-seed1" / "scores.json"
+    values = json.loads(file.read_text())
+    values["scores"]["warping_error"] = 0.0
+    file.write_text(json.dumps(values))
+    assert evidence.load(file.parent).values["warping_error"] == 0
+    values["notes"] = ["warping_error: 6 slices have no cell at its best threshold; do not trust it"]
+    file.write_text(json.dumps(values))
+    assert "warping_error" not in evidence.load(file.parent).values
+
+
+def test_what_was_chosen_is_shown_once_per_part(tmp_path, monkeypatch):
+    monkeypatch.setattr("unet.study.runner.POLL_S", 0.02)
+    run(tmp_path, GRID, seeds=3)
+    text = page.make(GRID, "smoke", tmp_path / "results/grid-study/smoke")
+    chosen = text.split("## What was chosen")[1].split("\n\n")[1].splitlines()[2:]
+    assert [row.split(" | ")[1:4] for row in chosen] == [["DIC-HeLa", "1", "low"], ["DIC-HeLa", "2", "low"]]
+    assert "| the best rate | 1 x 100 px | 3 |" in text
+    assert "| 1e-2 | 1 x 100 px | 2 |" in text
 
 
 def test_report_and_figure_are_written(results):

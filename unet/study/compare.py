@@ -84,8 +84,8 @@ def values(runs: dict[int, Evidence], score: str) -> dict[int, float]:
 
 
 def summarise(runs: dict[int, Evidence], score: str) -> Summary | None:
-    """Mean and standard deviation of a score over the seeds; None when no run has it."""
-    known = list(values(runs, score).values())
+    """Mean and standard deviation of a score over the seeds whose runs did not diverge; None when no run has it."""
+    known = [run.values[score] for run in runs.values() if score in run.values and not run.diverged]
     return summary(known) if known else None
 
 

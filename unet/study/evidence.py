@@ -35,7 +35,7 @@ DIGITS = 6
 
 HIGHER_IS_BETTER = {
     "mean_iou_last5": True, "mean_iou": True, "pixel_accuracy": True, "blog_iou": True, "seg": True, "det": True,
-    "foreground_iou": True, "average_precision": True, "panoptic_quality": True, "v_rand": True, "v_info": True,
+    "foreground_iou": True, "ap": True, "ap_50": True, "ap_75": True, "pq": True, "v_rand": True, "v_info": True,
     "pixel_error": False, "misclassification": False, "rand_error": False, "warping_error": False,
     "loss": False, "loss_last5": False, "spikes": False, "train_loss": False,
 }  # fmt: skip
@@ -90,13 +90,16 @@ class Evidence:
 
         The scores of scores.json (last weights), `mean_iou_last5` and `loss_last5` (medians of the last five
         evaluations), `train_loss` (last tenth of training), `spikes`. A diverged run counts as the worst there is (0,
-        or 1 for an error) and has no loss.
+        or 1 for an error) and has no loss. A score that its notes call empty (no cell at the best threshold, which an
+        error of warping takes for perfect) is left out.
         """
         found: dict[str, float] = {"spikes": float(curves.spikes(self.rows))}
         if self.diverged:
             worst = {k: 0.0 if better else 1.0 for k, better in HIGHER_IS_BETTER.items() if k not in _WITHOUT_WORST}
             return found | worst
-        scores = _read_json(self.path / SCORES)["scores"]
+        stored = _read_json(self.path / SCORES)
+        empty = {match.group(1) for note in stored.get("notes", []) if (match := _EMPTY.match(note))}
+        scores = {name: value for name, value in stored["scores"].items() if name not in empty}
         found |= {name: float(value) for name, value in scores.items() if value is not None}
         for key in ("mean_iou", "loss"):
             median = curves.last_median(self.rows, key)
@@ -221,6 +224,7 @@ def twins(results: Path, profile: str) -> dict[str, Path]:
     return found
 
 
+_EMPTY = re.compile(r"(\w+): \d+ slices have no cell at its best threshold")
 _PATH = re.compile(r"(?<![\w.:/-])(?:/[\w.@+-]+){2,}/?")
 
 

@@ -183,7 +183,9 @@ def _comparisons(study: Study, found: list[Finding]) -> str:
         f"Holm's correction over the {tests} tests of this table, and a bootstrap interval without 0; otherwise the "
         "question is open. The t test assumes normal differences; the exact sign-flip test does not, but cannot go "
         "below the p in brackets with so few pairs. The percentile interval is too narrow for so few pairs. P(better) "
-        "compares every run of the arm with every run of the other. A diverged run counts as the worst score there is."
+        "compares every run of the arm with every run of the other. A diverged run counts as the worst score there is "
+        "here, and is left out of the means above; so is, everywhere, the score of a prediction that is empty at its "
+        "best threshold."
     )
     return f"## Comparisons\n\n{text.table(head, rows)}\n\n{note}"
 

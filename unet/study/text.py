@@ -9,15 +9,15 @@ from unet.stats import Summary
 
 SCORES = {
     "mean_iou_last5": "IoU, median of last 5", "loss_last5": "held-out loss, median of last 5", "mean_iou": "IoU",
-    "seg": "SEG", "det": "DET", "foreground_iou": "foreground IoU", "average_precision": "AP", "v_rand": "V_rand",
+    "seg": "SEG", "det": "DET", "foreground_iou": "foreground IoU", "ap": "AP 0.5..0.95", "v_rand": "V_rand",
     "v_info": "V_info", "pixel_error": "pixel error", "rand_error": "Rand error", "warping_error": "warping error",
     "spikes": "loss spikes", "train_loss": "training loss", "pixel_accuracy": "pixel accuracy",
 }  # fmt: skip
 DATA = {"em": "EM", "phc": "PhC-U373", "hela": "DIC-HeLa"}
 COLUMNS = {
     "em": ("mean_iou_last5", "pixel_error", "rand_error", "warping_error", "v_rand", "v_info"),
-    "phc": ("mean_iou_last5", "seg", "det", "foreground_iou", "average_precision"),
-    "hela": ("mean_iou_last5", "seg", "det", "foreground_iou", "average_precision"),
+    "phc": ("mean_iou_last5", "seg", "det", "foreground_iou", "ap"),
+    "hela": ("mean_iou_last5", "seg", "det", "foreground_iou", "ap"),
 }
 _DECIMALS = {"warping_error": 6, "spikes": 1}
 
