@@ -136,7 +136,7 @@ class Runner:
         """Train and score all runs; False when time was over before the work was."""
         self._settle()
         left = self.seconds_left(self._waiting)
-        about = "" if left is None else f", about {format_seconds(left)}"
+        about = f", about {format_seconds(left)}" if left else ""
         self.terminal.say(f"{self.study.name} ({self.options.profile}): {len(self._waiting)} runs to do{about}")
         while True:
             stopper.check()
