@@ -94,6 +94,14 @@ def test_objects_get_seg():
     assert "SEG 0.500" in rows[0].caption
 
 
+def test_the_built_in_membranes_are_scored_as_membranes_although_their_cells_are_known():
+    from unet.config import DataConfig
+    from unet.data.load import load
+
+    assert kind_of(load(DataConfig(name="synthetic-em"), lambda _: None)) == "membranes"
+    assert kind_of(load(DataConfig(name="synthetic-hela"), lambda _: None)) == "objects"
+
+
 def test_several_classes_get_pixel_scores_only():
     label = grid()
     label[30:, 30:] = 2

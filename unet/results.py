@@ -86,7 +86,8 @@ def evaluate_run(
     gold = truth(config.data, stack)
     settings = None
     if kind_of(stack) == "objects":
-        settings = search_settings(predictor.predict(named_frames(folder, stack, "train"), "training frames"), gold)
+        known = [i for i in named_frames(folder, stack, "train") if stack.frames[i].name in gold]
+        settings = search_settings(predictor.predict(known, "training frames"), gold)
     held_out = named_frames(folder, stack, "held_out")
     if not held_out:
         raise RunError(f"{path}: the run held no frames out, so there is nothing to score")

@@ -40,7 +40,9 @@ class Scores:
 
 
 def kind_of(stack: Stack) -> Kind:
-    """What the classes of a stack stand for."""
+    """What the classes of a stack stand for: membranes between cells, single objects, or just classes."""
+    if stack.classes == 2 and stack.class_names[0] == "membrane":
+        return "membranes"
     if any(frame.instances is not None for frame in stack.frames):
         return "objects"
     return "membranes" if stack.classes == 2 else "classes"
