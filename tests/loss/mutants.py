@@ -16,6 +16,7 @@ class Mutant(NamedTuple):
 
 
 _SUM, _PIXEL, _LAYOUT, _NUMBERS, _KERNEL = "reduce.cuh", "pixel.cuh", "layout.cuh", "numbers.cuh", "cross_entropy.cu"
+_LADDER, _BARRIER = "ladder.cu", "__syncthreads();"
 
 FOUND_BY: dict[str, tuple[Mutant, ...]] = {
     "only_their_arrays_are_touched": (
@@ -229,5 +230,47 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
         Mutant("bfloat16 cut off", _NUMBERS, "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16", "bits >> 16"),
         Mutant("bfloat16 ties away from zero", _NUMBERS, "0x7fff + ((bits >> 16) & 1)", "0x8000"),
         Mutant("bfloat16 NaN rounded", _NUMBERS, "x != x ? 0x7fff : ", ""),
+    ),
+    "the_ladder_touches_its_arrays_only": (
+        Mutant("tree without barriers", _LADDER, _BARRIER, ""),
+        Mutant("tile overwritten before it is read", _LADDER, _BARRIER, "", 1),
+        Mutant("registers' tree begun too early", _LADDER, _BARRIER, "", 2),
+        Mutant("registers' tree without barriers", _LADDER, _BARRIER, "", 3),
+        Mutant("shuffles' tree begun too early", _LADDER, _BARRIER, "", 4),
+        Mutant("shuffles' tree without barriers", _LADDER, _BARRIER, "", 5),
+        Mutant(
+            "tile read beyond the vector",
+            _LADDER,
+            "start + i < p.length ? values[start + i] : 0.0f",
+            "values[start + i]",
+        ),
+        Mutant("reading beyond the last pack", _LADDER, "i < count; i += step", "i <= count; i += step"),
+        Mutant("addition beyond the last pack", _LADDER, "i >= p.count / 8", "i > p.count / 8"),
+        Mutant("addition beyond the last value", _LADDER, "if (i < p.count)", "if (i <= p.count)"),
+    ),
+    "every_step_sums": (
+        Mutant("second tile lost", _LADDER, "start < p.length; start += TILE", "start < TILE; start += TILE"),
+        Mutant("tree stops early", _LADDER, "half > 0; half /= 2", "half > 1; half /= 2"),
+        Mutant("last 32 lost", _LADDER, "half >= WARP", "half > WARP"),
+        Mutant("tail of a vector lost", _LADDER, "for (; i < count; i += WARP) sum += sum_of(packs[i]);", ""),
+        Mutant(
+            "vectors beyond the first round lost",
+            _LADDER,
+            "v < p.vectors; v += warps",
+            "v < p.vectors && v < warps; v += warps",
+        ),
+    ),
+    "everything_is_read": (
+        Mutant("rest not read", _LADDER, "for (; i < count; i += step)", "for (; false; i += step)"),
+        Mutant("a quarter not read", _LADDER, " ^ loaded[k].value[3]", ""),
+    ),
+    "additions_are_torchs": (
+        Mutant(
+            "difference for sum",
+            _LADDER,
+            "to_float(a.value[k]) + to_float(b.value[k])",
+            "to_float(a.value[k]) - to_float(b.value[k])",
+        ),
+        Mutant("last pack not added", _LADDER, "i >= p.count / 8", "i + 1 >= p.count / 8"),
     ),
 }

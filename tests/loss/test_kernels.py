@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.loss.shim import checks, conversions, distances, memory, orders
+from tests.loss.shim import checks, conversions, distances, ladder, memory, orders
 from tests.loss.shim.cases import (
     CHANNELS_LAST,
     PLANAR,
@@ -46,7 +46,7 @@ def test_the_shims_own_arithmetic(demand, kernels):
 def test_every_demand_is_made():
     found = {
         name
-        for module in (checks, conversions, distances, memory, orders)
+        for module in (checks, conversions, distances, ladder, memory, orders)
         for name, value in vars(module).items()
         if getattr(value, "__module__", "") == module.__name__
         and list(getattr(value, "__annotations__", ())) == ["kernels", "return"]

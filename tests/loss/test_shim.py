@@ -94,9 +94,9 @@ def programs(tmp_path_factory):
     names = [line.split("(")[0].split()[-1] for line in KERNELS.splitlines() if line.startswith("__global__")]
     portable = ("-DSHIM_UCONTEXT",)
     return {
-        "plain": Program(source, names, "Arguments"),
-        "portable": Program(source, names, "Arguments", shim_flags=portable),
-        "watched": Program(source, names, "Arguments", flags=WATCHED),
+        "plain": Program(source, names),
+        "portable": Program(source, names, shim_flags=portable),
+        "watched": Program(source, names, flags=WATCHED),
     }
 
 
@@ -237,4 +237,12 @@ def test_source_that_does_not_compile(tmp_path):
     source = tmp_path / "broken.cu"
     source.write_text("struct P {}; __global__ void broken(P p) { undefined(); }")
     with pytest.raises(BuildError, match="undefined"):
-        Program(source, ["broken"], "P")
+        Program(source, ["broken"])
+
+
+def test_a_structure_of_another_size_is_refused(programs):
+    class Longer(ctypes.Structure):
+        _fields_ = (*Arguments._fields_, ("more", ctypes.c_int64))
+
+    with pytest.raises(Fault, match="another size"):
+        programs["plain"].run("indices", Longer(), 1)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from tests.loss.mutants import FOUND_BY, Mutant
-from tests.loss.shim import checks, conversions, distances, memory, orders
+from tests.loss.shim import checks, conversions, distances, ladder, memory, orders
 from tests.loss.shim.host import BuildError, Fault
 from tests.loss.shim.launcher import Kernels
 from unet.loss.compile import CSRC
@@ -40,6 +40,10 @@ DEMANDS = {
         orders.grids_and_schedules_give_the_same_bits,
         checks.agrees_with_the_reference,
         memory.only_their_arrays_are_touched,
+        ladder.every_step_sums,
+        ladder.everything_is_read,
+        ladder.additions_are_torchs,
+        ladder.the_ladder_touches_its_arrays_only,
     )
 }
 LIMIT_SECONDS, AT_ONCE, CRASH, UNFIT = 60, 2, "crash", "does not compile"
@@ -49,7 +53,8 @@ def planted(mutant: Mutant, folder: Path) -> Path:
     """A copy of the sources with the fault in it."""
     csrc = folder / "csrc"
     shutil.copytree(CSRC, csrc)
-    path = csrc / mutant.file
+    shutil.copy(ladder.steps.SOURCE, folder)
+    path = (folder if mutant.file == "ladder.cu" else csrc) / mutant.file
     parts = path.read_text().split(mutant.old)
     at = mutant.which + 1
     if len(parts) <= at:
@@ -61,7 +66,7 @@ def planted(mutant: Mutant, folder: Path) -> Path:
 def trial(mutant: Mutant, names: tuple[str, ...]) -> str | None:
     """The first of these demands that the kernels with the fault do not meet."""
     with tempfile.TemporaryDirectory() as folder:
-        kernels = Kernels(planted(mutant, Path(folder)), flags=("-O0",))
+        kernels = Kernels(planted(mutant, Path(folder)))
         for name in names:
             try:
                 DEMANDS[name](kernels)
@@ -76,7 +81,7 @@ def main(result: Path, everything: bool = False) -> None:
     """Try all faults, two at a time; with `everything` against all demands, to learn which finds a fault first."""
     torch.set_num_threads(1)  # no thread may exist when the process is copied
     for name in ("other_ignored_targets", "ways_give_the_same_bits"):
-        DEMANDS[name](Kernels(flags=("-O0",)))  # what torch loads at first use is loaded once, here
+        DEMANDS[name](Kernels())  # what torch loads at first use is loaded once, here
     found: dict[str, str | None] = {}
     running: dict[int, tuple[Mutant, int]] = {}
     waiting = [(mutant, demand) for demand, mutants in FOUND_BY.items() for mutant in mutants]

@@ -23,7 +23,7 @@ class Conversion(ctypes.Structure):
 
 @cache
 def _program(csrc: Path, flags: tuple[str, ...]) -> Program:
-    return Program(HERE / "conversions.cu", ["convert"], "Conversion", csrc, flags)
+    return Program(HERE / "conversions.cu", ["convert"], csrc, flags)
 
 
 def convert(kernels: Kernels, values: Tensor) -> dict[str, Tensor]:

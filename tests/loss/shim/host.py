@@ -19,7 +19,9 @@ from unet.loss.plan import BLOCK
 
 HERE = Path(__file__).parent
 FORWARD, BACKWARD, RANDOM = range(3)
-FLAGS = ("-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-w")
+FLAGS = ("-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-w")
+KERNELS_FLAGS, SHIM_FLAGS = ("-O0",), ("-O2",)
+"""Compiling many kernels takes longer than running them on small inputs."""
 WATCHED = ("-fsanitize=thread",)
 """Flags of kernels whose every access to memory is watched (watch.cpp); slower."""
 
@@ -36,6 +38,7 @@ class Launch(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("grid", "first", "last")),
         *((name, ctypes.c_int) for name in ("threads", "schedule")),
         ("seed", ctypes.c_uint64),
+        ("params_bytes", ctypes.c_int64),
     )
 
 
@@ -48,32 +51,26 @@ class BuildError(Exception):
 
 
 class Program:
-    """CUDA sources as a shared library. `kernels` are C++ expressions of type void (const STRUCT&)."""
+    """CUDA sources as a shared library. `kernels` are C++ expressions: functions of one structure."""
 
     def __init__(
         self,
         source: Path,
         kernels: Iterable[str],
-        struct: str,
         csrc: Path = CSRC,
         flags: tuple[str, ...] = (),
         shim_flags: tuple[str, ...] = (),
     ) -> None:
         self.kernels = tuple(kernels)
         self.watched = WATCHED[0] in flags
-        cases = "\n".join(
-            f"        case {i}: return shim::run(*launch, [](void* p) {{ {kernel}(*static_cast<{struct}*>(p)); }}, p);"
-            for i, kernel in enumerate(self.kernels)
-        )
+        cases = "\n".join(f"        case {i}: return shim::call({k}, p, launch);" for i, k in enumerate(self.kernels))
         text = (
             f'#include "shim.h"\n#include "{source.name}"\n'
             f'extern "C" const char* run_kernel(int kernel, void* p, const shim::Launch* launch) {{\n'
             f'    switch (kernel) {{\n{cases}\n    }}\n    return "there is no such kernel";\n}}\n'
-            f'extern "C" long long params_bytes() {{ return sizeof({struct}); }}\n'
         )
         self.library = ctypes.CDLL(str(build(text, (HERE, source.parent, csrc), flags, shim_flags)))
         self.library.run_kernel.restype = ctypes.c_char_p
-        self.library.params_bytes.restype = ctypes.c_int64
         self.library.watch_array.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 
     def run(
@@ -89,7 +86,7 @@ class Program:
     ) -> None:
         """Run blocks first..last-1 (all unless told) of a grid."""
         first, last = blocks or (0, grid)
-        launch = Launch(grid, first, last, threads, schedule, seed)
+        launch = Launch(grid, first, last, threads, schedule, seed, ctypes.sizeof(params))
         fault = self.library.run_kernel(self.kernels.index(kernel), ctypes.byref(params), ctypes.byref(launch))
         if fault is not None:
             raise Fault(f"{kernel}: {fault.decode()}")
@@ -113,10 +110,12 @@ def build(text: str, include: tuple[Path, ...], flags: tuple[str, ...], shim_fla
     """A shared library of this text and the shim; kept under the hash of everything that goes into it."""
     paths = [f"-I{folder}" for folder in include]
     sources = [path for folder in include for path in (*folder.glob("*.cu*"), *folder.glob("*.h"))]
-    kernels = made(".o", [*FLAGS, *flags, *paths, "-c"], [_text_file(text)], sources)
+    kernels = made(".o", [*FLAGS, *KERNELS_FLAGS, *flags, *paths, "-c"], [_text_file(text)], sources)
     # The watched kernels call a sanitizer's functions, which the shim has: the sanitizer itself must not be linked.
     own = (HERE / "shim.cpp", HERE / "watch.cpp")
-    shim = [made(".o", [*FLAGS, *shim_flags, f"-I{HERE}", "-c"], [path], [HERE / "shim.h"]) for path in own]
+    shim = [
+        made(".o", [*FLAGS, *SHIM_FLAGS, *shim_flags, f"-I{HERE}", "-c"], [path], [HERE / "shim.h"]) for path in own
+    ]
     return made(".so", ["-shared"], [kernels, *shim], [])
 
 

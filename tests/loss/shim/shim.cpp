@@ -30,8 +30,9 @@ struct Fiber {
 
 Fiber fibers[LARGEST_BLOCK];
 char* stacks;
-void (*kernel)(void*);
-void* kernel_argument;
+void (*kernel_body)(const void*, void*);
+const void* kernel;
+void* kernel_params;
 uint64_t random_state;
 
 uint64_t draw() {  // splitmix64 (Steele, Lea, Flood 2014, doi:10.1145/2660193.2660195)
@@ -58,7 +59,7 @@ int find_shared_memory(dl_phdr_info* info, size_t, void* wanted) {
 }
 
 void body() {
-    kernel(kernel_argument);
+    kernel_body(kernel, kernel_params);
     fibers[current].wait = DONE;
 }
 
@@ -216,7 +217,7 @@ void meet(unsigned mask, int operation) {
     pause(IN_WARP, operation, mask);
 }
 
-const char* run(const Launch& launch, void (*function)(void*), void* argument) {
+const char* run(const Launch& launch, void (*body)(const void*, void*), const void* function, void* params) {
     if (!stacks) {
         stacks = static_cast<char*>(mmap(nullptr, static_cast<size_t>(LARGEST_BLOCK) * STACK_BYTES,
                                          PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -225,7 +226,7 @@ const char* run(const Launch& launch, void (*function)(void*), void* argument) {
     anchor = 1;  // brings the segment into being
     dl_iterate_phdr(find_shared_memory, &anchor);
     if (!shared_bytes) return "the kernels' shared memory was not found";
-    kernel = function, kernel_argument = argument, random_state = launch.seed;
+    kernel_body = body, kernel = function, kernel_params = params, random_state = launch.seed;
     grid_size.x = static_cast<unsigned>(launch.grid), block_size.x = launch.threads;
     watch_begin(shared_memory, shared_bytes);
     const long long count = launch.last - launch.first;

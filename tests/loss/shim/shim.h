@@ -53,8 +53,17 @@ struct Launch {
     int threads;
     int schedule;  // 0 forward, 1 backward, 2 random
     uint64_t seed;
+    long long params_bytes;  // size the caller thinks the kernel's structure has
 };
-const char* run(const Launch& launch, void (*body)(void*), void* argument);  // null, or what went wrong
+const char* run(const Launch& launch, void (*body)(const void* kernel, void* params), const void* kernel, void* params);
+
+// Runs a kernel; null, or what went wrong.
+template <class P>
+const char* call(void (*kernel)(P), void* params, const Launch* launch) {
+    if (launch->params_bytes != sizeof(P)) return "the caller's structure has another size than the kernel's";
+    auto body = [](const void* k, void* p) { reinterpret_cast<void (*)(P)>(const_cast<void*>(k))(*static_cast<P*>(p)); };
+    return run(*launch, body, reinterpret_cast<const void*>(kernel), params);
+}
 
 template <class T, class Pick>
 T exchange(unsigned mask, T value, int operation, Pick pick) {

@@ -133,7 +133,7 @@ __device__ inline void pass(const Params& p, float scale, Shared<K>& shared) {
 // Blocks on a multiprocessor that the compiler must make possible (0: as it likes). Left to itself it spills registers of
 // large packs for some devices; told 1 it takes more of them than it needs for small packs.
 template <class K>
-constexpr int least_blocks = K::pixels * K::classes > 16 ? 1 : 0;
+constexpr int least_blocks = K::classes > 8 || K::pixels * K::classes > 16 ? 1 : 0;
 
 template <class K>
 __global__ void __launch_bounds__(BLOCK) share_pass(const __grid_constant__ Params p) {
