@@ -1,5 +1,7 @@
 """The reference loss against its definition in float64 NumPy, on every option."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,16 @@ def test_confusion_counts():
     logits = torch.tensor([[3.0, 1.0, 1.0, 0.0], [1.0, 2.0, 5.0, 0.0]]).view(1, 2, 2, 2)
     target = torch.tensor([0, 0, 1, 255], dtype=torch.uint8).view(1, 2, 2)
     assert weighted_cross_entropy(logits, target).confusion.tolist() == [[1, 1], [0, 1]]
+
+
+def test_the_first_largest_score_is_predicted_and_nan_is_the_largest():
+    nan, inf = float("nan"), float("inf")
+    scores = torch.tensor([*itertools.product((0.0, 1.0, inf, -inf, nan), repeat=3)])
+    logits = scores.t().reshape(1, 3, 5, 25)
+    predicted = [next((i for i, s in enumerate(row) if s != s), row.index(max(row))) for row in scores.tolist()]
+    wanted = [predicted.count(c) for c in range(3)]
+    confusion = weighted_cross_entropy(logits, torch.zeros(1, 5, 25, dtype=torch.uint8)).confusion
+    assert confusion.tolist() == [wanted, [0, 0, 0], [0, 0, 0]]
 
 
 def test_an_unknown_reduction_is_refused():
