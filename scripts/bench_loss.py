@@ -40,7 +40,7 @@ CACHES_BYTES = 128 << 20  # more than any cache the inputs could stay in
 COLUMNS = (
     *("date", "case", "classes", "dtype", "layout", "rival", "way", "p20_us", "p50_us", "p80_us", "calls"),
     *("least_bytes", "share_of_copy", "launches", "peak_mib"),
-    *("device", "cores", "load", "torch", "cuda", "commit"),
+    *("device", "cores", "threads", "load", "torch", "cuda", "commit"),
 )
 
 
@@ -268,6 +268,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         "device": here["processor"] if here["device"] == "cpu" else here["device"],
         "cores": here["cores"],
+        "threads": torch.get_num_threads(),
         "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
         "torch": here["packages"]["torch"],
         "cuda": here["cuda"] or "",
