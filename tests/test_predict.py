@@ -74,7 +74,13 @@ def test_eval_mode_inside_and_training_mode_restored(network):
     image = image_of(60, 60)
     first = predict_image(network, image, 3)
     np.testing.assert_array_equal(first, predict_image(network, image, 3))
-    assert network.model.training
+    assert all(module.training for module in network.model.modules())
+    network.model.eval()
+    for module in network.model.dropout:  # whatever part of it is in training mode
+        module.train()
+    np.testing.assert_array_equal(first, predict_image(network, image, 3))
+    assert [m.training for m in network.model.modules()].count(True) == len(network.model.dropout)
+    network.model.eval()
 
 
 def test_windows_are_read_without_touching_the_rest():

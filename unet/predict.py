@@ -149,13 +149,15 @@ class Network:
         """Logits N x K x h x w float32 for images N x C x H x W of a valid size; dropout is off."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         images = torch.from_numpy(np.ascontiguousarray(batch_NCHW, dtype=np.float32)).to(self.device)
-        was_training = self.model.training
-        self.model.eval()
+        training = [module for module in self.model.modules() if module.training]
+        if training:  # walking through all modules twice per tile would cost a millisecond
+            self.model.eval()
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 result: Tensor = self.model(images.contiguous(memory_format=layout))
         finally:
-            self.model.train(was_training)
+            for module in training:
+                module.training = True
         return result.float()
 
     def probabilities(self, batch_NCHW: NDArray[Any]) -> NDArray[np.float32]:

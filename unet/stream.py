@@ -181,6 +181,8 @@ def _predict(network: Network, task: Task, settings: Settings, done: int, record
     prepare = {n: _prepare(task, settings, raw, n, watch) for n in range(first_image, len(raw))}
 
     def row_done(rows: int) -> None:
+        for array in (raw, *maps):
+            release(array)  # first: pages that are no longer mapped are written to disk more quickly
         for array in maps:
             array.flush()
         record.advance(n * per_image + rows)
@@ -256,4 +258,3 @@ class _Sink:
             self._probabilities[:, part, columns] = foreground(value_KHW[:, inside])
             if self._labels is not None:
                 self._labels[part, columns] = value_KHW[:, inside].argmax(axis=0)
-                release(self._labels)

@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from unet.files import write_error
 
 _ZEROS = bytes(2**20)
-_SLAB_BYTES = 4 * 2**20
+_SLAB_BYTES = 8 * 2**20
 
 
 def release(array: object) -> None:
@@ -35,14 +35,16 @@ def release(array: object) -> None:
 
 
 def slabs(array: NDArray[Any], rows: slice) -> Iterator[slice]:
-    """`rows` of an array ... x H x W in parts that span 4 MiB of its file at most, each released when it has been used.
+    """`rows` of an array ... x H x W in parts that span 8 MiB of its file at most, each released when it has been used.
 
-    The system maps more than what is touched: around a window of a wide image, whole rows of it.
+    The system maps more than what is touched: around a window of a wide image, whole rows of it. Rows that span less
+    are one part that is left mapped, because the next window beside it will touch the same pages.
     """
     step = max(1, _SLAB_BYTES // max(1, abs(array.strides[-2])))
     for start in range(rows.start, rows.stop, step):
         yield slice(start, min(start + step, rows.stop))
-        release(array)
+        if step < rows.stop - rows.start:
+            release(array)
 
 
 def reserve(descriptor: int, size: int) -> None:
