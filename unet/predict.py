@@ -144,17 +144,25 @@ class Network:
     depth: int = 5
     allow_odd_pooling: bool = False
 
+    def __post_init__(self) -> None:
+        # An image of one channel has no layout of its own: a convolution then takes that of its weights, and planar
+        # ones take 1.4-2 times as long.
+        self.model.to(memory_format=self._layout)  # type: ignore[call-overload]
+
+    @property
+    def _layout(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
     @torch.inference_mode()
     def logits(self, batch_NCHW: NDArray[Any]) -> Tensor:
         """Logits N x K x h x w float32 for images N x C x H x W of a valid size; dropout is off."""
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
         images = torch.from_numpy(np.ascontiguousarray(batch_NCHW, dtype=np.float32)).to(self.device)
         training = [module for module in self.model.modules() if module.training]
         if training:  # walking through all modules twice per tile would cost a millisecond
             self.model.eval()
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                result: Tensor = self.model(images.contiguous(memory_format=layout))
+                result: Tensor = self.model(images.contiguous(memory_format=self._layout))
         finally:
             for module in training:
                 module.training = True
