@@ -25,10 +25,11 @@ import tile_rivals
 import torch
 from measure import RESULTS, Timing, append_rows, in_turns, table
 
-from unet.batches import PREFETCH, batches
+from unet.batches import batches
 from unet.config import AugmentConfig, Config, DataConfig, TileConfig
 from unet.data.load import load
 from unet.data.stack import Stack
+from unet.slots import PREFETCH
 from unet.tiles import TileSource
 
 PACKAGES = ("numpy", "scipy", "opencv-python-headless", "albumentations", "monai", "torch")

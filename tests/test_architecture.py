@@ -31,7 +31,8 @@ LEVELS = {
     "unet.runs": 3,
     "unet.predict": 3,
     "unet.device": 4,
-    "unet.batches": 6,
+    "unet.slots": 6,
+    "unet.batches": 7,
     "unet.evaluate": 4,
     "unet.output": 4,
     "unet.record": 4,
@@ -44,12 +45,12 @@ LEVELS = {
     "unet.scoring": 6,
     "unet.comparison": 7,
     "unet.results": 7,
-    "unet.train": 7,
-    "unet.gradient_noise": 7,
-    "unet.study": 8,
-    "unet.commands": 9,
-    "unet.cli": 8,  # imports commands by name only, when they are called for
-    "unet.__main__": 10,
+    "unet.train": 8,
+    "unet.gradient_noise": 8,
+    "unet.study": 9,
+    "unet.commands": 10,
+    "unet.cli": 9,  # imports commands by name only, when they are called for
+    "unet.__main__": 11,
 }
 WITHOUT_TORCH = ("unet.errors", "unet.files", "unet.geometry", "unet.config", "unet.data", "unet.metrics", "unet.tiles",
                  "unet.weightmap", "unet.deform", "unet.gray", "unet.preview", "unet.cli", "unet.progress",

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from tests.test_train import SMALL, discs
-from unet.batches import Batch
 from unet.config import from_dict
 from unet.gradient_noise import Spread, gradient, measure, spread
 from unet.loss.dispatch import choose_loss
 from unet.model import build
+from unet.slots import Batch
 
 
 def test_variance_and_signal_are_the_trace_of_the_covariance_and_the_unbiased_square():

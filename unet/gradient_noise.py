@@ -21,10 +21,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from unet.batches import Batch, batches
+from unet.batches import batches
 from unet.config import Config
 from unet.data.stack import IGNORE, Stack
 from unet.loss.dispatch import LossFunction, choose_loss
+from unet.slots import Batch
 from unet.tiles import TileSource
 
 FRESH_TILES = 2**32  # added to the run's seed: tiles that it was not trained on

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unet.batches import Batch, batches
+from unet.batches import batches
 from unet.config import Config, to_dict
 from unet.data.load import load
 from unet.data.split import Split, split
@@ -36,6 +36,7 @@ from unet.runs.dashboard import Dashboard
 from unet.runs.environment import describe
 from unet.runs.folder import METRICS, TIMING, RunFolder, locked
 from unet.signals import Interrupted, Stopper
+from unet.slots import Batch
 from unet.tiles import TileSource
 
 LOG_EVERY = 10  # updates per row of metrics.jsonl
