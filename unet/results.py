@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.device import Hardware, choose
 from unet.errors import RunError, one_line
 from unet.evaluate import FramePrediction, predict_frames
+from unet.files import write_json
 from unet.instances import InstanceSettings, choose_settings
 from unet.output import foreground, write_probabilities
 from unet.picture import draw_rows
@@ -68,13 +69,31 @@ def named_frames(folder: RunFolder, stack: Stack, part: str) -> list[int]:
     return [index[name] for name in names]
 
 
-def evaluate_run(
-    path: Path, terminal: Terminal, rotations: int | None = None, *, announce: bool = True
-) -> dict[str, Any]:
-    """Score a finished run on its held-out frames; writes scores.json, probabilities.tif and prediction.png.
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What a run says about the frames it held out, and the data it was asked about."""
 
-    Returns what scores.json holds; `announce` says where the data comes from. The settings that make instances of
-    probabilities are searched on training frames.
+    path: Path
+    config: Config
+    stack: Stack
+    gold: Mapping[str, InstanceImage]
+    frames: list[FramePrediction]
+    rotations: int
+    settings: InstanceSettings | None  # of instances, searched on the frames the run was trained on
+
+    @property
+    def settings_of(self) -> dict[str, InstanceSettings]:
+        """By frame name."""
+        return {} if self.settings is None else {p.frame.name: self.settings for p in self.frames}
+
+
+def predict_held_out(
+    path: Path, terminal: Terminal, rotations: int | None = None, *, announce: bool = True
+) -> Predicted:
+    """Predict the held-out frames of a finished run.
+
+    The settings that make instances of probabilities are searched on training frames. RunError for a run that is not
+    finished, held nothing out, or whose data is no longer what it was.
     """
     folder = RunFolder.open_existing(path)
     config = folder.config
@@ -92,20 +111,65 @@ def evaluate_run(
     if not held_out:
         raise RunError(f"{path}: the run held no frames out, so there is nothing to score")
     predictions = predictor.predict(held_out, "held-out frames")
+    return Predicted(path, config, stack, gold, predictions, predictor.rotations, settings)
+
+
+def evaluate_run(
+    path: Path, terminal: Terminal, rotations: int | None = None, *, announce: bool = True
+) -> dict[str, Any]:
+    """Score a finished run on its held-out frames; writes scores.json, probabilities.tif and prediction.png.
+
+    Returns what scores.json holds; `announce` says where the data comes from.
+    """
+    run = predict_held_out(path, terminal, rotations, announce=announce)
+    instances = None if run.settings is None else run.settings.to_dict()
+    return _scored([run], RunFolder.open_existing(path).path, {"instances": instances}, terminal)
+
+
+def evaluate_folds(
+    paths: Sequence[Path], out: Path, terminal: Terminal, rotations: int | None = None
+) -> dict[str, Any]:
+    """Score all frames that several runs held out, each predicted by the run that was not trained on it, as one set.
+
+    Writes scores.json, probabilities.tif and prediction.png into the folder `out` and returns what scores.json holds.
+    RunError when the runs are of different data, when two of them held the same frame out, or when `out` has scores.
+    """
+    if (out / SCORES).exists():
+        raise RunError(f"{out} holds scores already; name another folder with --out")
+    held_by: dict[str, Path] = {}
+    for path in paths:
+        for name in RunFolder.open_existing(path).read_json("split.json")["held_out"]:
+            if name in held_by:
+                raise RunError(f"{held_by[name]} and {path} both held {name} out; name runs of different folds")
+            held_by[name] = path
+    runs = [predict_held_out(path, terminal, rotations, announce=path == paths[0]) for path in paths]
+    for run in runs[1:]:
+        for what in ("source", "class_names", "normalisation"):
+            if getattr(run.stack, what) != getattr(runs[0].stack, what):
+                raise RunError(f"{run.path}: its {what} is not that of {runs[0].path}; pool runs of the same data only")
+    out.mkdir(parents=True, exist_ok=True)
+    instances = {str(run.path): None if run.settings is None else run.settings.to_dict() for run in runs}
+    return _scored(runs, out, {"runs": [str(run.path) for run in runs], "instances": instances}, terminal)
+
+
+def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
+    stack, gold = runs[0].stack, runs[0].gold
+    predictions = [prediction for run in runs for prediction in run.frames]
+    settings = {name: chosen for run in runs for name, chosen in run.settings_of.items()}
     with terminal.bar("scoring", 1) as bar:
-        scores = score(predictions, stack, gold, settings, markers(config.data, stack))
+        scores = score(predictions, stack, gold, settings, markers(runs[0].config.data, stack))
         bar.update(1)
     saved = {
         "data": stack.source,
         "frames": [p.frame.name for p in predictions],
-        "rotations": predictor.rotations,
-        "instances": None if settings is None else settings.to_dict(),
+        "rotations": runs[0].rotations,
+        **said,
         **record(scores),
     }
-    folder.write_json(SCORES, saved)
-    write_probabilities(folder.file(PROBABILITIES), [foreground(p.probabilities) for p in predictions])
+    write_json(out / SCORES, saved)
+    write_probabilities(out / PROBABILITIES, [foreground(p.probabilities) for p in predictions])
     rows = picture_rows(predictions, stack, gold, scores, settings)
-    draw_rows(folder.file(PICTURE), rows, f"{stack.name}: held-out frames, worst first")
+    draw_rows(out / PICTURE, rows, f"{stack.name}: held-out frames, worst first")
     return saved
 
 

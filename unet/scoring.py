@@ -27,6 +27,7 @@ from unet.mistakes import membrane_mistakes, object_mistakes, pixel_mistakes
 from unet.picture import Row
 
 Kind = Literal["membranes", "objects", "classes"]
+SettingsOf = Mapping[str, InstanceSettings]  # by frame name
 
 
 @dataclass
@@ -52,12 +53,13 @@ def score(
     predictions: list[FramePrediction],
     stack: Stack,
     gold: Mapping[str, InstanceImage],
-    settings: InstanceSettings | None = None,
+    settings: SettingsOf | None = None,
     markers: Mapping[str, InstanceImage] | None = None,
 ) -> Scores:
     """All scores of a set of predictions.
 
-    gold: reference instances by frame name, where they are known; markers: tracking markers, for DET.
+    gold: reference instances by frame name, where they are known; settings: how probabilities become instances, by
+    frame name, for each run chooses its own; markers: tracking markers, for DET.
     """
     scores = Scores(
         pixel_scores(predictions, stack.class_names),
@@ -66,7 +68,7 @@ def score(
     if kind_of(stack) == "membranes":
         _add_membrane_scores(scores, predictions)
     elif kind_of(stack) == "objects":
-        _add_object_scores(scores, predictions, gold, settings or InstanceSettings(), markers or {})
+        _add_object_scores(scores, predictions, gold, settings or {}, markers or {})
     return scores
 
 
@@ -94,7 +96,7 @@ def _add_object_scores(
     scores: Scores,
     predictions: list[FramePrediction],
     gold: Mapping[str, InstanceImage],
-    settings: InstanceSettings,
+    settings: SettingsOf,
     markers: Mapping[str, InstanceImage],
 ) -> None:
     known = [p for p in predictions if p.frame.name in gold]
@@ -102,15 +104,22 @@ def _add_object_scores(
         scores.notes.append("no held-out frame has reference instances, so there is no SEG")
         return
     references = {p.frame.name: gold[p.frame.name] for p in known}
-    results = {p.frame.name: to_instances(p.probabilities[1], settings) for p in known}
+    results = {p.frame.name: to_instances(p.probabilities[1], _chosen(settings, p)) for p in known}
     ignored = {p.frame.name: _label(p) == IGNORE for p in known}
     marked = {name: markers[name] for name in references if name in markers}
     values = ctc_scores(references, results, markers=marked or None, ignore=ignored)
     scores.values |= {name: _or_none(value) for name, value in values.items()}
     for name in references:
         scores.by_frame[name]["seg"] = _or_none(seg([references[name]], [results[name]]))
-    chosen = ", ".join(f"{key} {value}" for key, value in settings.to_dict().items())
-    scores.notes.append(f"instances (chosen on the training part): {chosen}")
+    for chosen in dict.fromkeys(_chosen(settings, p) for p in known):
+        values_of = ", ".join(f"{key} {value}" for key, value in chosen.to_dict().items())
+        scores.notes.append(f"instances (chosen on the training part): {values_of}")
+
+
+def quality(values: Mapping[str, float | None]) -> float:
+    """What frames are ordered by, worst first: SEG where there is one, else V_rand, else mean IoU; without any: last."""
+    found = next((value for n in ("seg", "v_rand", "mean_iou") if (value := values.get(n)) is not None), None)
+    return math.inf if found is None else found
 
 
 def picture_rows(
@@ -118,18 +127,12 @@ def picture_rows(
     stack: Stack,
     gold: Mapping[str, InstanceImage],
     scores: Scores,
-    settings: InstanceSettings | None = None,
+    settings: SettingsOf | None = None,
     most: int = 3,
 ) -> list[Row]:
-    """Rows of the picture, worst frames first (by SEG where there is one, else V_rand, else mean IoU)."""
-
-    def quality(prediction: FramePrediction) -> float:
-        values = scores.by_frame[prediction.frame.name]
-        found = next((values[n] for n in ("seg", "v_rand", "mean_iou") if values.get(n) is not None), None)
-        return math.inf if found is None else found
-
+    """Rows of the picture, worst frames first (see `quality`)."""
     rows = []
-    for prediction in sorted(predictions, key=quality)[:most]:
+    for prediction in sorted(predictions, key=lambda p: quality(scores.by_frame[p.frame.name]))[:most]:
         name = prediction.frame.name
         kind, label = kind_of(stack), _label(prediction)
         iou = f"mean IoU {mean_iou(prediction.confusion):.3f}"
@@ -138,7 +141,7 @@ def picture_rows(
             rand = scores.by_frame[name].get("v_rand") or 0.0
             caption = f"splits red, merges blue ({iou}, V_rand {rand:.3f})"
         elif kind == "objects" and name in gold:
-            result = to_instances(prediction.probabilities[1], settings or InstanceSettings())
+            result = to_instances(prediction.probabilities[1], _chosen(settings or {}, prediction))
             colours = object_mistakes(gold[name], result)
             caption = f"found green, missed red, extra blue (SEG {scores.by_frame[name].get('seg') or 0.0:.3f})"
         else:
@@ -146,6 +149,10 @@ def picture_rows(
             caption = f"missed red, extra blue ({iou})"
         rows.append(Row(prediction.frame, prediction.probabilities, colours, caption))
     return rows
+
+
+def _chosen(settings: SettingsOf, prediction: FramePrediction) -> InstanceSettings:
+    return settings.get(prediction.frame.name, InstanceSettings())
 
 
 def _label(prediction: FramePrediction) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""`unet evaluate`: score a finished run on its held-out frames, or any prediction against labels."""
+"""`unet evaluate`: score finished runs on their held-out frames, or any prediction against labels."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from unet.progress import Terminal
 class Arguments:
     """Flags of `unet evaluate`."""
 
-    run: Annotated[str, tyro.conf.Positional] = ""
-    """Run folder."""
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Run folder; several of different folds: scored as one, into --out."""
     rotations: int = 0
     """1, or 8 to average over the symmetries of the square; 0: as the run was configured."""
     prediction: str = ""
@@ -26,7 +26,7 @@ class Arguments:
     labels: str = ""
     """Image file with the labels of --prediction: 0 / 255 (or 0 / 1) membranes and cells, or instances."""
     out: str = ""
-    """Folder for the results of --prediction; default: beside it, named PREDICTION-scores."""
+    """Folder for the results of --prediction (default: beside it, named PREDICTION-scores) or of several runs."""
     overwrite: bool = False
     """Replace the results of --prediction if there are any."""
     quiet: bool = False
@@ -34,20 +34,31 @@ class Arguments:
 
 
 def main(argv: list[str]) -> int:
-    """Print the table; write scores.json and the picture (and, of a run, the probabilities)."""
-    description = "Score a finished run (unet evaluate RUN), or --prediction against --labels."
+    """Print the table; write scores.json and the picture (and, of runs, the probabilities)."""
+    description = (
+        "Score a finished run (unet evaluate RUN), the folds of a cross-validation as one set "
+        "(unet evaluate RUN RUN ... --out DIR), or --prediction against --labels."
+    )
     arguments = parse(Arguments, argv, "unet evaluate", description)
     terminal = Terminal(arguments.quiet)
-    if bool(arguments.run) == bool(arguments.prediction):
-        raise ConfigError("name either a run folder, or --prediction with --labels (see unet evaluate --help)")
+    if bool(arguments.runs) == bool(arguments.prediction):
+        raise ConfigError("name either run folders, or --prediction with --labels (see unet evaluate --help)")
     if bool(arguments.prediction) != bool(arguments.labels):
         raise ConfigError("--prediction and --labels go together")
     if arguments.rotations not in (0, 1, 8):
         raise ConfigError(f"--rotations {arguments.rotations}: use 1 or 8")
-    from unet.results import evaluate_run, table
+    if arguments.runs and bool(arguments.out) != (len(arguments.runs) > 1):
+        raise ConfigError("--out DIR goes with several runs: one run keeps its scores in its own folder")
+    from unet.results import PICTURE, evaluate_folds, evaluate_run, table
 
-    if arguments.run:
-        terminal.result(table(evaluate_run(Path(arguments.run), terminal, arguments.rotations or None)))
+    if arguments.runs:
+        paths = [Path(run) for run in arguments.runs]
+        rotations = arguments.rotations or None
+        if len(paths) == 1:
+            terminal.result(table(evaluate_run(paths[0], terminal, rotations)))
+            return 0
+        terminal.result(table(evaluate_folds(paths, Path(arguments.out), terminal, rotations)))
+        terminal.result(f"picture: {Path(arguments.out) / PICTURE}")
         return 0
     from unet.comparison import compare
 
