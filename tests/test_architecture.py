@@ -45,6 +45,7 @@ LEVELS = {
     "unet.scoring": 6,
     "unet.comparison": 7,
     "unet.results": 7,
+    "unet.trouble": 4,
     "unet.train": 8,
     "unet.gradient_noise": 8,
     "unet.study": 9,

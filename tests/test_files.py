@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from unet.errors import RunError
-from unet.files import atomic_write, sha256, write_error, write_json, write_text
+from unet.errors import RunError, printable
+from unet.files import atomic_write, sha256, sweep, write_error, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -46,3 +46,18 @@ def test_folders_are_made_and_content_arrives(tmp_path):
 def test_the_checksum_is_that_of_the_standard(tmp_path):
     write_text(tmp_path / "abc", "abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_names_with_control_characters_print_on_one_line():
+    assert printable("a name, 'quoted' \"twice\" ä 日") == "a name, 'quoted' \"twice\" ä 日"
+    assert printable("a\nb\r\t\x1b[31mred\x00\udcff\u2028") == "a\\nb\\r\\t\\x1b[31mred\\x00\\udcff\\u2028"
+    assert printable("a\n\tb\x1b", keep="\n\t") == "a\n\tb\\x1b"
+
+
+def test_only_what_killed_writers_left_is_swept(tmp_path):
+    names = (".a.json.12.part", ".a\nb.1.part", ".out.tif.part", "a.12.part", ".a.json.12.part.txt", "b.tif")
+    for name in names:
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names[2:])
+    sweep(tmp_path / "absent")

@@ -17,6 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from unet.slots import PREFETCH, Batch, Copied, SharedSlots, Slot
 from unet.tiles import Tile, TileSource
 
+GRACE_S = 10
+"""Seconds that a worker lives on after SIGTERM: where a whole group of processes is told to stop, the trainer first
+writes its checkpoint and ends its workers itself; one that lost a worker meanwhile could not."""
+
 
 class TileDataset(Dataset[Tile]):
     """A TileSource as torch wants it."""
@@ -65,9 +69,10 @@ def _opened(made: Batch | Slot | Copied) -> Batch:
 
 
 def _prepare(_: int) -> None:
-    """Ctrl-C is the parent's to handle, and SIGTERM ends a worker; one thread each, for workers are many."""
+    """Signals are for the parent to act on; one thread each, for workers are many."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if cv2.getNumThreads() != 1:
         cv2.setNumThreads(1)
     torch.set_num_threads(1)

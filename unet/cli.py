@@ -7,7 +7,7 @@ import os
 import sys
 
 from unet import __version__
-from unet.errors import ConfigError, UserError, nearest
+from unet.errors import ConfigError, UserError, nearest, printable
 
 COMMANDS = {
     "train": "train a network on a data set or a folder of your own",
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except UserError as error:
-        print(f"unet: {error}", file=sys.stderr)
+        print(f"unet: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("unet: interrupted", file=sys.stderr)

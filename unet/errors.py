@@ -32,6 +32,10 @@ class TrainingError(UserError):
     """Training cannot go on (loss not finite, memory exhausted); the last good checkpoint is kept."""
 
 
+class Diverged(TrainingError):
+    """The loss, a gradient or a weight is no longer finite, or the loss exploded: a result of the settings."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'X'?" for the closest known word, or "" when none is close."""
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
@@ -42,3 +46,13 @@ def one_line(error: BaseException) -> str:
     """The message of an exception folded to one line (library errors often span many)."""
     text = " ".join(str(error).split())
     return text or type(error).__name__
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Control characters, line ends and lone surrogates written out (`\\n`, `\\x1b`), but for those in `keep`.
+
+    Names of files may hold any of them: unchanged they would forge lines, move the cursor, or not print at all.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

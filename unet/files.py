@@ -14,6 +14,8 @@ from typing import Any, BinaryIO
 
 from unet.errors import RunError
 
+_TEMPORARY = re.compile(r"\..+\.\d+\.part", re.S)  # of `atomic_write`; unfinished predictions have no number
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
@@ -58,6 +60,18 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, readable, with a final newline; NaN is refused because JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that processes killed while writing left; call it only where nobody else writes."""
+    for rest in folder.glob(".*.part"):
+        if is_temporary(rest.name):
+            rest.unlink(missing_ok=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what `atomic_write` leaves when its process is killed."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def sync_folder(folder: Path) -> None:

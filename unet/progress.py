@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from unet.errors import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -51,11 +53,11 @@ class Terminal:
     def say(self, line: str) -> None:
         """A message about what is being done."""
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
     def result(self, text: str) -> None:
         """Something the command was run for."""
-        print(text, flush=True)
+        print(printable(text, keep="\n\t"), flush=True)
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Bar]:

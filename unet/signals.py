@@ -9,15 +9,23 @@ from typing import Any
 
 
 class Interrupted(Exception):
-    """The user (SIGINT) or the system (SIGTERM) asked the process to stop; `exit_code` is 130 or 143."""
+    """The user (SIGINT) or the system (SIGTERM) asked the process to stop; `exit_code` is 130 or 143.
 
-    def __init__(self, number: int) -> None:
+    at_once: it was raised in the middle of something, so that what is in memory must not be saved.
+    """
+
+    def __init__(self, number: int, at_once: bool = False) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.exit_code = 128 + number
+        self.at_once = at_once
 
 
 class Stopper:
-    """Context manager that turns the first SIGINT or SIGTERM into a flag; a second one interrupts at once."""
+    """Context manager that turns the first SIGINT or SIGTERM into a flag; a further SIGINT interrupts at once.
+
+    A further SIGTERM does not: systems that end a machine send it to every process and again from parent to child,
+    while the checkpoint is being written.
+    """
 
     def __init__(self) -> None:
         self._number: int | None = None
@@ -36,9 +44,9 @@ class Stopper:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self._number is not None:
-            raise Interrupted(number)
-        self._number = number
+        if self._number is not None and number == signal.SIGINT:
+            raise Interrupted(number, at_once=True)
+        self._number = self._number or number
 
     def check(self) -> None:
         """Raise Interrupted when a signal has come."""

@@ -10,7 +10,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from unet.data.load import load
 from unet.data.split import Split, split
 from unet.data.stack import Stack
 from unet.device import Hardware, check_memory, choose
-from unet.errors import RunError, TrainingError, one_line
+from unet.errors import Diverged, RunError, one_line
 from unet.evaluate import FramePrediction, pixel_scores, predict_frames
 from unet.loss.dispatch import choose_loss
 from unet.model import build, parameters
@@ -33,11 +33,12 @@ from unet.predict import Network
 from unet.progress import Bar, Terminal
 from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
 from unet.runs.dashboard import Dashboard
-from unet.runs.environment import describe
-from unet.runs.folder import METRICS, TIMING, RunFolder, locked
+from unet.runs.environment import continued, describe
+from unet.runs.folder import METRICS, TIMING, RunFolder, taken
 from unet.signals import Interrupted, Stopper
 from unet.slots import Batch
 from unet.tiles import TileSource
+from unet.trouble import explained, last_checkpoint
 
 LOG_EVERY = 10  # updates per row of metrics.jsonl
 CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"
@@ -68,8 +69,11 @@ def train(config: Config, path: Path, *, resume: bool, overwrite: bool, terminal
     parts = split(stack, config.data)
     check_memory(config, hardware, stack.channels)
     source = TileSource(stack.select(parts.train), config, config.train.seed)
-    folder = RunFolder.open_existing(path) if resume else RunFolder.create(path, config, overwrite=overwrite)
-    with locked(path), Stopper() as stopper:
+    with (
+        taken(path, config, resume=resume, overwrite=overwrite) as folder,
+        Stopper() as stopper,
+        explained(config, path, folder.file(CHECKPOINTS)),
+    ):
         Trainer(config, hardware, stack, parts, source, folder, terminal, stopper).run()
     return folder
 
@@ -126,12 +130,17 @@ class Trainer:
             stack.callback(self.dashboard.finish)
             bar = stack.enter_context(self.terminal.bar("training", updates))
             stream = self._stream()
-            while True:
-                self._between_updates(bar)
-                if self.state.update == updates:
-                    break
-                self._update(stream)
-                self._show(bar)
+            try:
+                while True:
+                    self._between_updates(bar)
+                    if self.state.update == updates:
+                        break
+                    self._update(stream)
+                    self._show(bar)
+            except Interrupted as interruption:
+                if not interruption.at_once:
+                    self._checkpoint()
+                raise
             self.dashboard.summary({f"best_{key}": value for key, value in self.state.best.items()})
         save_weights(self.folder.file(WEIGHTS), self.model.state_dict(), weights_metadata(self.config, self.stack))
 
@@ -142,7 +151,7 @@ class Trainer:
         return batches(self.source, first, stop, self.config.train.batch, self.hardware.workers, pin)
 
     def _update(self, stream: Iterator[Batch]) -> None:
-        """One update of the weights, from `accumulate` batches."""
+        """One update of the weights, from `accumulate` batches; a stop between them leaves all as it was before."""
         settings = self.config.train
         update = self.state.update
         torch.manual_seed(derived_seed(settings.seed, update))
@@ -152,6 +161,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.hardware.device)
         for _ in range(settings.accumulate):
+            self.stopper.check()
             image, target, weight = self._next(stream)
             with torch.autocast(self.hardware.device.type, torch.bfloat16, enabled=self.hardware.precision == "bf16"):
                 logits = self.forward(image)
@@ -166,10 +176,7 @@ class Trainer:
 
     def _next(self, stream: Iterator[Batch]) -> Batch:
         started = time.perf_counter()
-        try:
-            batch = next(stream)
-        except RuntimeError as error:
-            raise TrainingError(f"a process that cuts tiles failed ({one_line(error)}); resume with --resume") from None
+        batch = next(stream)
         self.waited += time.perf_counter() - started
         device = self.hardware.device
         image = batch.image.to(device, non_blocking=True, memory_format=self.layout)
@@ -188,14 +195,10 @@ class Trainer:
         """Evaluation, checkpoint and an orderly end when one was asked for, at their times."""
         settings, state = self.config.train, self.state
         last = state.update == settings.updates
-        try:
-            if self.parts.held_out and state.update and (state.update % settings.eval_every == 0 or last):
-                self._flush()
-                self._evaluate(bar)
-            self.stopper.check()
-        except Interrupted:
-            self._checkpoint()
-            raise
+        if self.parts.held_out and state.update and (state.update % settings.eval_every == 0 or last):
+            self._flush()
+            self._evaluate(bar)
+        self.stopper.check()
         if last or (state.update and state.update % settings.checkpoint_every == 0):
             self._checkpoint()
 
@@ -241,11 +244,10 @@ class Trainer:
             return
         per_update = self.config.train.batch * self.config.train.accumulate
         first = update * per_update
-        kept = sorted(p.name for p in self.folder.file(CHECKPOINTS).glob("update-*.pt"))
-        raise TrainingError(
+        raise Diverged(
             f"update {update} (tiles {first}..{first + per_update - 1}): loss {loss:.4g}, gradient norm {norm:.4g}; "
             f"lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip-norm, and check these tiles' frames; "
-            f"last good checkpoint: {kept[-1] if kept else 'none yet'}"
+            f"{last_checkpoint(self.folder.file(CHECKPOINTS))}"
         )
 
     def _log_window(self, update: int) -> None:
@@ -305,8 +307,11 @@ class Trainer:
             "threads": torch.get_num_threads(),
             "loss": self.loss.name,
             "data_source": self.stack.source,
+            "data_sha256": self.stack.sha256(),
             "parameters": parameters(self.model),
         }
+        with suppress(RunError):  # none, or damaged: there is nothing to carry on
+            environment = continued(self.folder.read_json("environment.json"), environment, self.state.update)
         self.folder.write_json("environment.json", environment)
         frames = self.stack.frames
         names = {part: [frames[i].name for i in getattr(self.parts, part)] for part in ("train", "held_out")}
@@ -322,9 +327,7 @@ class Trainer:
     def _checkpoint(self) -> None:
         self._flush()
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
-            raise TrainingError(
-                f"update {self.state.update}: the weights are not finite; lower optim.lr and start anew"
-            )
+            raise Diverged(f"update {self.state.update}: the weights are not finite; lower optim.lr and start anew")
         state = {
             "format": 1,
             "model_config": to_dict(self.config.model),
@@ -332,6 +335,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        self.folder.sync(METRICS)  # a checkpoint counts on the rows before it
         save_checkpoint(self.folder.file(CHECKPOINTS), self.state.update, state)
 
     def _resume(self) -> None:
@@ -340,16 +344,25 @@ class Trainer:
         for complaint in complaints:
             self.terminal.say(f"{complaint}; passed over")
         if saved is not None:
+            self._restore(saved)
+            self.terminal.say(f"{self.folder.path}: resumed after update {self.state.update}")
+        elif complaints:
+            self.terminal.say(f"{self.folder.path}: no checkpoint is whole; it starts again from update 0")
+        self.folder.truncate(METRICS, self.state.metrics_bytes)
+        self.clock = (time.perf_counter(), self.state.update)
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        place = self.folder.path
+        try:
             if saved["model_config"] != to_dict(self.config.model):
-                raise RunError(
-                    f"{self.folder.path}: its checkpoint holds another network than its config.yaml describes"
-                )
+                raise RunError(f"{place}: its checkpoint holds another network than its config.yaml describes")
             self.state = State(**saved["state"])
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
-            self.terminal.say(f"{self.folder.path}: resumed after update {self.state.update}")
-        self.folder.truncate(METRICS, self.state.metrics_bytes)
-        self.clock = (time.perf_counter(), self.state.update)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise RunError(
+                f"{place}: its checkpoint is of another version ({one_line(error)[:160]}); resume with that version"
+            ) from None
 
 
 def weights_metadata(config: Config, stack: Stack) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Checkpoints: round trip, damage is found, the previous one is offered, no code is ever loaded."""
 
 import pickle
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from unet.errors import RunError
 from unet.files import sha256, write_json
+from unet.runs import checkpoint
 from unet.runs.checkpoint import load_latest, load_weights, save_checkpoint, save_weights
 
 
@@ -24,7 +28,7 @@ def test_the_newest_is_loaded_and_two_are_kept(tmp_path):
     assert len(list(tmp_path.glob("*.pt"))) == len(list(tmp_path.glob("*.json"))) == 2
 
 
-@pytest.mark.parametrize("damage", ["cut", "emptied", "flipped", "no record", "half a record"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "flipped", "no record", "half a record", "odd record", "list"])
 def test_a_damaged_one_is_passed_over_for_the_previous(tmp_path, damage):
     save_checkpoint(tmp_path, 5, state(5))
     path = save_checkpoint(tmp_path, 10, state(10))
@@ -39,7 +43,8 @@ def test_a_damaged_one_is_passed_over_for_the_previous(tmp_path, damage):
     elif damage == "no record":
         path.with_suffix(".json").unlink()
     else:
-        path.with_suffix(".json").write_text('{"upda')
+        records = {"half a record": '{"upda', "odd record": '{"bytes": "1", "sha256": null}', "list": "[1]"}
+        path.with_suffix(".json").write_text(records[damage])
     loaded, complaints = load_latest(tmp_path)
     assert loaded is not None
     assert loaded["update"] == 5
@@ -79,3 +84,60 @@ def test_broken_weights_are_one_line(tmp_path, content):
     with pytest.raises(RunError, match="no readable weights") as caught:
         load_weights(tmp_path / "w.safetensors")
     assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_one_line_and_the_previous_one_stays(tmp_path):
+    """Written for real: torch.save itself answers a failed write with an error that names no disk."""
+    code = (
+        "import resource, sys, pathlib, torch\nfrom unet.errors import RunError\n"
+        "from unet.runs.checkpoint import load_latest, save_checkpoint\nfolder = pathlib.Path(sys.argv[1])\n"
+        "save_checkpoint(folder, 5, {'update': 5})\nresource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+        "try:\n    save_checkpoint(folder, 10, {'w': torch.zeros(9000)})\n"
+        "except RunError as error:\n    print(error)\nprint(load_latest(folder)[0]['update'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    message, update = done.stdout.splitlines()
+    assert "update-000010.pt: no space left" in message
+    assert update == "5"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["update-000005.json", "update-000005.pt"]
+
+
+def test_damaged_ones_do_not_take_the_place_of_the_previous(tmp_path):
+    """A run that fell back behind a damaged checkpoint and saves before it comes there again."""
+    save_checkpoint(tmp_path, 200, state(200))
+    save_checkpoint(tmp_path, 400, state(400)).write_bytes(b"")
+    save_checkpoint(tmp_path, 210, state(210))
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["update-000200.pt", "update-000210.pt"]
+
+
+def test_other_files_are_left_alone(tmp_path):
+    for name in ("update-best.pt", "update-².pt", "update-.pt"):
+        (tmp_path / name).write_text("mine")
+    for update in range(4):
+        save_checkpoint(tmp_path, update, state(update))
+    assert len(list(tmp_path.glob("*.pt"))) == 5
+    loaded, complaints = load_latest(tmp_path)
+    assert loaded is not None
+    assert (loaded["update"], complaints) == (3, [])
+
+
+def test_a_write_that_went_wrong_unnoticed_costs_no_older_one(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, 5, state(5))
+    save_checkpoint(tmp_path, 10, state(10))
+    original = checkpoint.atomic_write
+
+    @contextmanager
+    def flips(path):
+        with original(path) as file:
+            yield file
+            if path.suffix == ".pt":
+                file.seek(100)
+                file.write(b"?")
+
+    monkeypatch.setattr(checkpoint, "atomic_write", flips)
+    with pytest.raises(RunError, match="damaged"):
+        save_checkpoint(tmp_path, 15, state(15))
+    loaded, complaints = load_latest(tmp_path)
+    assert loaded is not None
+    assert (loaded["update"], len(complaints)) == (10, 1)
+    assert (tmp_path / "update-000005.pt").exists()

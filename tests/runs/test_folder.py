@@ -1,14 +1,17 @@
 """The run folder: refusal to overwrite, locking, JSONL that survives a crash."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from unet.config import Config, profile
 from unet.errors import RunError
-from unet.runs.folder import METRICS, RunFolder, locked, unused
+from unet.runs.folder import METRICS, RunFolder, locked, taken, unused
 
 
 def test_create_and_open(tmp_path):
@@ -80,3 +83,119 @@ def test_unused_counts_on(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a-2").mkdir()
     assert unused(tmp_path / "a") == tmp_path / "a-3"
+
+
+def test_what_a_process_left_that_died_at_once_does_not_count(tmp_path):
+    """Killed between making the folder and writing config.yaml, a run could else neither be resumed nor be started."""
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / ".config.yaml.123.part").write_text("da")
+    (path / ".lock").write_text("123")
+    RunFolder.create(path, Config())
+    assert sorted(entry.name for entry in path.iterdir()) == [".lock", "config.yaml"]
+    for name in ("thesis.tex", ".out.tif.part"):  # the second is a prediction that can be gone on with
+        other = tmp_path / f"with {name}"
+        other.mkdir()
+        (other / name).write_text("precious")
+        with pytest.raises(RunError, match="exists already; name another"):
+            RunFolder.create(other, Config())
+        assert [entry.name for entry in other.iterdir()] == [name]
+
+
+def test_taking_a_folder_sweeps_what_killed_processes_left_and_nothing_else(tmp_path):
+    path = tmp_path / "run"
+    RunFolder.create(path, Config())
+    (path / "checkpoints").mkdir()
+    rests = [path / ".scores.json.77.part", path / "checkpoints" / ".update-000010.pt.5.part"]
+    kept = [path / ".out.tif.part", path / "notes.part", path / "checkpoints" / "update-000010.pt"]
+    for file in (*rests, *kept):
+        file.write_text("x")
+    with taken(path, Config(), resume=True, overwrite=False):
+        pass
+    assert [file for file in (*rests, *kept) if file.exists()] == kept
+
+
+def test_a_kill_while_a_run_is_deleted_leaves_one_that_can_be_deleted_again(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    folder = RunFolder.create(path, Config())
+    (path / "checkpoints").mkdir()
+    folder.append(METRICS, {"update": 1})
+    removed = 0
+    original = os.unlink
+
+    def dies(*arguments, **options):
+        nonlocal removed
+        removed += 1
+        if removed == 2:
+            raise KeyboardInterrupt
+        original(*arguments, **options)
+
+    monkeypatch.setattr("pathlib.os.unlink", dies)
+    with pytest.raises(KeyboardInterrupt):
+        RunFolder.create(path, Config(), overwrite=True)
+    monkeypatch.undo()
+    assert not (path / "checkpoints").exists()
+    RunFolder.create(path, Config(), overwrite=True)
+
+
+def test_of_two_processes_that_start_one_run_the_second_changes_nothing(tmp_path, monkeypatch):
+    """The first one comes between the second one's look at the empty folder and its lock."""
+    path = tmp_path / "run"
+    original = Path.mkdir
+
+    def overtaken(self, *arguments, **options):
+        original(self, *arguments, **options)
+        if self == path:
+            monkeypatch.setattr(Path, "mkdir", original)
+            RunFolder.create(path, profile("quick"))
+
+    monkeypatch.setattr(Path, "mkdir", overtaken)
+    with pytest.raises(RunError, match="exists already"):
+        RunFolder.create(path, profile("paper"))
+    assert RunFolder(path).config == profile("quick")
+
+
+def test_a_forked_process_does_not_keep_the_lock_of_its_dead_owner(tmp_path):
+    """A process that cuts tiles lives on for seconds after the trainer was killed; the run can be resumed at once."""
+    RunFolder.create(tmp_path / "run", Config())
+    code = (
+        "import os, sys, pathlib, time; from unet.runs.folder import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])):\n"
+        "    child = os.fork()\n"
+        "    if child:\n        print(child, flush=True)\n"
+        "    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        child = int(owner.stdout.readline())
+        time.sleep(0.2)
+        with pytest.raises(RunError, match="in use"), locked(tmp_path / "run"):
+            pass
+        owner.kill()
+        owner.wait()
+        try:
+            os.kill(child, 0)  # still there
+            with locked(tmp_path / "run"):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_the_next_row_stands_on_its_own_line_behind_one_that_was_cut(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", Config())
+    folder.append(METRICS, {"update": 1})
+    with folder.file(METRICS).open("ab") as file:
+        file.write(b'{"update": 2, "lo')
+    folder.append(METRICS, {"update": 3})
+    assert folder.rows(METRICS) == [{"update": 1}, {"update": 3}]
+    folder.file("attempts.jsonl").write_bytes(b'{"outc')
+    folder.append("attempts.jsonl", {"outcome": "ended"})
+    assert folder.rows("attempts.jsonl") == [{"outcome": "ended"}]
+
+
+@pytest.mark.parametrize("content", [b"{not json}\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"])
+def test_damaged_rows_are_one_line(tmp_path, content):
+    folder = RunFolder.create(tmp_path / "run", Config())
+    folder.file(METRICS).write_bytes(content)
+    with pytest.raises(RunError, match=r"metrics\.jsonl: damaged"):
+        folder.rows(METRICS)

@@ -11,7 +11,6 @@ import pytest
 
 from tests.test_train import configured, discs
 from unet.config import to_yaml
-from unet.errors import RunError
 from unet.runs.folder import RunFolder, locked
 from unet.study import worker
 from unet.study.evidence import has_ended
@@ -40,11 +39,11 @@ def test_a_run_is_trained_and_scored_and_its_time_kept(tmp_path, monkeypatch):
 
 
 def test_training_that_diverges_is_a_result(tmp_path, monkeypatch):
-    """Pins the words by which the training loop says so; an error of another kind is none."""
+    """An error of another kind is none."""
     config = configured(optim={"kind": "sgd", "lr": 900.0}, train={"updates": 40, "eval_every": 50})
     assert work(monkeypatch, tmp_path / "run", config) == 0
     said = json.loads((tmp_path / "run" / "failure.json").read_text())["diverged"]
-    assert worker.DIVERGED.match(said)
+    assert said.startswith("update ")
     assert RunFolder(tmp_path / "run").rows("attempts.jsonl")[-1]["outcome"] == "diverged"
     monkeypatch.setattr("unet.device.available_bytes", lambda _: 1000)
     assert work(monkeypatch, tmp_path / "other", config) == 2
@@ -66,19 +65,6 @@ def test_a_folder_that_another_process_holds_is_left_alone(tmp_path, monkeypatch
     RunFolder.create(run, configured())
     with locked(run):
         assert work(monkeypatch, run, configured()) == worker.BUSY
-
-
-def test_what_a_process_left_that_died_at_once_is_cleared_and_nothing_else(tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / ".config.yaml.123.part").write_text("da")
-    worker.clear_stillborn(run)
-    assert not run.exists()
-    run.mkdir()
-    (run / "thesis.tex").write_text("precious")
-    with pytest.raises(RunError, match=r"thesis\.tex.*move it away"):
-        worker.clear_stillborn(run)
-    assert (run / "thesis.tex").exists()
 
 
 def test_a_worker_stops_when_its_parent_is_gone(monkeypatch):

@@ -5,6 +5,7 @@ Axes: C channels, H rows, W columns.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -122,6 +123,17 @@ class Stack:
     def classes(self) -> int:
         """Number of classes, background included."""
         return len(self.class_names)
+
+    def sha256(self) -> str:
+        """SHA-256 of what training sees: names, images, labels and instances of the frames, in their order."""
+        digest = hashlib.sha256()
+        for frame in self.frames:
+            digest.update(repr((frame.name, frame.sequence)).encode())
+            for array in (frame.image, frame.label, frame.instances):
+                digest.update(repr(None if array is None else (array.shape, array.dtype.str)).encode())
+                if array is not None:
+                    digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def select(self, indices: Iterable[int]) -> Stack:
         """The same stack with only the frames of these indices, in their order."""

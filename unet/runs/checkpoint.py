@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,26 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unet.errors import RunError, one_line
-from unet.files import atomic_write, sha256, write_json
+from unet.files import atomic_write, write_json
 
 KEPT = 2
+_NAME = re.compile(r"update-[0-9]+\.pt")
 
 
 def save_checkpoint(folder: Path, update: int, state: dict[str, Any]) -> Path:
     """Write the state after `update` updates; returns the file's path. Older ones beyond the last two are removed."""
     path = folder / f"update-{update:06d}.pt"
+    memory = io.BytesIO()  # torch.save hides a full disk behind an error of its own
+    torch.save(state, memory)
+    content = memory.getbuffer()
     with atomic_write(path) as file:
-        torch.save(state, file)
-    write_json(path.with_suffix(".json"), {"update": update, "bytes": path.stat().st_size, "sha256": sha256(path)})
+        file.write(content)
+    digest = hashlib.sha256(content).hexdigest()  # of what was meant to be written
+    write_json(path.with_suffix(".json"), {"update": update, "bytes": len(content), "sha256": digest})
     _read(path)  # proven readable before an older one goes
-    for old in _newest_first(folder)[KEPT:]:
+    found = _newest_first(folder)
+    later = [other for other in found if _update(other) > update]  # were damaged, or the run would not be here
+    for old in later + [other for other in found if other not in later][KEPT:]:
         old.with_suffix(".json").unlink(missing_ok=True)
         old.unlink(missing_ok=True)
     return path
@@ -65,25 +73,28 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("update-*.pt"), key=_update, reverse=True)
+    """Checkpoints by their names; a file that a user has put beside them under another name is none."""
+    return sorted((p for p in folder.glob("update-*.pt") if _NAME.fullmatch(p.name)), key=_update, reverse=True)
 
 
 def _update(path: Path) -> int:
-    digits = path.stem.removeprefix("update-")
-    return int(digits) if digits.isdigit() else -1
+    return int(path.stem.removeprefix("update-"))
 
 
 def _read(path: Path) -> dict[str, Any]:
     """State of one checkpoint, after its size and checksum were found right."""
     try:
         record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
+        size, digest = record["bytes"], record["sha256"]
+        content = path.read_bytes() if path.stat().st_size == size else b""
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: incomplete checkpoint ({one_line(error)})") from None
-    if len(content) != record.get("bytes") or hashlib.sha256(content).hexdigest() != record.get("sha256"):
+    if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
         raise RunError(f"{path}: damaged checkpoint (its content does not fit its checksum)")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise RunError(f"{path}: unreadable checkpoint ({one_line(error)})") from None
+    if not isinstance(state, dict):
+        raise RunError(f"{path}: unreadable checkpoint (it holds no state of a run)")
     return state

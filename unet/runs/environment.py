@@ -34,6 +34,24 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
+MADE_BY = ("unet", "commit", "python", "packages", "platform", "processor", "cpu_features", "device", "cuda",
+           "precision", "compiled", "threads", "loss", "data_sha256")  # fmt: skip
+"""What of a run's record its bits may depend on."""
+
+
+def continued(earlier: Any, now: dict[str, Any], update: int) -> dict[str, Any]:
+    """The record of a run that is resumed at `update`: the first command, and what was different before.
+
+    earlier: the content of environment.json as the attempt before left it; anything else is taken for nothing.
+    """
+    if not isinstance(earlier, dict):
+        return now
+    kept = {"command": earlier["command"]} if isinstance(earlier.get("command"), list) else {}
+    before = {key: earlier[key] for key in MADE_BY if key in earlier and key in now and earlier[key] != now[key]}
+    resumed = earlier["resumed"] if isinstance(earlier.get("resumed"), list) else []
+    return now | kept | {"resumed": [*resumed, {"update": update, "before": before}] if before else resumed}
+
+
 def commit() -> str | None:
     """Commit of the checkout the package stands in, with "+changes" when its files differ from it; None outside one."""
     folder = Path(__file__).resolve().parent

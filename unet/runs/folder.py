@@ -19,13 +19,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unet.config import Config, load_yaml, to_yaml
 from unet.errors import RunError, one_line
-from unet.files import write_error, write_json, write_text
+from unet.files import is_temporary, sweep, write_error, write_json, write_text
 
 CONFIG, METRICS, TIMING = "config.yaml", "metrics.jsonl", "timing.jsonl"
 
@@ -41,21 +41,10 @@ class RunFolder:
         """Start a new run at `path`, writing config.yaml.
 
         RunError when the folder holds anything and `overwrite` is false, or when `overwrite` would delete a folder that
-        is not a run's.
+        is not a run's. What a process left that was killed before it wrote config.yaml does not count.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            if not overwrite:
-                raise RunError(f"{path} exists already; add --resume to go on with it, or --overwrite to start anew")
-            if not (path / CONFIG).is_file():
-                raise RunError(f"{path} is not a run folder (it has no {CONFIG}); --overwrite will not delete it")
-            with locked(path):
-                _remove(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise write_error(path, error) from error
-        write_text(path / CONFIG, to_yaml(config))
-        return cls(path)
+        with taken(path, config, resume=False, overwrite=overwrite) as folder:
+            return folder
 
     @classmethod
     def open_existing(cls, path: Path) -> RunFolder:
@@ -85,12 +74,26 @@ class RunFolder:
             raise RunError(f"{self.path / name}: cannot be read ({one_line(error)})") from None
 
     def append(self, name: str, row: dict[str, Any]) -> int:
-        """Append one row to a JSONL file; returns the file's length in bytes behind it."""
+        """Append one row to a JSONL file; returns the file's length in bytes behind it.
+
+        A last row that a crash or a full disk cut short is removed first, so that the new one stands on its own line.
+        """
         path = self.path / name
         try:
-            with path.open("ab") as file:
+            with path.open("ab+") as file:
+                _drop_cut_row(file)
                 file.write((json.dumps(row, allow_nan=True) + "\n").encode())
                 return file.tell()
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def sync(self, name: str) -> None:
+        """Flush a file to disk, so that what is written after it never outlives it in a power cut."""
+        path = self.path / name
+        try:
+            if path.exists():
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
         except OSError as error:
             raise write_error(path, error) from error
 
@@ -104,12 +107,47 @@ class RunFolder:
         os.truncate(path, length)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """Rows of a JSONL file; a last row cut short by a crash is left out."""
+        """Rows of a JSONL file; a last row cut short by a crash is left out. RunError when another is damaged."""
         path = self.path / name
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        try:
+            content = path.read_bytes() if path.exists() else b""
+            rows = [json.loads(line) for line in content.split(b"\n")[:-1] if line]
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{path}: damaged ({one_line(error)}); restore it") from None
+        if not all(isinstance(row, dict) for row in rows):
+            raise RunError(f"{path}: damaged (a row is no JSON object); restore it")
+        return rows
+
+
+@contextmanager
+def taken(path: Path, config: Config, *, resume: bool, overwrite: bool) -> Iterator[RunFolder]:
+    """A run folder held by this process: the existing one (`resume`), or a new one with its config.yaml written.
+
+    RunError as from `RunFolder.create`, and when another process holds the folder. Checked before the lock is taken, so
+    that a folder that is refused stays as it is, and again behind it, where no other process can come between.
+    """
+    if resume:
+        RunFolder.open_existing(path)
+    else:
+        _refuse(path, overwrite)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
+    with locked(path):
+        if resume:
+            folder = RunFolder.open_existing(path)
+        else:
+            _refuse(path, overwrite)
+            folder = RunFolder(path)
+            try:
+                _empty(path)
+            except OSError as error:
+                raise write_error(path, error) from error
+            write_text(path / CONFIG, to_yaml(config))
+        for place in (path, *(entry for entry in path.iterdir() if entry.is_dir())):
+            sweep(place)
+        yield folder
 
 
 def unused(path: Path) -> Path:
@@ -126,24 +164,79 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the run folder for this process; the lock dies with its owner. RunError when another process holds it."""
     lock = path / ".lock"
     try:
-        file = lock.open("a+")
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise write_error(lock, error) from error
-    with file:
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise RunError(f"{path} is in use by another process (pid {owner}); wait for it or stop it") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+            owner = os.read(descriptor, 32).decode(errors="replace").strip()
+            named = owner if owner.isprintable() and owner else "unknown"
+            raise RunError(f"{path} is in use by another process (pid {named}); wait for it or stop it") from None
+        _held.add(descriptor)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
+        except OSError as error:
+            raise write_error(lock, error) from error
         yield
+    finally:
+        _held.discard(descriptor)
+        with suppress(OSError):
+            os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
-    for entry in path.iterdir():
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """A forked process that cuts tiles would keep the lock of a killed trainer for as long as it takes to notice."""
+    for descriptor in _held:
+        with suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _drop_cut_row(file: BinaryIO) -> None:
+    """Cut a JSONL file back to the end of its last whole row, and stand there."""
+    end = file.seek(0, os.SEEK_END)
+    if not end:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)
+
+
+def _refuse(path: Path, overwrite: bool) -> None:
+    """RunError when a new run may not be made at `path`."""
+    if not path.exists() and not path.is_symlink():
+        return
+    try:
+        holds = not path.is_dir() or any(not _stillborn(entry) for entry in path.iterdir())
+        is_run = (path / CONFIG).is_file()
+    except OSError as error:
+        raise write_error(path, error) from error
+    if holds and not overwrite:
+        advice = "add --resume to go on with it, or --overwrite to start anew" if is_run else "name another folder"
+        raise RunError(f"{path} exists already; {advice}")
+    if holds and not is_run:
+        raise RunError(f"{path} is not a run folder (it has no {CONFIG}); --overwrite will not delete it")
+
+
+def _stillborn(entry: Path) -> bool:
+    """What a process leaves that is killed before it wrote a configuration."""
+    return entry.name == ".lock" or is_temporary(entry.name)
+
+
+def _empty(path: Path) -> None:
+    """Remove everything but the lock; the configuration last, so that a kill leaves a run that can be removed again."""
+    for entry in sorted(path.iterdir(), key=lambda entry: entry.name == CONFIG):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         elif entry.name != ".lock":

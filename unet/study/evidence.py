@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from unet.config import Config, load_yaml, to_yaml
 from unet.errors import RunError, one_line
-from unet.files import write_json, write_text
+from unet.files import sweep, write_json, write_text
 from unet.runs.folder import CONFIG, METRICS, TIMING, RunFolder
 from unet.study import curves
 from unet.study.matrix import Job, difference, identity, without_dashboard
@@ -69,10 +69,7 @@ class Evidence:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""
-        try:
-            return RunFolder(self.path).rows(METRICS)
-        except ValueError as error:
-            raise RunError(f"{self.path / METRICS}: damaged ({one_line(error)}); restore it") from None
+        return RunFolder(self.path).rows(METRICS)
 
     @property
     def diverged(self) -> bool:
@@ -98,7 +95,7 @@ class Evidence:
             worst = {k: 0.0 if better else 1.0 for k, better in HIGHER_IS_BETTER.items() if k not in _WITHOUT_WORST}
             return found | worst
         stored = _read_json(self.path / SCORES)
-        empty = {match.group(1) for note in stored.get("notes", []) if (match := _EMPTY.match(note))}
+        empty = empty_scores(stored)
         scores = {name: value for name, value in stored["scores"].items() if name not in empty}
         found |= {name: float(value) for name, value in scores.items() if value is not None}
         for key in ("mean_iou", "loss"):
@@ -107,6 +104,11 @@ class Evidence:
                 found[f"{key}_last5"] = median
         found["train_loss"] = curves.final_training_loss(self.rows)
         return found
+
+
+def empty_scores(stored: dict[str, Any]) -> set[str]:
+    """Scores of a scores.json whose notes say that the prediction is empty at their best threshold."""
+    return {match.group(1) for note in stored.get("notes", []) if (match := _EMPTY.match(note))}
 
 
 def config_of(folder: Path) -> Config:
@@ -154,7 +156,7 @@ def collect(run: Path, job: Job, target: Path) -> None:
         "seconds": round(seconds_taken(run), 1),
         "command": command(job),
     }
-    _sweep(target)
+    sweep(target)
     write_text(target / CONFIG, to_yaml(config))
     write_json(target / ENVIRONMENT, environment)
     write_json(target / RECORD, record)
@@ -168,17 +170,11 @@ def adopt(twin: Path, job: Job, target: Path) -> None:
     record = _read_json(twin / RECORD)
     origin = f"{record['study']}/{record['profile']}/{twin.name}"
     record |= {"study": job.study, "arm": job.arm, "command": command(job), "same_run_as": origin}
-    _sweep(target)
+    sweep(target)
     write_json(target / RECORD, record)
     last = FAILURE if (twin / FAILURE).is_file() else SCORES
     for name in (CONFIG, ENVIRONMENT, METRICS, last):
         write_text(target / name, (twin / name).read_text(encoding="utf-8"))
-
-
-def _sweep(target: Path) -> None:
-    """Remove what a process that was killed while it wrote has left."""
-    for rest in target.glob(".*.part"):
-        rest.unlink()
 
 
 def command(job: Job) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.config import Config, from_dict, to_dict
-from unet.errors import UserError
+from unet.errors import UserError, printable
 from unet.files import write_json
 from unet.progress import Terminal
 from unet.study.evidence import NOISE
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     try:
         write_json(kept / NOISE, measured(run, asked, Terminal()))
     except UserError as error:
-        print(f"unet: {error}", file=sys.stderr)
+        print(f"unet: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     return 0
 

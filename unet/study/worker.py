@@ -8,8 +8,6 @@ failure.json when it diverged), 2 user error, 75 another process has the folder,
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import signal
 import sys
 import threading
@@ -17,7 +15,7 @@ import time
 from pathlib import Path
 
 from unet.config import Config, from_dict, parse_yaml
-from unet.errors import RunError, TrainingError, UserError
+from unet.errors import Diverged, RunError, UserError, printable
 from unet.progress import Terminal
 from unet.runs.folder import CONFIG, RunFolder, locked
 from unet.signals import Interrupted
@@ -25,8 +23,6 @@ from unet.study.evidence import ATTEMPTS, FAILURE
 
 BUSY = 75
 WEIGHTS = "weights.safetensors"
-DIVERGED = re.compile(r"^update \d+.*(gradient norm|weights are not finite)")
-"""How the training loop reports a loss, gradient or weight that is not finite, or a loss that exploded."""
 
 
 def main(argv: list[str]) -> int:
@@ -40,7 +36,7 @@ def main(argv: list[str]) -> int:
             with locked(run):
                 pass
         except RunError as error:
-            print(f"unet: {error}", file=sys.stderr)
+            print(f"unet: {printable(str(error))}", file=sys.stderr)
             return BUSY
     started = time.monotonic()
     outcome = "stopped"
@@ -50,7 +46,7 @@ def main(argv: list[str]) -> int:
         print(f"unet: {interruption}", file=sys.stderr)
         return interruption.exit_code
     except UserError as error:
-        print(f"unet: {error}", file=sys.stderr)
+        print(f"unet: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     finally:
         if (run / CONFIG).is_file():
@@ -65,27 +61,13 @@ def execute(config: Config, run: Path, terminal: Terminal) -> str:
     from unet.train import train
 
     if not (run / WEIGHTS).is_file():
-        if not (run / CONFIG).is_file():
-            clear_stillborn(run)
         try:
             train(config, run, resume=(run / CONFIG).is_file(), overwrite=False, terminal=terminal)
-        except TrainingError as error:
-            if not DIVERGED.match(str(error)):
-                raise
+        except Diverged as error:
             RunFolder(run).write_json(FAILURE, {"diverged": str(error)})
             return "diverged"
     evaluate_run(run, terminal)
     return "ended"
-
-
-def clear_stillborn(run: Path) -> None:
-    """Remove a folder whose process died before it wrote a configuration; RunError when it holds anything else."""
-    if not run.is_dir():
-        return
-    strange = [entry.name for entry in run.iterdir() if not (entry.name == ".lock" or entry.name.endswith(".part"))]
-    if strange:
-        raise RunError(f"{run} is no run folder (it has no {CONFIG} but {strange[0]!r}); move it away")
-    shutil.rmtree(run)
 
 
 def watch(parent: int) -> None:
