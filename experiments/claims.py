@@ -7,7 +7,8 @@ Command
 import sys
 
 from unet.cli import main
-from unet.study.claims import Claim, Target
+from unet.study.claims import Claim
+from unet.study.paper import TARGETS as TARGETS  # read from this page, beside the claims
 
 IOU, SEG, V_RAND = "mean_iou_last5", "seg", "v_rand"
 CHALLENGE = (SEG, V_RAND)
@@ -45,20 +46,7 @@ CLAIMS = (
           "faults", "silver", "base", "worse", (SEG,), data=("phc", "hela")),
 )  # fmt: skip
 
-EM_PROTOCOL = "paper: the challenge's 30 test slices, 7 rotations averaged; ours: held-out blocks of 6 training slices"
-CTC_PROTOCOL = "paper: the challenge's test sequences; ours: the training sequence left out, gold truth"
-LATER = "a later entry of the leaderboard; otherwise as above"
-
 ARMS = ("paper", "blog")
-TARGETS = (
-    Target("phc", SEG, 0.9203, CTC_PROTOCOL),
-    Target("hela", SEG, 0.7756, CTC_PROTOCOL),
-    Target("em", "pixel_error", 0.0611, EM_PROTOCOL),
-    Target("em", "rand_error", 0.0382, EM_PROTOCOL),
-    Target("em", "warping_error", 0.000353, EM_PROTOCOL),
-    Target("em", V_RAND, 0.97276, LATER),
-    Target("em", "v_info", 0.98662, LATER),
-)
 
 if __name__ == "__main__":
     sys.exit(main(["study", "claims", *sys.argv[1:]]))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from unet.config import Config
 from unet.data.stack import IGNORE, FloatImage, Frame, Stack, labelled
 from unet.deform import CoordinateMap
+from unet.display import IGNORE_COLOUR, gray_limits, label_colours, stretched, visible
 from unet.files import atomic_write
 from unet.geometry import mirror_indices
 from unet.tiles import TileSource
@@ -26,7 +27,6 @@ COLUMNS = 4
 TITLE_CHARACTERS = 150
 GRID_LINES = 9
 WINDOW_COLOUR, GRID_COLOUR, BORDER_COLOUR = "#ff9f1c", "#4cc9f0", "#ff4d6d"
-IGNORE_COLOUR = (0.45, 0.25, 0.55)
 _DARKENED = 0.6  # brightness of what is mirrored
 
 
@@ -84,11 +84,11 @@ def _title(stack: Stack, config: Config, source: TileSource | None) -> str:
 
 def _draw_frame(panels: NDArray[Any], frame: Frame, classes: int, weight: FloatImage | None) -> None:
     height, width = frame.size
-    image, limits = _visible(frame.image), _limits(frame.image)
-    _show(panels[0], _stretched(image, limits), f"{frame.name}: image, {width} x {height} px")
+    image, limits = visible(frame.image), gray_limits(frame.image)
+    _show(panels[0], stretched(image, limits), f"{frame.name}: image, {width} x {height} px")
     if frame.label is None or weight is None:
         return
-    _show(panels[1], _label_colours(frame.label, classes), "label" + _ignored(frame.label))
+    _show(panels[1], label_colours(frame.label, classes), "label" + _ignored(frame.label))
     cells = components(frame.label) if frame.instances is None else frame.instances
     count = len(np.unique(cells[cells != 0]))
     _show(panels[2], _object_colours(cells), f"{count} objects" + (", 4-connected" if frame.instances is None else ""))
@@ -100,14 +100,14 @@ def _draw_tile(panels: NDArray[Any], stack: Stack, source: TileSource, number: i
 
     tile = source[number]
     frame = stack.frames[tile.frame]
-    limits = _limits(frame.image)
+    limits = gray_limits(frame.image)
     where = source.coordinates(number).part(slice(None), slice(None))
     _show_map(panels[0], frame, where, source, limits)
     panels[0].set_title(f"tile {number}: its place in {frame.name}", fontsize=8)
-    _show(panels[1], _stretched(_visible(tile.image), limits), f"input, {source.input_px} px, with the output window")
+    _show(panels[1], stretched(visible(tile.image), limits), f"input, {source.input_px} px, with the output window")
     corner, side = source.margin - 0.5, source.output_px
     panels[1].add_patch(Rectangle((corner, corner), side, side, fill=False, edgecolor=WINDOW_COLOUR, linewidth=1.5))
-    _show(panels[2], _label_colours(tile.target, stack.classes), f"target, {side} px" + _ignored(tile.target))
+    _show(panels[2], label_colours(tile.target, stack.classes), f"target, {side} px" + _ignored(tile.target))
     _show_weight(panels[3], tile.weight, "weight")
 
 
@@ -116,7 +116,7 @@ def _show_map(axis: Any, frame: Frame, where: CoordinateMap, source: TileSource,
     height, width = frame.size
     rows = mirror_indices(where.top, where.bottom, height)
     columns = mirror_indices(where.left, where.right, width)
-    picture = _stretched(_visible(frame.image[:, rows[:, None], columns]), limits)
+    picture = stretched(visible(frame.image[:, rows[:, None], columns]), limits)
     y, x = np.arange(where.top, where.bottom), np.arange(where.left, where.right)
     inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
     picture = picture * np.where(inside, 1, _DARKENED)[..., None]
@@ -157,39 +157,6 @@ def _show_weight(axis: Any, weight_HW: FloatImage, title: str) -> None:
     bar = axis.figure.colorbar(drawn, ax=axis, fraction=0.04, pad=0.02)
     bar.ax.tick_params(labelsize=6)
     bar.outline.set_visible(False)
-
-
-def _visible(image_CHW: FloatImage) -> NDArray[np.float32]:
-    """H x W x 3: three channels as red, green, blue, any other number as their mean in gray."""
-    if len(image_CHW) == 3:
-        return np.asarray(image_CHW.transpose(1, 2, 0))
-    return np.repeat(image_CHW.mean(axis=0)[..., None], 3, axis=-1)
-
-
-def _limits(image_CHW: FloatImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gray values shown as black and white."""
-    low, high = np.percentile(_visible(image_CHW), (0.2, 99.8), axis=(0, 1))
-    return low, np.where(high > low, high, low + 1)
-
-
-def _stretched(picture: NDArray[np.float32], limits: tuple[Any, Any]) -> NDArray[np.float64]:
-    low, high = limits
-    return np.asarray(np.clip((picture - low) / (high - low), 0, 1))
-
-
-def _label_colours(label_HW: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
-    """Two classes black and white, more in colours; IGNORE violet."""
-    from matplotlib import colormaps
-
-    table = np.zeros((IGNORE + 1, 3))
-    if classes <= 2:
-        table[1:] = 1
-    else:
-        colours = colormaps["tab10" if classes <= 11 else "gist_rainbow"]
-        for value in range(1, classes):
-            table[value] = colours((value - 1) if classes <= 11 else value / classes)[:3]
-    table[IGNORE] = IGNORE_COLOUR
-    return np.asarray(table[label_HW])
 
 
 def _object_colours(instances_HW: NDArray[np.integer]) -> NDArray[np.float64]:

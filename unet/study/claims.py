@@ -111,22 +111,28 @@ def targets(goals: Iterable[Target], study: Study, arms: Iterable[str], results:
         runs = choice.by_key(evidence.load_all(results / study.name / profile))
         if not runs:
             continue
-        rows = []
-        for goal in goals:
-            cells = []
-            for name in names:
-                own = compare.arm_runs(study, profile, study.arm(name), goal.data, runs)
-                found = compare.summarise(own, goal.score)
-                reached = found is not None and (
-                    found.mean > goal.paper if HIGHER_IS_BETTER[goal.score] else found.mean < goal.paper
-                )
-                runs_of = "" if found is None else f" ({found.n} runs)"
-                cells.append(text.spread(found, goal.score) + runs_of + (", reached" if reached else ""))
-            paper = text.number(goal.paper, goal.score)
-            rows.append([text.data_name(goal.data), text.score_name(goal.score), paper, *cells, goal.difference])
-        head = ["data", "score", "paper", *(study.arm(name).what for name in names), "difference in protocol"]
-        parts.append(f"### Profile `{profile}`\n\n{text.table(head, rows)}")
+        parts.append(f"### Profile `{profile}`\n\n{target_table(goals, study, names, profile, runs)}")
     return "\n\n".join(parts) or "The baselines have no results yet."
+
+
+def target_table(goals: Iterable[Target], study: Study, arms: Iterable[str], profile: str, runs: choice.Runs) -> str:
+    """The paper's numbers beside those of some arms of a study (a Markdown table)."""
+    names = list(arms)
+    rows = []
+    for goal in goals:
+        cells = []
+        for name in names:
+            own = compare.arm_runs(study, profile, study.arm(name), goal.data, runs)
+            found = compare.summarise(own, goal.score)
+            reached = found is not None and (
+                found.mean > goal.paper if HIGHER_IS_BETTER[goal.score] else found.mean < goal.paper
+            )
+            runs_of = "" if found is None else f" ({found.n} runs)"
+            cells.append(text.spread(found, goal.score) + runs_of + (", reached" if reached else ""))
+        paper = text.number(goal.paper, goal.score)
+        rows.append([text.data_name(goal.data), text.score_name(goal.score), paper, *cells, goal.difference])
+    head = ["data", "score", "paper", *(study.arm(name).what for name in names), "difference in protocol"]
+    return text.table(head, rows)
 
 
 def fill(page: str, parts: Mapping[str, str]) -> str:

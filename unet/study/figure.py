@@ -18,7 +18,8 @@ from unet.study.matrix import Arm, Study
 
 ROW_INCHES, COLUMN_INCHES = 2.9, 4.2
 POINTS = 40  # of a training curve; the losses between two of them are averaged
-Series = tuple[NDArray[np.float64], NDArray[np.float64]]
+Values = NDArray[np.float64]
+Series = tuple[Values, Values]
 
 
 def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
@@ -45,9 +46,9 @@ def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
         arms = [arm for arm in shown if arm.name in own]
         for arm in arms:
             trained = list(own[arm.name].values())
-            _curves(row[0], [_training(run) for run in trained], colours[arm.name])
-            _curves(row[1], [_evaluations(run) for run in trained], colours[arm.name])
-        _dots(row[2], arms, own, _score(study, data, runs), colours)
+            _curves(row[0], [training_curve(run) for run in trained], colours[arm.name])
+            _curves(row[1], [evaluation_curve(run) for run in trained], colours[arm.name])
+        _dots(row[2], arms, own, final_score(study, data, runs), colours)
         row[0].set_ylabel(f"{text.data_name(data)}\ntraining loss")
         _scale(row[0])
         row[1].set_ylabel("held-out mean IoU")
@@ -61,7 +62,7 @@ def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
     return True
 
 
-def _score(study: Study, data: str, runs: choice.Runs) -> str:
+def final_score(study: Study, data: str, runs: choice.Runs) -> str:
     """The challenge's score of a data set: the last that is tested, neither a count nor a loss, and that runs have."""
     known = {name for (_, d, _), run in runs.items() if d == data for name in run.values}
     tested = [s for s in study.tested.get(data, ()) if s in known and s not in ("spikes", "loss_last5")]
@@ -75,7 +76,7 @@ def _scale(axis: Any) -> None:
         axis.set_yscale("log")
 
 
-def _training(run: Evidence) -> Series:
+def training_curve(run: Evidence) -> Series:
     """The training loss, averaged over stretches, so that a curve of single batches can be read."""
     updates, losses = (np.asarray(series, dtype=np.float64) for series in curve(run.rows, "train", "loss"))
     if updates.size == 0:
@@ -84,7 +85,8 @@ def _training(run: Evidence) -> Series:
     return np.array([updates[part].mean() for part in parts]), np.array([losses[part].mean() for part in parts])
 
 
-def _evaluations(run: Evidence) -> Series:
+def evaluation_curve(run: Evidence) -> Series:
+    """The held-out mean IoU of every evaluation."""
     updates, values = curve(run.rows, "held_out", "mean_iou")
     return np.asarray(updates, dtype=np.float64), np.asarray(values)
 
@@ -94,15 +96,23 @@ def _curves(axis: Any, series: Sequence[Series], colour: Any) -> None:
     series = [(x, y) for x, y in series if x.size]
     for x, y in series:
         axis.plot(x, y, color=colour, linewidth=0.6, alpha=0.35)
+    found = mean_band(series)
+    if found is None:
+        return
+    x, mean, std = found
+    axis.plot(x, mean, color=colour, linewidth=1.6)
+    if std is not None:
+        axis.fill_between(x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+
+
+def mean_band(series: Sequence[Series]) -> tuple[Values, Values, Values | None] | None:
+    """x, mean and standard deviation over the runs (None of one run) where all have a point; None without such."""
     length = min((x.size for x, _ in series), default=0)
     if not length or any(not np.array_equal(x[:length], series[0][0][:length]) for x, _ in series):
-        return  # runs of different lengths have no common mean
+        return None  # runs of different lengths have no common mean
     values = np.stack([y[:length] for _, y in series])
-    x, mean = series[0][0][:length], values.mean(axis=0)
-    axis.plot(x, mean, color=colour, linewidth=1.6)
-    if len(series) > 1:
-        std = values.std(axis=0, ddof=1)
-        axis.fill_between(x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+    std = values.std(axis=0, ddof=1) if len(series) > 1 else None
+    return series[0][0][:length], values.mean(axis=0), std
 
 
 def _dots(axis: Any, arms: list[Arm], own: dict[str, dict[int, Evidence]], score: str, colours: dict[str, Any]) -> None:

@@ -1,0 +1,50 @@
+"""Gray values and labels as colours to look at.
+
+Axes: C channels, H rows, W columns, 3 colours in 0..1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.data.stack import IGNORE, FloatImage
+
+IGNORE_COLOUR = (0.45, 0.25, 0.55)
+Limits = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def visible(image_CHW: FloatImage) -> NDArray[np.float32]:
+    """H x W x 3: three channels as red, green, blue, any other number as their mean in gray."""
+    if len(image_CHW) == 3:
+        return np.asarray(image_CHW.transpose(1, 2, 0))
+    return np.repeat(image_CHW.mean(axis=0)[..., None], 3, axis=-1)
+
+
+def gray_limits(image_CHW: FloatImage) -> Limits:
+    """Gray values shown as black and white."""
+    low, high = np.percentile(visible(image_CHW), (0.2, 99.8), axis=(0, 1))
+    return low, np.where(high > low, high, low + 1)
+
+
+def stretched(picture: NDArray[np.float32], ends: tuple[Any, Any]) -> NDArray[np.float64]:
+    """The picture with the gray values `ends` as 0 and 1."""
+    low, high = ends
+    return np.asarray(np.clip((picture - low) / (high - low), 0, 1))
+
+
+def label_colours(label_HW: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
+    """Two classes black and white, more in colours; IGNORE violet."""
+    from matplotlib import colormaps
+
+    table = np.zeros((IGNORE + 1, 3))
+    if classes <= 2:
+        table[1:] = 1
+    else:
+        colours = colormaps["tab10" if classes <= 11 else "gist_rainbow"]
+        for value in range(1, classes):
+            table[value] = colours((value - 1) if classes <= 11 else value / classes)[:3]
+    table[IGNORE] = IGNORE_COLOUR
+    return np.asarray(table[label_HW])
