@@ -15,7 +15,6 @@ import argparse
 import csv
 import dataclasses
 import io
-import os
 import subprocess
 import sys
 import tempfile
@@ -170,13 +169,26 @@ def time_net(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     print(f"rows added to {arguments.csv}\n")
 
 
-def peak_memory(command: list[str]) -> int:
-    """Peak resident memory of a process and the files it has mapped, in bytes."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{' '.join(command)} failed")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+MEASURED = """import re, resource, sys
+from unet.cli import main
+code = main(sys.argv[2:])
+try:
+    peak = int(re.search("VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+except FileNotFoundError:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+open(sys.argv[1], "w").write(str(peak))
+sys.exit(code)
+"""
+
+
+def peak_memory(arguments: list[str], scratch: Path) -> int:
+    """Peak resident memory, files it has mapped included, of a process that runs the `unet` command; bytes.
+
+    Linux's ru_maxrss is of no use: it begins with what the process that starts another one holds itself.
+    """
+    if subprocess.run([sys.executable, "-c", MEASURED, str(scratch), *arguments], stdout=subprocess.DEVNULL).returncode:
+        raise SystemExit(f"unet {' '.join(arguments)} failed")
+    return int(scratch.read_text())
 
 
 def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
@@ -191,7 +203,7 @@ def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
         words = ["predict", str(folder / "w.safetensors"), str(folder / "in.tif"), "--out", str(folder / "out.tif")]
         options = ["--tile-px", str(arguments.tile_px), "--rotations", str(arguments.rotations), "--overwrite"]
         start = time.perf_counter()
-        peaks[side] = peak_memory([sys.executable, "-m", "unet", *words, *options])
+        peaks[side] = peak_memory([*words, *options], folder / "peak.txt")
         size = sum((folder / name).stat().st_size for name in ("in.tif", "out.tif"))
         first = peaks[arguments.sides[0]]
         print(
