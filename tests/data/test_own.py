@@ -261,3 +261,12 @@ def test_stacks_of_three_slices_that_were_saved_as_colours(folder: Path) -> None
     stack = own.read(folder, config(folder), say_nothing)
     assert [f.name for f in stack.frames] == ["a[00]", "a[01]", "a[02]"]
     np.testing.assert_array_equal(stack.frames[2].label, labels[2])
+
+
+def test_an_imagej_file_without_axes_holds_channels_by_name_and_slices_by_its_labels(folder: Path) -> None:
+    images = gray(shape=(6, 20, 30)).astype(np.uint16)
+    tifffile.imwrite(folder / "images" / "s.tif", images, imagej=True)
+    tifffile.imwrite(folder / "labels" / "s.tif", np.stack([blobs([1] * n) for n in range(1, 7)]))
+    stack = own.read(folder, config(folder, normalise="fixed"), say_nothing)
+    assert (len(stack), stack.channels) == (6, 1)
+    np.testing.assert_array_equal(np.concatenate([f.image for f in stack.frames]) * 65535, images)

@@ -160,8 +160,10 @@ def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, found
 
 
 def _planes_as_slices(images: Pixels, labels: Pixels) -> tuple[Pixels, Pixels]:
-    """Some programs store three or four slices as the planes of one colour image; labels show that it is none."""
+    """Some programs store slices as the planes of one colour image, or as its channels; labels show that it is none."""
     planes = images.shape[1]
+    if len(images) == 1 and planes == len(labels) > 1:
+        return images.transpose(1, 0, 2, 3), labels
     if len(images) == len(labels) == 1 and planes == labels.shape[1] > 1 and not (labels == labels[:, :1]).all():
         return images.transpose(1, 0, 2, 3), labels.transpose(1, 0, 2, 3)
     return images, labels

@@ -91,7 +91,8 @@ def _fold(fold: int, count: int, what: str) -> int:
 
 def _enough(frames: int, folds: int) -> None:
     if frames < folds:
-        raise ConfigError(f"data.folds: {folds} folds cannot be cut from {frames} labelled frames; use fewer")
+        advice = f"use at most {frames}" if frames > 1 else "label more of them"
+        raise ConfigError(f"data.folds: {folds} folds cannot be cut from {frames} labelled frames; {advice}")
 
 
 def _named(stack: Stack, names: tuple[str, ...]) -> set[int]:
