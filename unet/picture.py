@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.data.stack import IGNORE, Frame
+from unet.display import gray_limits, label_colours, stretched, visible
 from unet.files import atomic_write
 
 PANEL_INCHES = 3.2
@@ -34,13 +35,14 @@ def draw_rows(path: Path, rows: list[Row], title: str) -> None:
     figure.suptitle(title, fontsize=10)
     for axes, row in zip(figure.subplots(len(rows), 4, squeeze=False), rows, strict=True):
         classes = row.probabilities.shape[0]
-        axes[0].imshow(row.frame.image.mean(axis=0), cmap="gray")
+        axes[0].imshow(stretched(visible(row.frame.image), gray_limits(row.frame.image)))
         axes[1].imshow(1 - row.probabilities[0], cmap="gray", vmin=0, vmax=1)
         if row.frame.label is not None:
-            label = np.ma.masked_equal(row.frame.label, IGNORE)
-            axes[2].imshow(label, cmap="gray" if classes == 2 else "viridis", vmin=0, vmax=max(1, classes - 1))
+            axes[2].imshow(label_colours(row.frame.label, classes))
         axes[3].imshow(row.mistakes)
-        names = (row.frame.name, "probability of the foreground", "label", row.caption)
+        ignored = row.frame.label is not None and bool((row.frame.label == IGNORE).any())
+        label_name = "label (violet: not scored)" if ignored else "label"
+        names = (row.frame.name, "probability of the foreground", label_name, row.caption)
         for axis, name in zip(axes, names, strict=True):
             axis.set_title(name, fontsize=8)
             axis.set_axis_off()
