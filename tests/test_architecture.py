@@ -23,6 +23,7 @@ LEVELS = {
     "unet.weightmap": 4,
     "unet.deform": 4,
     "unet.gray": 4,
+    "unet.display": 4,
     "unet.tiles": 5,
     "unet.preview": 6,
     "unet.model": 3,
@@ -43,19 +44,21 @@ LEVELS = {
     "unet.mistakes": 4,
     "unet.picture": 5,
     "unet.scoring": 6,
+    "unet.panels": 7,
     "unet.comparison": 7,
     "unet.results": 7,
     "unet.trouble": 4,
     "unet.train": 8,
     "unet.gradient_noise": 8,
     "unet.study": 9,
-    "unet.commands": 10,
+    "unet.report": 10,
+    "unet.commands": 11,
     "unet.cli": 9,  # imports commands by name only, when they are called for
-    "unet.__main__": 11,
+    "unet.__main__": 12,
 }
 WITHOUT_TORCH = ("unet.errors", "unet.files", "unet.geometry", "unet.config", "unet.data", "unet.metrics", "unet.tiles",
-                 "unet.weightmap", "unet.deform", "unet.gray", "unet.preview", "unet.cli", "unet.progress",
-                 "unet.instances", "unet.challenge", "unet.stats", "unet.study")  # fmt: skip
+                 "unet.weightmap", "unet.deform", "unet.gray", "unet.display", "unet.preview", "unet.cli",
+                 "unet.progress", "unet.instances", "unet.challenge", "unet.stats", "unet.study")  # fmt: skip
 
 
 def module_of(path: Path, root: Path = ROOT) -> str:

@@ -205,6 +205,7 @@ class WandbConfig:
     entity: str = ""
     group: str = ""
     tags: tuple[str, ...] = ()
+    weights: bool = False  # send the final weights as an artifact
     timeout_s: float = 15.0
 
     def __post_init__(self) -> None:

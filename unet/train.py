@@ -10,7 +10,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,11 @@ from unet.evaluate import FramePrediction, pixel_scores, predict_frames
 from unet.loss.dispatch import choose_loss
 from unet.model import build, parameters
 from unet.optim import learning_rate, make_optimizer
+from unet.panels import Panels, place
 from unet.predict import Network
 from unet.progress import Bar, Terminal
 from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
-from unet.runs.dashboard import Dashboard
+from unet.runs.dashboard import Dashboard, mirrored
 from unet.runs.environment import continued, describe
 from unet.runs.folder import METRICS, TIMING, RunFolder, taken
 from unet.signals import Interrupted, Stopper
@@ -56,11 +57,14 @@ class State:
     metrics_bytes: int = 0
 
 
-def train(config: Config, path: Path, *, resume: bool, overwrite: bool, terminal: Terminal) -> RunFolder:
+def train(
+    config: Config, path: Path, *, resume: bool, overwrite: bool, terminal: Terminal, dashboard: Dashboard | None = None
+) -> RunFolder:
     """Train a network as configured into the run folder `path`; returns the folder with scores not yet made.
 
     With `resume` an interrupted run goes on from its newest undamaged checkpoint. Ctrl-C and SIGTERM write a checkpoint
-    and raise unet.signals.Interrupted. All input is checked before the folder is touched.
+    and raise unet.signals.Interrupted. All input is checked before the folder is touched. `dashboard`: where the run is
+    mirrored; it is left open for what follows (default: one of its own).
     """
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
@@ -73,8 +77,9 @@ def train(config: Config, path: Path, *, resume: bool, overwrite: bool, terminal
         taken(path, config, resume=resume, overwrite=overwrite) as folder,
         Stopper() as stopper,
         explained(config, path, folder.file(CHECKPOINTS)),
+        mirrored(dashboard, terminal.say) as mirror,
     ):
-        Trainer(config, hardware, stack, parts, source, folder, terminal, stopper).run()
+        Trainer(config, hardware, stack, parts, source, folder, terminal, stopper, mirror).run()
     return folder
 
 
@@ -91,9 +96,12 @@ class Trainer:
         folder: RunFolder,
         terminal: Terminal,
         stopper: Stopper,
+        dashboard: Dashboard,
     ) -> None:
         self.config, self.hardware, self.stack, self.parts = config, hardware, stack, parts
         self.source, self.folder, self.terminal, self.stopper = source, folder, terminal, stopper
+        self.dashboard = dashboard
+        self.panels = Panels(dashboard, config, stack, stack.select(parts.train), source)
         self.state = State()
         torch.use_deterministic_algorithms(config.train.deterministic)
         torch.backends.cudnn.benchmark = not config.train.deterministic
@@ -123,13 +131,10 @@ class Trainer:
         self._resume()
         self._record()
         updates = self.config.train.updates
-        with ExitStack() as stack:
-            self.dashboard = Dashboard.start(
-                self.config, self.folder.path, self.folder.read_json("environment.json"), self.terminal.say
-            )
-            stack.callback(self.dashboard.finish)
-            bar = stack.enter_context(self.terminal.bar("training", updates))
-            stream = self._stream()
+        stream = self._stream()  # forks, which is best done before there are threads
+        self.dashboard.open(self.config, self.folder.path, self.folder.read_json("environment.json"))
+        self.panels.begin()
+        with self.terminal.bar("training", updates) as bar:
             try:
                 while True:
                     self._between_updates(bar)
@@ -141,8 +146,10 @@ class Trainer:
                 if not interruption.at_once:
                     self._checkpoint()
                 raise
-            self.dashboard.summary({f"best_{key}": value for key, value in self.state.best.items()})
-        save_weights(self.folder.file(WEIGHTS), self.model.state_dict(), weights_metadata(self.config, self.stack))
+        metadata = weights_metadata(self.config, self.stack)
+        save_weights(self.folder.file(WEIGHTS), self.model.state_dict(), metadata)
+        if self.config.wandb.weights:
+            self.dashboard.file(self.folder.file(WEIGHTS), "weights", metadata)
 
     def _stream(self) -> Iterator[Batch]:
         per_update = self.config.train.batch * self.config.train.accumulate
@@ -208,11 +215,13 @@ class Trainer:
         if state.evaluated_at == state.update:
             return
         bar.update(state.update, "evaluating")
-        scores = pixel_scores(self._predict_held_out(), self.stack.class_names)
+        predictions = self._predict_held_out()
+        scores = pixel_scores(predictions, self.stack.class_names)
         state.evaluated_at = state.update
         if (scores["mean_iou"] or 0.0) > state.best.get("mean_iou", -1.0):
             state.best = {"mean_iou": scores["mean_iou"] or 0.0, "update": float(state.update)}
         self._log({"update": state.update, "part": "held_out", **scores})
+        self.panels.evaluation(state.update, predictions)
         self._log_timing()
 
     def _predict_held_out(self) -> list[FramePrediction]:
@@ -267,9 +276,8 @@ class Trainer:
     def _log(self, row: dict[str, Any]) -> None:
         self.state.metrics_bytes = self.folder.append(METRICS, row)
         part, update = row["part"], row["update"]
-        self.dashboard.log(
-            {f"{part}/{k}": v for k, v in row.items() if k not in ("part", "update")} | {"updates": update}
-        )
+        values = {f"{part}/{k}": v for k, v in row.items() if k not in ("part", "update")}
+        self.dashboard.log(values | place(update, self.config))
 
     def _log_timing(self) -> None:
         now, update = time.perf_counter(), self.state.update
@@ -277,7 +285,7 @@ class Trainer:
         if update > first:
             row = self._speed(now - began, update - first)
             self.folder.append(TIMING, {"update": update, **row})
-            self.dashboard.log({f"timing/{k}": v for k, v in row.items()} | {"updates": update})
+            self.dashboard.log({f"timing/{k}": v for k, v in row.items()} | place(update, self.config))
         self.waited, self.clock = 0.0, (time.perf_counter(), update)
 
     def _speed(self, seconds: float, updates: int) -> dict[str, float]:

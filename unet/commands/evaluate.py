@@ -50,12 +50,18 @@ def main(argv: list[str]) -> int:
     if arguments.runs and bool(arguments.out) != (len(arguments.runs) > 1):
         raise ConfigError("--out DIR goes with several runs: one run keeps its scores in its own folder")
     from unet.results import PICTURE, evaluate_folds, evaluate_run, table
+    from unet.runs.dashboard import Dashboard
+    from unet.runs.final import send_scores
+    from unet.runs.folder import RunFolder
 
     if arguments.runs:
         paths = [Path(run) for run in arguments.runs]
         rotations = arguments.rotations or None
         if len(paths) == 1:
-            terminal.result(table(evaluate_run(paths[0], terminal, rotations)))
+            with Dashboard(terminal.say, "evaluate") as dashboard:
+                scores = evaluate_run(paths[0], terminal, rotations)
+                send_scores(dashboard, RunFolder(paths[0]), scores)
+            terminal.result(table(scores))
             return 0
         terminal.result(table(evaluate_folds(paths, Path(arguments.out), terminal, rotations)))
         terminal.result(f"picture: {Path(arguments.out) / PICTURE}")

@@ -14,7 +14,7 @@ from unet.commands.parse import known_flags, parse, refuse_unknown_flags
 from unet.config import PROFILES, Config, load_yaml, profile, to_dict, to_yaml
 from unet.errors import ConfigError, RunError
 from unet.progress import Terminal, format_seconds
-from unet.runs.folder import CONFIG, unused
+from unet.runs.folder import CONFIG, RunFolder, unused
 
 MACHINE_KEYS = ("train.device", "train.workers", "train.threads")  # may differ when a run is resumed
 
@@ -49,14 +49,19 @@ def main(argv: list[str]) -> int:
         print(f"# run folder: {path}\n{to_yaml(config)}", end="")
         return 0
     from unet.results import evaluate_run, table
+    from unet.runs.dashboard import Dashboard
+    from unet.runs.final import send_scores
     from unet.signals import Interrupted
     from unet.train import train
 
     terminal = Terminal(arguments.quiet)
     started = time.monotonic()
     try:
-        train(config, path, resume=arguments.resume, overwrite=arguments.overwrite, terminal=terminal)
-        scores = evaluate_run(path, terminal, announce=False)
+        with Dashboard(terminal.say, "train") as dashboard:
+            resume, overwrite = arguments.resume, arguments.overwrite
+            train(config, path, resume=resume, overwrite=overwrite, terminal=terminal, dashboard=dashboard)
+            scores = evaluate_run(path, terminal, announce=False)
+            send_scores(dashboard, RunFolder(path), scores)
     except Interrupted as interruption:
         terminal.say(f"unet: {interruption}; go on with: unet train --resume --run {shlex.quote(str(path))}")
         return interruption.exit_code

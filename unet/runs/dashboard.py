@@ -1,87 +1,235 @@
-"""The mirror of a run on W&B: the only place that imports wandb. Training never waits for it and never fails by it."""
+"""The mirror of a run on W&B: the only place that imports wandb. Training never waits for it and never fails by it.
+
+Everything that talks to W&B, the connection included, happens in one thread, in order. What that thread is given must
+not change afterwards. The run folder is the truth; the mirror may fall silent at any time.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unet.config import Config, to_dict
 from unet.errors import one_line
+from unet.files import write_json
+
+IDENTITY = "dashboard.json"  # in the run folder: which W&B run mirrors it, so that a resumed run goes on there
+AXES = ("updates", "pixels_seen")
+
+JobType = Literal["train", "study", "evaluate"]
+Mode = Literal["online", "offline", "disabled"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image with overlays. pixels: H x W or H x W x 3, uint8. overlays: H x W uint8 values and what they mean."""
+
+    pixels: NDArray[np.uint8]
+    caption: str
+    overlays: Mapping[str, tuple[NDArray[np.uint8], Mapping[int, str]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a mirrored run is begun with."""
+
+    config: Config
+    folder: Path
+    environment: Mapping[str, Any]
+    job_type: JobType
+    mode: Mode
 
 
 class Dashboard:
-    """Sends rows to W&B when there is one, and nothing otherwise. After the first error it falls silent."""
+    """Sends to W&B when there is one, and does nothing otherwise. After the first error it falls silent.
 
-    def __init__(self, run: Any, say: Callable[[str], None]) -> None:
-        self._run = run
-        self._say = say
+    say: where its few lines go. job_type: what the run is listed as. connect: opens the W&B run (another one in tests).
+    As a context manager it closes the run at the end, as failed after an exception.
+    """
 
-    @classmethod
-    def start(cls, config: Config, folder: Path, extra: dict[str, Any], say: Callable[[str], None]) -> Dashboard:
-        """Open the mirror in the mode of `config.wandb`; never prompts, never raises, waits `timeout_s` at most.
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        job_type: JobType = "train",
+        connect: Callable[[Start], Any] | None = None,
+    ) -> None:
+        self._say, self._job_type, self._connect = say, job_type, connect or _connect
+        self._thread: threading.Thread | None = None
+        self._waiting: deque[tuple[bool, Callable[[Any], None]]] = deque()  # (may be passed over, action)
+        self._changed = threading.Condition()
+        self._connected = threading.Event()
+        self._closing = self._left_out = False
+        self._run: Any = None
+        self._timeout_s = 0.0
+
+    def __enter__(self) -> Dashboard:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish(0 if error is None else int(getattr(error, "exit_code", 1)))
+
+    def open(self, config: Config, folder: Path, environment: Mapping[str, Any]) -> None:
+        """Begin to mirror the run, in the mode of `config.wandb`; returns at once, asks nothing, raises nothing.
 
         mode "auto" is online with a key ($WANDB_API_KEY or a netrc entry) and offline without; $WANDB_MODE goes first.
-        When the server cannot be reached in time the run goes on offline, and one line says so.
+        When the server cannot be reached within `config.wandb.timeout_s` the run is mirrored offline, and one line says
+        so. Opening it again does nothing.
         """
         mode = resolve_mode(config.wandb.mode)
-        if mode == "disabled":
-            return cls(None, say)
-        try:
-            return cls(_init(config, folder, extra, mode), say)
-        except Exception as error:
-            if mode != "online":
-                say(f"W&B: off for this run ({one_line(error)})")
-                return cls(None, say)
-            say(f"W&B: not reachable ({one_line(error)[:120]}); offline, send later with `wandb sync`")
-        try:
-            return cls(_init(config, folder, extra, "offline"), say)
-        except Exception as error:
-            say(f"W&B: off for this run ({one_line(error)})")
-            return cls(None, say)
+        if mode == "disabled" or self._thread is not None:
+            return
+        self._timeout_s = config.wandb.timeout_s
+        start = Start(config, folder, environment, self._job_type, mode)
+        self._thread = threading.Thread(target=self._work, args=(start,), daemon=True, name="dashboard")
+        self._thread.start()
 
     @property
-    def mode(self) -> str:
-        """online, offline or disabled."""
+    def active(self) -> bool:
+        """Whether anything is sent; where not, nothing needs to be computed for it."""
+        return self._thread is not None and not self._closing and not (self._connected.is_set() and self._run is None)
+
+    @property
+    def mode(self) -> Mode:
+        """online, offline or disabled; waits for the connection to be made or given up."""
+        if self._thread is None:
+            return "disabled"
+        self._connected.wait()
         if self._run is None:
             return "disabled"
         return "offline" if self._run.settings.mode == "offline" else "online"
 
-    def log(self, row: dict[str, Any]) -> None:
-        """Send one row; its axis is `updates`."""
-        if self._run is not None:
-            self._guarded(lambda: self._run.log(row))
+    # -- what can be sent --------------------------------------------------------------------------------------------
 
-    def summary(self, values: dict[str, Any]) -> None:
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Send one row; it holds its place on the axes (`updates`, `pixels_seen`)."""
+        values = dict(row)
+        self._do(lambda run: run.log(values))
+
+    def summary(self, values: Mapping[str, Any]) -> None:
         """Set final values of the run."""
-        if self._run is not None:
-            self._guarded(lambda: self._run.summary.update(values))
+        kept = dict(values)
+        self._do(lambda run: run.summary.update(kept))
+
+    def pictures(self, key: str, pictures: Sequence[Picture], row: Mapping[str, Any]) -> None:
+        """Send pictures as one panel, at the place on the axes that `row` holds."""
+        place = dict(row)
+        self._do(lambda run: run.log({key: [_image(picture) for picture in pictures], **place}))
+
+    def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Send a table."""
+        self._do(lambda run: run.log({key: _table(columns, rows)}))
 
     def image(self, key: str, path: Path) -> None:
         """Send a picture file."""
-        if self._run is not None:
-            import wandb
+        self._do(lambda run: run.log({key: _image_file(path)}))
 
-            self._guarded(lambda: self._run.log({key: wandb.Image(str(path))}))
+    def file(self, path: Path, kind: str, metadata: Mapping[str, Any]) -> None:
+        """Send a file as the newest version of an artifact of this kind, named after the run."""
+        self._do(lambda run: _send_artifact(run, path, kind, dict(metadata)))
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do work in the dashboard's thread that computes something and sends it.
+
+        When the thread is behind, only the newest piece of such work is done. After an error in it there is no more of
+        it, but rows are sent on.
+        """
+
+        def guarded(_: Any) -> None:
+            if self._left_out:
+                return
+            try:
+                work()
+            except Exception as error:
+                self._left_out = True
+                self._say(f"W&B: rows only from here on ({one_line(error)[:120]})")
+
+        self._do(guarded, replaces=True)
 
     def finish(self, exit_code: int = 0) -> None:
-        """Close the mirror."""
-        if self._run is not None:
-            self._guarded(lambda: self._run.finish(exit_code=exit_code))
-            self._run = None
+        """Send what waits and close the run; waits twice `timeout_s` at most, then leaves the rest behind."""
+        thread = self._thread
+        if thread is None or self._closing:
+            return
+        self._do(lambda run: run.finish(exit_code=exit_code))
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        thread.join(2 * self._timeout_s)
+        if thread.is_alive():
+            self._say(f"W&B: still busy after {2 * self._timeout_s:g} s and left; send the rest with `wandb sync`")
 
-    def _guarded(self, action: Callable[[], Any]) -> None:
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _do(self, action: Callable[[Any], None], replaces: bool = False) -> None:
+        if threading.current_thread() is self._thread:  # work that sends: in its place, errors go to the thread's loop
+            action(self._run)
+        elif self.active:
+            with self._changed:
+                if replaces:
+                    self._waiting = deque(item for item in self._waiting if not item[0])
+                self._waiting.append((replaces, action))
+                self._changed.notify()
+
+    def _work(self, start: Start) -> None:
+        self._run = self._open(start)
+        self._connected.set()
+        while self._run is not None and (action := self._next()) is not None:
+            try:
+                action(self._run)
+            except TimeoutError as error:
+                self._stopped(f"not everything was sent ({one_line(error)[:120]}); the rest with `wandb sync`")
+            except Exception as error:
+                self._stopped(f"stopped ({one_line(error)[:120]}); the run goes on, its folder is complete")
+        self._waiting.clear()
+
+    def _next(self) -> Callable[[Any], None] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing)
+            return self._waiting.popleft()[1] if self._waiting else None
+
+    def _stopped(self, why: str) -> None:
+        self._say(f"W&B: {why}")
+        run, self._run = self._run, None
+        with suppress(Exception):
+            if not getattr(run, "_is_finished", True):
+                run.finish(exit_code=1)
+
+    def _open(self, start: Start) -> Any:
         try:
-            action()
+            return self._connect(start)
         except Exception as error:
-            self._say(f"W&B: stopped ({one_line(error)[:120]}); the run goes on, its folder is complete")
-            self._run = None
+            if start.mode != "online":
+                self._say(f"W&B: off for this run ({one_line(error)})")
+                return None
+            self._say(f"W&B: not reachable ({one_line(error)[:120]}); offline, send later with `wandb sync`")
+        try:
+            return self._connect(Start(start.config, start.folder, start.environment, start.job_type, "offline"))
+        except Exception as error:
+            self._say(f"W&B: off for this run ({one_line(error)})")
+            return None
 
 
-Mode = Literal["online", "offline", "disabled"]
+@contextmanager
+def mirrored(dashboard: Dashboard | None, say: Callable[[str], None]) -> Iterator[Dashboard]:
+    """The dashboard given, which its owner closes, or a new one for the length of the block."""
+    if dashboard is not None:
+        yield dashboard
+        return
+    with Dashboard(say) as own:
+        yield own
 
 
 def resolve_mode(mode: str) -> Mode:
@@ -108,23 +256,95 @@ def _has_key() -> bool:
     return False
 
 
-def _init(config: Config, folder: Path, extra: dict[str, Any], mode: Mode) -> Any:
+def description(start: Start) -> dict[str, Any]:
+    """What a run is listed by: name, group (without the seed), tags, configuration."""
+    config, name = start.config, start.folder.name
+    group = config.wandb.group or name.removesuffix(f"-seed{config.train.seed}")
+    study, _, arm = config.wandb.group.partition("/")
+    tags = [config.data.name, config.model.variant, config.optim.kind, *config.wandb.tags]
+    commit = start.environment.get("commit")
+    if commit:
+        tags.append(f"commit {commit[:8]}" + ("+changes" if "+" in commit else ""))
+    return {
+        "name": name,
+        "group": group,
+        "job_type": start.job_type,
+        "tags": list(dict.fromkeys(tags)),
+        "config": {**to_dict(config), "study": study, "arm": arm, "environment": dict(start.environment)},
+    }
+
+
+def _connect(start: Start) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")  # its own lines would stand between ours
     import wandb
 
-    settings = wandb.Settings(init_timeout=config.wandb.timeout_s, login_timeout=config.wandb.timeout_s, silent=True)
-    run = wandb.init(
-        project=os.environ.get("WANDB_PROJECT") or config.wandb.project,
-        entity=os.environ.get("WANDB_ENTITY") or config.wandb.entity or None,
-        group=config.wandb.group or None,
-        tags=[config.data.name, *config.wandb.tags],
-        job_type="train",
-        name=folder.name,
-        dir=str(folder),
-        mode=mode,
-        config={**to_dict(config), "environment": extra},
-        settings=settings,
+    wanted = start.config.wandb
+    settings = wandb.Settings(
+        init_timeout=wanted.timeout_s,
+        login_timeout=wanted.timeout_s,
+        finish_timeout=wanted.timeout_s,
+        finish_timeout_raises=True,
+        silent=True,
+        console="off",  # progress bars are no log
+        disable_git=True,  # the commit is in the configuration; patches of a checkout are nobody's business
+        disable_job_creation=True,
     )
-    run.define_metric("updates")
+    known = _known_identity(start)
+    run = wandb.init(
+        project=os.environ.get("WANDB_PROJECT") or wanted.project,
+        entity=os.environ.get("WANDB_ENTITY") or wanted.entity or None,
+        dir=str(start.folder),
+        mode=start.mode,
+        id=known,
+        resume="allow" if known else None,
+        reinit="create_new",
+        settings=settings,
+        **description(start),
+    )
+    for axis in AXES:
+        run.define_metric(axis)
     run.define_metric("*", step_metric="updates")
+    if start.job_type != "evaluate":
+        write_json(start.folder / IDENTITY, {"id": run.id, "project": run.project, "mode": start.mode, "url": run.url})
     return run
+
+
+def _known_identity(start: Start) -> str | None:
+    """The W&B run that has mirrored this folder before; an evaluation is always a run of its own."""
+    import json
+
+    if start.job_type == "evaluate":
+        return None
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((start.folder / IDENTITY).read_text(encoding="utf-8"))["id"])
+    return None
+
+
+def _image(picture: Picture) -> Any:
+    import wandb
+
+    masks = {
+        name: {"mask_data": values, "class_labels": {int(number): label for number, label in labels.items()}}
+        for name, (values, labels) in picture.overlays.items()
+    }
+    return wandb.Image(picture.pixels, caption=picture.caption, masks=masks or None, file_type="jpg")
+
+
+def _image_file(path: Path) -> Any:
+    import wandb
+
+    return wandb.Image(str(path))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    import wandb
+
+    return wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
+
+
+def _send_artifact(run: Any, path: Path, kind: str, metadata: dict[str, Any]) -> None:
+    import wandb
+
+    artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind, metadata=metadata)
+    artifact.add_file(str(path), policy="mutable", skip_cache=True)  # no copies of large files elsewhere on the disk
+    run.log_artifact(artifact, aliases=["final"])

@@ -17,6 +17,8 @@ from pathlib import Path
 from unet.config import Config, from_dict, parse_yaml
 from unet.errors import Diverged, RunError, UserError, printable
 from unet.progress import Terminal
+from unet.runs.dashboard import Dashboard
+from unet.runs.final import send_scores
 from unet.runs.folder import CONFIG, RunFolder, locked
 from unet.signals import Interrupted
 from unet.study.evidence import ATTEMPTS, FAILURE
@@ -60,13 +62,17 @@ def execute(config: Config, run: Path, terminal: Terminal) -> str:
     from unet.results import evaluate_run
     from unet.train import train
 
-    if not (run / WEIGHTS).is_file():
-        try:
-            train(config, run, resume=(run / CONFIG).is_file(), overwrite=False, terminal=terminal)
-        except Diverged as error:
-            RunFolder(run).write_json(FAILURE, {"diverged": str(error)})
-            return "diverged"
-    evaluate_run(run, terminal)
+    with Dashboard(terminal.say, "study") as dashboard:
+        if not (run / WEIGHTS).is_file():
+            resume = (run / CONFIG).is_file()
+            try:
+                train(config, run, resume=resume, overwrite=False, terminal=terminal, dashboard=dashboard)
+            except Diverged as error:
+                RunFolder(run).write_json(FAILURE, {"diverged": str(error)})
+                dashboard.summary({"diverged": str(error)})
+                dashboard.finish(exit_code=1)
+                return "diverged"
+        send_scores(dashboard, RunFolder(run), evaluate_run(run, terminal))
     return "ended"
 
 
