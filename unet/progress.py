@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,27 +14,30 @@ from unet.errors import printable
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+FIRST_LINE_AFTER_S = 2.0  # what is done sooner needs no progress
 PLAIN_LINE_EVERY_S = 10.0
 
 
 class Bar:
-    """Progress of one long task: a live bar on a terminal, else a line every ten seconds."""
+    """Progress of one long task: a live bar on a terminal, else a line after two seconds, then every ten."""
 
     def __init__(self, what: str, total: int, progress: Progress | None, quiet: bool) -> None:
         self.what, self.total = what, total
         self._progress, self._quiet = progress, quiet
         self._task: TaskID | None = None if progress is None else progress.add_task(what, total=total, note="")
         self._first: int | None = None
-        self._started = self._printed = time.monotonic()
+        self._started = time.monotonic()
+        self._next_line = self._started + FIRST_LINE_AFTER_S
 
-    def update(self, done: int, note: str = "") -> None:
-        """`done` of `total` steps are done; `note` is shown behind."""
+    def update(self, done: int, note: str = "", total: int | None = None) -> None:
+        """`done` of `total` steps are done; `note` is shown behind. total: where it has changed."""
+        self.total = self.total if total is None else total
         if self._first is None:  # a resumed task does not begin at 0; its speed is measured from here
             self._first, self._started = done, time.monotonic()
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, note=note)
-        elif not self._quiet and time.monotonic() - self._printed >= PLAIN_LINE_EVERY_S:
-            self._printed = time.monotonic()
+            self._progress.update(self._task, completed=done, total=self.total, note=note)
+        elif not self._quiet and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + PLAIN_LINE_EVERY_S
             print(f"{self.what}: {done}/{self.total} {note} {self._left(done)}".rstrip(), file=sys.stderr, flush=True)
 
     def _left(self, done: int) -> str:
@@ -50,6 +54,11 @@ class Terminal:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
 
+    @property
+    def live(self) -> bool:
+        """True where a bar can move: on a terminal that is not to be quiet."""
+        return not self.quiet and sys.stderr.isatty()
+
     def say(self, line: str) -> None:
         """A message about what is being done."""
         if not self.quiet:
@@ -62,7 +71,7 @@ class Terminal:
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Bar]:
         """A progress bar; NO_COLOR is respected."""
-        if self.quiet or not sys.stderr.isatty():
+        if not self.live:
             yield Bar(what, total, None, self.quiet)
             return
         from rich.console import Console
@@ -77,6 +86,27 @@ class Terminal:
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             yield Bar(what, total, progress, self.quiet)
+
+    @contextmanager
+    def task(self, what: str) -> Iterator[None]:
+        """Something without countable steps: the time it takes so far, or a line when it takes longer than 2 s."""
+        if not self.live:
+            timer = threading.Timer(FIRST_LINE_AFTER_S, self.say, [f"{what} ..."])
+            timer.daemon = True
+            timer.start()
+            try:
+                yield
+            finally:
+                timer.cancel()
+                timer.join()
+            return
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            progress.add_task(what, total=None)
+            yield
 
 
 def format_seconds(seconds: float) -> str:

@@ -117,7 +117,7 @@ def _add_object_scores(
 
 
 def quality(values: Mapping[str, float | None]) -> float:
-    """What frames are ordered by, worst first: SEG where there is one, else V_rand, else mean IoU; without any: last."""
+    """What frames are ordered by, worst first: SEG where there is one, else V_rand or mean IoU; without any: last."""
     found = next((value for n in ("seg", "v_rand", "mean_iou") if (value := values.get(n)) is not None), None)
     return math.inf if found is None else found
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ud800-\udfff\ufffe\uffff]")
+_TAG = re.compile(r"<[^>]*>")
 _VOID = ("img", "meta", "link", "br")
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*( ± [\d.]+)?( %)?")
 
@@ -16,6 +17,8 @@ class Markup(str):
 
     __slots__ = ()
 
+
+LONG = 26  # characters of a cell that needs a column of some width
 
 Content = str | int | float | None
 
@@ -51,29 +54,42 @@ def join(parts: Iterable[Content]) -> Markup:
 
 
 def table(
-    head: Sequence[Content], rows: Iterable[Sequence[Content]], *, caption: str = "", **attributes: object
+    head: Sequence[Content], rows: Iterable[Sequence[Content]], *, caption: str = "", plain: bool = False
 ) -> Markup:
-    """A table that scrolls sideways within its own box; numbers are set to the right, headings sort on a click."""
-    body = []
-    for row in rows:
-        cells = [_cell(cell, first=i == 0) for i, cell in enumerate(row)]
-        body.append(element("tr", *cells))
+    """A table that scrolls sideways within its own box; headings sort on a click.
+
+    Columns that hold numbers for the greater part are set to the right, unless `plain`.
+    """
+    rows = list(rows)
+    right = [not plain and 2 * sum(_is_number(row[i]) for row in rows) > len(rows) for i in range(len(head))]
+    names = [element("th", name, scope="col", class_=_number_class(r)) for name, r in zip(head, right, strict=True)]
+    body = [
+        element("tr", *(_cell(cell, i == 0, r) for i, (cell, r) in enumerate(zip(row, right, strict=True))))
+        for row in rows
+    ]
     made = element(
         "table",
         element("caption", caption) if caption else None,
-        element("thead", element("tr", *(element("th", name, scope="col") for name in head))),
+        element("thead", element("tr", *names)),
         element("tbody", *body),
-        **attributes,
     )
     return element("div", made, class_="scroll", tabindex="0")
 
 
-def _cell(content: Content, first: bool) -> Markup:
-    numeric = isinstance(content, (int, float)) or (
-        isinstance(content, str) and (content == "-" or _NUMBER.fullmatch(content) is not None)
-    )
-    name = "th" if first else "td"
-    return element(name, content, scope="row" if first else None, class_="number" if numeric else None)
+def _is_number(content: Content) -> bool:
+    if isinstance(content, str):
+        return content == "-" or _NUMBER.fullmatch(content) is not None
+    return isinstance(content, (int, float))
+
+
+def _number_class(right: bool) -> str | None:
+    return "number" if right else None
+
+
+def _cell(content: Content, first: bool, right: bool) -> Markup:
+    shown = _TAG.sub("", content) if isinstance(content, Markup) else str(content)
+    kind = _number_class(right) or ("long" if len(shown) > LONG else None)
+    return element("th" if first else "td", content, scope="row" if first else None, class_=kind)
 
 
 def code(text: str) -> Markup:

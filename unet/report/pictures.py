@@ -88,8 +88,8 @@ def collect(run: Run, on_frame: Callable[[int, int], None] = lambda _done, _tota
         on_frame(len(names) + done * len(names) // len(needed), 2 * len(names))
     for loss, number, row, column in wanted:
         side = shown.side(number)
-        title = f"{names[number]}, row {row}, column {column}"
-        _add(pictures.tiles, budget, Picture(title, f"loss {loss:.3f}", {}, (side, side)), tiles[number, row, column])
+        caption = f"loss {loss:.3f} (row {row}, column {column})"
+        _add(pictures.tiles, budget, Picture(names[number], caption, {}, (side, side)), tiles[number, row, column])
     for number in best:
         height, width = shown.frames[number].size
         layers_of, caption = whole[number]
@@ -215,7 +215,9 @@ def read_probabilities(path: Path, count: int) -> list[NDArray[np.float32]]:
     try:
         if path.is_file():
             stack = tifffile.memmap(path, mode="r")
-            maps = list(stack.reshape(count, *stack.shape[-2:] if stack.ndim < 4 else stack.shape[-3:]))
+            height, width = stack.shape[-2:]  # axes of length 1 are not stored
+            classes = stack.size // (count * height * width)
+            maps = list(stack.reshape(count, *([classes] if classes > 1 else []), height, width))
         elif folder.is_dir():
             maps = [tifffile.imread(folder / f"{number:04d}.tif") for number in range(count)]
             maps = [single[0] if single.ndim > 2 and len(single) == 1 else single for single in maps]

@@ -15,6 +15,7 @@ from unet.report.page import badge, document, headline
 from unet.report.pictures import LAYERS, Picture, Pictures
 from unet.report.run import Run, differences
 from unet.study import text
+from unet.study.claims import Target
 from unet.study.evidence import HIGHER_IS_BETTER, empty_scores
 from unet.study.paper import TARGETS
 
@@ -109,17 +110,25 @@ def _scores(run: Run) -> Markup:
         row: list[Any] = [text.score_name(name), shown]
         if paper:
             row += ["-", "-"] if target is None else [text.number(target.paper, name), _gap(value, target.paper, name)]
-        row += ["" if name not in thresholds else f"{thresholds[name]:.1f}", _direction(name)]
-        rows.append(row if not paper else [*row, "" if target is None else target.difference])
+        rows.append([*row, "-" if name not in thresholds else f"{thresholds[name]:.1f}", _direction(name)])
     head = ["score", "ours, held out", *(["paper", "ours - paper"] if paper else []), "threshold", "better is"]
     notes = [note(str(text_of)) for text_of in run.scores.get("notes", [])]
     if empty:
         notes.append(note("† No cell is left at the best threshold of this score in some frames; do not trust it."))
     frames = len(run.scores.get("frames", []))
     told = f"{PROTOCOL} {frames} frames; rotations averaged: {run.scores.get('rotations', 1)}."
-    if paper:
-        told += " A number of the paper beside ours is no comparison of equals: the last column says how they differ."
-    return section("Scores", note(told), table([*head, *(["difference in protocol"] if paper else [])], rows), *notes)
+    return section("Scores", note(told), table(head, rows), *_protocols(list(paper.values())), *notes)
+
+
+def _protocols(targets: list[Target]) -> list[Markup]:
+    """How each number of the paper was measured differently; equal differences together."""
+    if not targets:
+        return []
+    by_difference: dict[str, list[str]] = {}
+    for target in targets:
+        by_difference.setdefault(target.difference, []).append(text.score_name(target.score))
+    items = [element("li", element("b", ", ".join(names)), f": {told}.") for told, names in by_difference.items()]
+    return [note("The paper's numbers and ours were not measured alike:"), element("ul", *items, class_="note")]
 
 
 def _gap(value: float | None, paper: float, name: str) -> str:
@@ -244,7 +253,7 @@ def _configuration(run: Run) -> Markup:
     changed = differences(run.config)
     rows = [[key, _plain(value), _plain(default)] for key, value, default in changed]
     told = f"{len(rows)} settings differ from the defaults." if rows else "Every setting is the default."
-    listed = table(["setting", "here", "default"], rows) if rows else None
+    listed = table(["setting", "here", "default"], rows, plain=True) if rows else None
     everything = details("all settings (config.yaml)", code(to_yaml(run.config)))
     return section("Configuration", note(told), listed, everything)
 
@@ -270,7 +279,10 @@ def _environment(run: Run) -> Markup:
         for part, names in run.split.items()
         if isinstance(names, list)
     ]
-    parts = [element("div", table(["what", "value"], rows)), element("div", table(["package", "version"], versions))]
+    parts = [
+        element("div", table(["what", "value"], rows, plain=True)),
+        element("div", table(["package", "version"], versions, plain=True)),
+    ]
     frames = details("frames", table(["part", "frames"], split)) if split else None
     return section("Environment", element("div", *parts, class_="columns"), frames)
 

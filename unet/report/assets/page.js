@@ -28,9 +28,7 @@
     };
     const sides = make("div", { class: "sides" });
     const choose = (label, image, at) => {
-      const field = make("label", {}, sides);
-      field.append(label);
-      const select = make("select", {}, field);
+      const select = make("select", { "aria-label": label }, sides);
       layers.forEach((layer, index) => {
         const option = make("option", { value: index }, select);
         option.textContent = layer.name;
@@ -44,7 +42,7 @@
       select.addEventListener("change", show);
       return select;
     };
-    const picked = [choose("left ", left, 0), choose("right ", right, 1)];
+    const picked = [choose("left of the line", left, 0), choose("right of the line", right, 1)];
     slider.setAttribute("aria-label", `${layers[0].name} left, ${layers[1].name} right`);
     slider.addEventListener("input", move);
     move();
