@@ -307,3 +307,19 @@ def test_real_files_have_the_published_shapes(data_root: Path) -> None:
     mask = read_gray(data_root / "PhC-C2DH-U373/01_GT/SEG/man_seg001.tif")
     assert (mask.shape, mask.dtype) == ((1, 520, 696), np.uint16)
     assert len(np.unique(mask)) == 7
+
+
+@pytest.mark.parametrize(("opacity", "channels"), [(255, 3), (7, 3), (None, 4)])
+@pytest.mark.parametrize("colours", [3, 1])
+def test_an_opacity_that_is_the_same_everywhere_is_left_out(
+    tmp_path: Path, opacity: int | None, channels: int, colours: int
+) -> None:
+    """A screenshot is a colour image to a network, whether it was saved with opacity or without."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (9, 13, colours + 1), np.uint8)
+    if opacity is not None:
+        pixels[..., -1] = opacity
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    wanted = channels - 3 + colours
+    assert image_shape(tmp_path / "a.png") == (1, wanted, 9, 13)
+    np.testing.assert_array_equal(read_images(tmp_path / "a.png"), pixels.transpose(2, 0, 1)[None, :wanted])

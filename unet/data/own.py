@@ -141,9 +141,7 @@ def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, found
             found.wrong.append(str(error).replace(f"{folder}/", "", 1))
     if len(read) < 2:
         return
-    images, labels = _planes_as_slices(
-        *(_drop_alpha(p, a) for p, a in zip((image_path, label_path), read, strict=True))
-    )
+    images, labels = _planes_as_slices(*read)
     image_place, place = (path.relative_to(folder).as_posix() for path in (image_path, label_path))
     if not (labels == labels[:, :1]).all():
         found.wrong.append(f"{place}: is a colour image; save one number per class or object")
@@ -167,15 +165,6 @@ def _planes_as_slices(images: Pixels, labels: Pixels) -> tuple[Pixels, Pixels]:
     if len(images) == len(labels) == 1 and planes == labels.shape[1] > 1 and not (labels == labels[:, :1]).all():
         return images.transpose(1, 0, 2, 3), labels.transpose(1, 0, 2, 3)
     return images, labels
-
-
-def _drop_alpha(path: Path, images: Pixels) -> Pixels:
-    """Without a PNG's opacity channel when it says nothing (everything opaque)."""
-    if path.suffix.lower() == ".png" and images.shape[1] in (2, 4):
-        alpha = images[:, -1]
-        if (alpha == alpha.flat[0]).all():
-            return images[:, :-1]
-    return images
 
 
 def _read_label(path: Path) -> Pixels:

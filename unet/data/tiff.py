@@ -40,10 +40,10 @@ def read_images(path: Path, *, mmap: bool = False, palette_rgb: bool = False, sc
     """All images of a file as N x C x H x W in the type they are stored in.
 
     Pages of a TIFF and every axis that is neither a colour nor a channel axis count as N. Gray values are the stored
-    ones (a reversed display table is not applied). Indexed colours stay indices, or become RGB with `palette_rgb`. With
-    `mmap` an uncompressed TIFF stored in one piece is returned as a read-only memory map, in the file's byte order.
-    With `scratch` (a folder) any other TIFF is decoded strip by strip into a nameless file there and memory-mapped, as
-    far as tifffile can decode it.
+    ones (a reversed display table is not applied). Indexed colours stay indices, or become RGB with `palette_rgb`; a
+    PNG's opacity is left out when it is the same everywhere. With `mmap` an uncompressed TIFF stored in one piece is
+    returned as a read-only memory map, in the file's byte order. With `scratch` (a folder) any other TIFF is decoded
+    strip by strip into a nameless file there and memory-mapped, as far as tifffile can decode it.
 
     Raises DataError (one line naming the file) when it is missing, unreadable, truncated or of an unknown kind.
     """
@@ -55,7 +55,7 @@ def read_images(path: Path, *, mmap: bool = False, palette_rgb: bool = False, sc
 
 
 def image_shape(path: Path, *, palette_rgb: bool = False) -> tuple[int, int, int, int]:
-    """(N, C, H, W) of what `read_images` would return, from the header alone; DataError as there."""
+    """(N, C, H, W) of what `read_images` would return, without decoding a TIFF; DataError as there."""
     suffix, size = _check_file(path), path.stat().st_size
     if suffix in (".tif", ".tiff"):
         with _tiff_errors(path), quiet_tifffile(), tifffile.TiffFile(path) as tif:
@@ -67,8 +67,8 @@ def image_shape(path: Path, *, palette_rgb: bool = False) -> tuple[int, int, int
     from PIL import Image
 
     with _pillow_errors(path), Image.open(path, formats=("PNG", "JPEG")) as image:
-        bands = 3 if image.mode == "P" and palette_rgb else len(image.getbands())
-        _check_declared(path, size, image.width * image.height * bands * 2)
+        _check_declared(path, size, image.width * image.height * len(image.getbands()) * 2)
+        bands = 3 if image.mode == "P" and palette_rgb else len(_shown_bands(image))
         return 1, bands, image.height, image.width
 
 
@@ -281,8 +281,16 @@ def _read_pillow(path: Path, size: int, palette_rgb: bool) -> Pixels:
         _check_declared(path, size, image.width * image.height * len(image.getbands()) * 2)
         if getattr(image, "n_frames", 1) > 1:
             raise DataError(f"{path}: an animation; save its images as separate files")
-        pixels = np.array(image.convert("RGB") if image.mode == "P" and palette_rgb else image)
-    return pixels[None, None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
+        shown = image.convert("RGB") if image.mode == "P" and palette_rgb else image
+        pixels = np.atleast_3d(np.array(shown))[..., : len(_shown_bands(shown))]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
+
+
+def _shown_bands(image: Any) -> tuple[str, ...]:
+    """Names of the bands of a Pillow image, without an opacity that says nothing because it is the same everywhere."""
+    bands: tuple[str, ...] = image.getbands()
+    low, high = image.getchannel("A").getextrema() if bands[-1] == "A" else (0, 1)
+    return bands[:-1] if low == high else bands
 
 
 @contextmanager
