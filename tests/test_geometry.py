@@ -14,6 +14,7 @@ from unet.geometry import (
     mirror_indices,
     nearest_valid,
     output_size,
+    receptive_field,
     shrinkage,
     skip_misalignment,
     smallest_valid,
@@ -125,3 +126,27 @@ def test_windows_cover_everything_on_the_grid(length, extra, depth):
 def test_windows_smaller_than_the_stride_are_refused():
     with pytest.raises(GeometryError, match="stride"):
         tile_origins(100, 4, 16)
+
+
+def test_the_receptive_field_of_figure_1_and_of_the_smallest_tile():
+    assert receptive_field(0, 188) == (0, 187)  # the smallest valid tile is what its first output pixel sees
+    assert receptive_field(193, 572) == (192, 379)
+    assert receptive_field(15, 572) == (0, 203)  # behind the last pixel of a pooling window: 16 px more
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 5])
+def test_receptive_fields_repeat_with_the_stride_and_cover_the_tile(depth):
+    px = nearest_valid(300, depth)[0]
+    fields = [receptive_field(at, px, depth) for at in range(output_size(px, depth))]
+    step = 2 ** (depth - 1)
+    assert all((b[0] - a[0], b[1] - a[1]) == (step, step) for a, b in zip(fields, fields[step:], strict=False))
+    assert fields[0][0] == 0
+    assert fields[-1][1] == px - 1
+    for at, (first, last) in enumerate(fields):
+        assert first <= at + context(depth) <= last  # the pixel that it stands for is in the middle
+
+
+@pytest.mark.parametrize("at", [-1, 324])
+def test_a_receptive_field_outside_the_output_is_refused(at):
+    with pytest.raises(GeometryError, match=r"0\.\.323"):
+        receptive_field(at, 508)

@@ -1,4 +1,4 @@
-"""Gray values and labels as colours to look at.
+"""Gray values, labels and objects as colours to look at.
 
 Axes: C channels, H rows, W columns, 3 colours in 0..1.
 """
@@ -48,3 +48,11 @@ def label_colours(label_HW: NDArray[np.uint8], classes: int) -> NDArray[np.float
             table[value] = colours((value - 1) if classes <= 11 else value / classes)[:3]
     table[IGNORE] = IGNORE_COLOUR
     return np.asarray(table[label_HW])
+
+
+def object_colours(instances_HW: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """A random bright colour for every object, the same for the same numbers; 0 is black."""
+    values, inverse = np.unique(instances_HW, return_inverse=True)
+    colours = np.random.default_rng(1).uniform(0.25, 1, (len(values), 3))
+    colours[values == 0] = 0
+    return np.asarray(colours[inverse.reshape(instances_HW.shape)])

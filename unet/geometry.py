@@ -157,6 +157,34 @@ def skip_misalignment(input_px: int, depth: int = PAPER_DEPTH) -> list[float]:
     return shifts
 
 
+def receptive_field(
+    at: int, input_px: int, depth: int = PAPER_DEPTH, allow_odd_pooling: bool = False
+) -> tuple[int, int]:
+    """First and last input pixel, along one axis, that output pixel `at` of a tile can depend on.
+
+    The hull over the deep path and all skips. It is not the same for all output pixels: its place and size repeat with
+    the network's stride. Raises GeometryError for a pixel outside the output, and as `layer_sizes` does.
+    """
+    sizes = {s.name: s.size for s in layer_sizes(input_px, depth, allow_odd_pooling)}
+    if not 0 <= at < sizes["output"]:
+        raise GeometryError(f"output pixel {at} does not exist; a tile of {input_px} px has 0..{sizes['output'] - 1}")
+    loss = CONVS_PER_LEVEL * LOSS_PER_CONV
+    first = last = at
+    reached: list[tuple[int, int]] = []
+    for level in range(depth):
+        if level < depth - 1:  # up through the convolutions of the way up; then the skip beside the deep path
+            last += loss
+            crop = (sizes[f"down{level}.conv{CONVS_PER_LEVEL}"] - sizes[f"up{level}.upconv"]) // 2
+        else:
+            crop = 0
+        low, high = first + crop, last + crop + loss
+        for _ in range(level):  # the pooling before each level's convolutions, and those of the level above it
+            low, high = 2 * low, 2 * high + 1 + loss
+        reached.append((low, high))
+        first, last = first // 2, last // 2
+    return min(low for low, _ in reached), max(high for _, high in reached)
+
+
 def mirror_indices(start: int, stop: int, size: int) -> NDArray[np.intp]:
     """Indices start..stop-1 folded into 0..size-1 by mirroring at the border pixels (which are not repeated).
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from unet.config import Config
 from unet.data.stack import IGNORE, FloatImage, Frame, Stack, labelled
 from unet.deform import CoordinateMap
-from unet.display import IGNORE_COLOUR, gray_limits, label_colours, stretched, visible
+from unet.display import IGNORE_COLOUR, gray_limits, label_colours, object_colours, stretched, visible
 from unet.files import atomic_write
 from unet.geometry import mirror_indices
 from unet.tiles import TileSource
@@ -91,7 +91,7 @@ def _draw_frame(panels: NDArray[Any], frame: Frame, classes: int, weight: FloatI
     _show(panels[1], label_colours(frame.label, classes), "label" + _ignored(frame.label))
     cells = components(frame.label) if frame.instances is None else frame.instances
     count = len(np.unique(cells[cells != 0]))
-    _show(panels[2], _object_colours(cells), f"{count} objects" + (", 4-connected" if frame.instances is None else ""))
+    _show(panels[2], object_colours(cells), f"{count} objects" + (", 4-connected" if frame.instances is None else ""))
     _show_weight(panels[3], weight, "weight")
 
 
@@ -102,7 +102,7 @@ def _draw_tile(panels: NDArray[Any], stack: Stack, source: TileSource, number: i
     frame = stack.frames[tile.frame]
     limits = gray_limits(frame.image)
     where = source.coordinates(number).part(slice(None), slice(None))
-    _show_map(panels[0], frame, where, source, limits)
+    draw_place(panels[0], frame, where, source)
     panels[0].set_title(f"tile {number}: its place in {frame.name}", fontsize=8)
     _show(panels[1], stretched(visible(tile.image), limits), f"input, {source.input_px} px, with the output window")
     corner, side = source.margin - 0.5, source.output_px
@@ -111,12 +111,15 @@ def _draw_tile(panels: NDArray[Any], stack: Stack, source: TileSource, number: i
     _show_weight(panels[3], tile.weight, "weight")
 
 
-def _show_map(axis: Any, frame: Frame, where: CoordinateMap, source: TileSource, limits: tuple[Any, Any]) -> None:
-    """The mirrored image around a tile, darker where mirrored, with the deformed grid and the output window."""
+def draw_place(axis: Any, frame: Frame, where: CoordinateMap, source: TileSource) -> None:
+    """The mirrored image around a tile, darker where mirrored, with the deformed grid and the output window.
+
+    axis: of matplotlib. where: coordinates of a tile of `source` in `frame`, or part of them (`CoordinateMap.part`).
+    """
     height, width = frame.size
     rows = mirror_indices(where.top, where.bottom, height)
     columns = mirror_indices(where.left, where.right, width)
-    picture = stretched(visible(frame.image[:, rows[:, None], columns]), limits)
+    picture = stretched(visible(frame.image[:, rows[:, None], columns]), gray_limits(frame.image))
     y, x = np.arange(where.top, where.bottom), np.arange(where.left, where.right)
     inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
     picture = picture * np.where(inside, 1, _DARKENED)[..., None]
@@ -157,14 +160,6 @@ def _show_weight(axis: Any, weight_HW: FloatImage, title: str) -> None:
     bar = axis.figure.colorbar(drawn, ax=axis, fraction=0.04, pad=0.02)
     bar.ax.tick_params(labelsize=6)
     bar.outline.set_visible(False)
-
-
-def _object_colours(instances_HW: NDArray[np.integer]) -> NDArray[np.float64]:
-    """A random bright colour for every object."""
-    values, inverse = np.unique(instances_HW, return_inverse=True)
-    colours = np.random.default_rng(1).uniform(0.25, 1, (len(values), 3))
-    colours[values == 0] = 0
-    return np.asarray(colours[inverse.reshape(instances_HW.shape)])
 
 
 def _ignored(label_HW: NDArray[np.uint8]) -> str:

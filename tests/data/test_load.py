@@ -12,7 +12,7 @@ from unet.config import DataConfig
 from unet.data import load as load_module
 from unet.data.catalogue import DataSet, data_sets
 from unet.data.download import Unavailable
-from unet.data.load import find_root, load, truth
+from unet.data.load import find_root, load, name_here, truth
 from unet.errors import DataError
 
 
@@ -48,6 +48,13 @@ def test_the_order_of_places(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("UNET_DATA", str(elsewhere / "variable"))
     assert gray_of(DataConfig()) == 20
     assert gray_of(DataConfig(root=str(elsewhere / "named"))) == 10
+
+
+def test_the_name_of_what_is_here_downloads_nothing(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_module, "fetch", lambda *_: pytest.fail("a download was tried"))
+    assert [name_here(name) for name in ("em", "hela")] == ["synthetic-em", "synthetic-hela"]
+    put_em(elsewhere / "data", 30)
+    assert [name_here(name) for name in ("em", "hela")] == ["em", "synthetic-hela"]
 
 
 def test_jpeg_copies_that_were_asked_for_are_used_and_named(elsewhere: Path) -> None:

@@ -51,6 +51,14 @@ def load(config: DataConfig, say: Say) -> Stack:
     return stack
 
 
+def name_here(name: str) -> str:
+    """`name` where the data set em, phc or hela is on disk ($UNET_DATA or data/), else its synthetic stand-in's name.
+
+    For what must not wait for a download. DataError when $UNET_DATA does not exist.
+    """
+    return name if find_root(data_sets()[name]) is not None else f"synthetic-{name}"
+
+
 def truth(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
     """The reference objects of SEG by frame name, untouched by any ridge: H x W int32; empty where there are none.
 
