@@ -1,0 +1,93 @@
+"""`unet reproduce`: the command that makes a run again; with --go run it and compare the results bit for bit."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from unet.commands.parse import parse
+from unet.errors import RunError
+from unet.progress import Terminal
+from unet.runs.folder import unused
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Flags of `unet reproduce`."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Run folder, or a run of experiments/results."""
+    go: bool = False
+    """Run the command and compare scores, curves and weights with the run's."""
+    out: str = ""
+    """Folder of the new run; default: RUN-again (in runs/ for a run of experiments/results), numbered when taken."""
+    quiet: bool = False
+    """Print results only."""
+
+
+def main(argv: list[str]) -> int:
+    """Returns 0 when the results are the same (or nothing was run), 1 when they differ; else as `unet train`."""
+    description = "Print the command that makes a run again, and what differs here; --go runs it and compares."
+    arguments = parse(Arguments, argv, "unet reproduce", description)
+    from unet.reproduce import Original, command
+
+    terminal = Terminal(arguments.quiet)
+    original = Original.read(Path(arguments.run))
+    target = _target(original.path, arguments.out, original.evidence)
+    words = original.flags(target)
+    for line in original.notes(_now(original)):
+        terminal.result(f"# {line}".replace("\n", " "))
+    commit = str(original.environment.get("commit") or "").removesuffix("+changes")
+    if commit:
+        terminal.result(f"# that very code: git checkout {shlex.quote(commit)}")
+    terminal.result(command(words))
+    return _go(original, target, words, terminal, arguments.quiet) if arguments.go else 0
+
+
+def _target(path: Path, out: str, evidence: bool) -> Path:
+    if out:
+        return Path(out)
+    name = f"{path.resolve().name}-again"
+    return unused(Path("runs") / name if evidence else path.with_name(name) if path.name else Path(name))
+
+
+def _now(original: Any) -> dict[str, Any]:
+    """What a run would be made with here, as far as it is known before it is begun."""
+    import torch
+
+    from unet.device import choose
+    from unet.runs.environment import describe
+
+    hardware = choose(original.config)
+    return describe(hardware.device) | {"loss": original.environment.get("loss"), "threads": _threads(original, torch)}
+
+
+def _threads(original: Any, torch: Any) -> int:
+    recorded = original.environment.get("threads")
+    return int(recorded if isinstance(recorded, int) else torch.get_num_threads())
+
+
+def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet: bool) -> int:
+    from unet.commands import train
+    from unet.reproduce import ENVIRONMENT, compare
+    from unet.runs.folder import RunFolder
+
+    if target.exists():
+        raise RunError(f"{target} exists already; name another folder with --out")
+    code = train.main([*words[1:], *(["--quiet"] if quiet else [])])
+    if code:
+        return code
+    then, now = original.environment, RunFolder(target).read_json(ENVIRONMENT)
+    if then.get("data_sha256") and then["data_sha256"] != now["data_sha256"]:
+        terminal.result("data: other images or labels than the run was made with")
+    found = compare(original, target)
+    for what, difference in found:
+        terminal.result(f"{what + ':':<21}{difference or _SAME[original.evidence]}")
+    return 1 if any(difference for _, difference in found) else 0
+
+
+_SAME = {False: "the same bits", True: "the same"}

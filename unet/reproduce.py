@@ -1,0 +1,151 @@
+"""A run made again: the command that its record calls for, what differs here from what it was made with, and, when it
+has been run, what differs in its results.
+
+A run folder is compared bit for bit. Of a study's evidence, whose curves are kept to six digits, rows are compared at
+these digits.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unet.config import Config
+from unet.errors import RunError, one_line
+from unet.runs.environment import MADE_BY
+from unet.runs.folder import CONFIG, METRICS, RunFolder
+
+ENVIRONMENT, SCORES, SPLIT, WEIGHTS = "environment.json", "scores.json", "split.json", "weights.safetensors"
+RECORD = "record.json"  # in evidence only
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Original:
+    """What is known of a run: its folder, configuration and record, and whether it is a study's evidence."""
+
+    path: Path
+    config: Config
+    environment: dict[str, Any]
+    evidence: bool
+
+    @classmethod
+    def read(cls, path: Path) -> Original:
+        """The record in a run folder or a folder of evidence; RunError when it is missing or damaged."""
+        folder = RunFolder.open_existing(path)
+        environment = folder.read_json(ENVIRONMENT)
+        if not isinstance(environment, dict):
+            raise RunError(f"{path / ENVIRONMENT}: holds no record of a run; restore it")
+        return cls(path, folder.config, environment, (path / RECORD).is_file())
+
+    def flags(self, target: Path) -> list[str]:
+        """The words of `unet` that make the run again: its configuration, and what was chosen for the machine."""
+        words = ["train", "--config-file", str(self.path / CONFIG), "--run", str(target)]
+        known = self.environment
+        if known.get("precision") in ("fp32", "bf16") and self.config.train.precision == "auto":
+            words += ["--train.precision", known["precision"]]
+        if isinstance(known.get("compiled"), bool) and self.config.train.compile == "auto":
+            words += ["--train.compile", "on" if known["compiled"] else "off"]
+        if isinstance(known.get("threads"), int) and known["threads"] > 0 and not self.config.train.threads:
+            words += ["--train.threads", str(known["threads"])]
+        return words
+
+    def notes(self, now: dict[str, Any]) -> list[str]:
+        """What the run was made with, and every point in which `now` (as environment.json) differs from it."""
+        then = self.environment
+        lines = [f"data: {then.get('data_source', 'not recorded')}"]
+        if commit := then.get("commit"):
+            lines.append(f"commit: {commit}")
+        for key in MADE_BY:
+            if key in then and key in now:
+                lines += _differences(key, then[key], now[key])
+        resumed = then.get("resumed")
+        for entry in resumed if isinstance(resumed, list) else []:
+            if isinstance(entry, dict) and isinstance(entry.get("before"), dict):
+                lines.append(f"resumed after update {entry.get('update')} with another {', '.join(entry['before'])}")
+        if self.on_gpu and not self.config.train.deterministic:
+            lines.append("made on a GPU without train.deterministic: not the same bits twice, even there")
+        return lines
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the run was made on a GPU."""
+        return self.environment.get("cuda") is not None
+
+
+def _differences(key: str, then: Any, now: Any) -> list[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        return [line for name in then for line in _differences(f"{name}", then[name], now.get(name))]
+    return [] if then == now else [f"differs: {key} was {_plain(then)}, is {_plain(now)}"]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def command(words: list[str]) -> str:
+    """The command, to be pasted into a shell."""
+    return shlex.join(["unet", *words])
+
+
+def compare(original: Original, again: Path) -> list[tuple[str, str]]:
+    """(what, difference) of everything that can be compared; the difference is empty where there is none.
+
+    Raises RunError when a file of either run is damaged.
+    """
+    first, second = RunFolder(original.path), RunFolder(again)
+    found = [("frames", _compare_json(first, second, SPLIT))] if first.file(SPLIT).is_file() else []
+    found.append((METRICS, _compare_rows(first, second, original.evidence)))
+    if first.file(SCORES).is_file():
+        found.append((SCORES, _compare_json(first, second, SCORES, "scores")))
+    if first.file(WEIGHTS).is_file():
+        found.append((WEIGHTS, _compare_weights(first.file(WEIGHTS), second.file(WEIGHTS))))
+    return found
+
+
+def _compare_rows(first: RunFolder, second: RunFolder, short: bool) -> str:
+    if not short and first.file(METRICS).is_file() and second.file(METRICS).is_file():
+        try:
+            if first.file(METRICS).read_bytes() == second.file(METRICS).read_bytes():
+                return ""
+        except OSError as error:
+            raise RunError(f"{second.file(METRICS)}: cannot be read ({one_line(error)})") from None
+    rows = [_rounded(folder.rows(METRICS)) if short else folder.rows(METRICS) for folder in (first, second)]
+    for number, (then, now) in enumerate(zip(*rows, strict=False), start=1):
+        for key in dict.fromkeys([*then, *now]):
+            if repr(then.get(key)) != repr(now.get(key)):
+                return f"row {number} (update {then.get('update')}): {key} was {then.get(key)}, is {now.get(key)}"
+    if len(rows[0]) != len(rows[1]):
+        return f"{len(rows[0])} rows, now {len(rows[1])}"
+    return ""
+
+
+def _rounded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: float(f"{v:.{DIGITS}g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+
+
+def _compare_json(first: RunFolder, second: RunFolder, name: str, part: str = "") -> str:
+    then, now = first.read_json(name), second.read_json(name)
+    if part:
+        then, now = (value.get(part) if isinstance(value, dict) else None for value in (then, now))
+    if not isinstance(then, dict) or not isinstance(now, dict):
+        return "" if then == now else "holds something else"
+    changed = [key for key in dict.fromkeys([*then, *now]) if repr(then.get(key)) != repr(now.get(key))]
+    shown = [f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:3]]
+    return "; ".join(shown) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
+
+
+def _compare_weights(then: Path, now: Path) -> str:
+    from unet.runs.checkpoint import load_weights
+
+    (first, _), (second, _) = load_weights(then), load_weights(now)
+    if {k: (v.shape, v.dtype) for k, v in first.items()} != {k: (v.shape, v.dtype) for k, v in second.items()}:
+        return "another network"
+    other = [name for name in first if first[name].numpy().tobytes() != second[name].numpy().tobytes()]
+    if not other:
+        return ""
+    largest = max(float((first[name].double() - second[name].double()).abs().max()) for name in other)
+    return f"{len(other)} of {len(first)} tensors, by at most {largest:.3g}"
