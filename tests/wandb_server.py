@@ -276,5 +276,7 @@ _ANSWERS = {
     "CreateArtifactManifest": _create_manifest,
     "CreateArtifactFiles": _artifact_files,
     "CommitArtifact": _commit,
+    "ServerFeaturesQuery": lambda *_: {"serverInfo": {"features": []}},
+    "OrganizationCoreWeaveOrganizationID": lambda *_: {"entity": {"organization": None}},
     "ArtifactType": lambda *_: {"project": {"artifact": None}},
 }

@@ -53,12 +53,12 @@ class Panels:
     def begin(self) -> None:
         """Send the weight maps of the first few training frames."""
         if self.dashboard.active:
-            self.dashboard.later(self._send_weights)
+            self.dashboard.later("weights", self._send_weights)
 
     def evaluation(self, update: int, predictions: list[FramePrediction]) -> None:
         """Send what can be shown of the evaluation after `update` updates."""
         if self.dashboard.active and predictions:
-            self.dashboard.later(lambda: self._send_evaluation(update, predictions))
+            self.dashboard.later("evaluation", lambda: self._send_evaluation(update, predictions))
 
     def _send_weights(self) -> None:
         frames = self.train.frames

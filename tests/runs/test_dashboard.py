@@ -44,7 +44,7 @@ class FakeRun:
         self._call("log")
         self.rows.append(row)
 
-    def update(self, values):
+    def update(self, _):
         self._call("summary")
 
     def finish(self, exit_code=0):
@@ -81,7 +81,7 @@ def test_disabled_sends_nothing_computes_nothing_and_imports_nothing(tmp_path, m
     dashboard = Dashboard(pytest.fail)
     dashboard.open(configured(mode="disabled"), tmp_path, {})
     dashboard.log({"a": 1})
-    dashboard.later(pytest.fail)
+    dashboard.later("pictures", pytest.fail)
     assert not dashboard.active
     assert dashboard.mode == "disabled"
     dashboard.finish()
@@ -175,12 +175,13 @@ def test_only_the_newest_waiting_piece_of_work_is_done_and_rows_are_never_passed
     dashboard.log({"row": 0})
     while not run.calls:  # until the thread is busy
         time.sleep(0.01)
+    dashboard.later("another kind", lambda: done.append("another kind"))
     for number in range(3):
-        dashboard.later(lambda number=number: (done.append(number), dashboard.log({"work": number})))
+        dashboard.later("pictures", lambda number=number: (done.append(number), dashboard.log({"work": number})))
         dashboard.log({"row": number + 1})
     gate.set()
     dashboard.finish()
-    assert done == [2]
+    assert done == ["another kind", 2]
     assert run.rows == [{"row": 0}, {"row": 1}, {"row": 2}, {"work": 2}, {"row": 3}]
 
 
@@ -191,9 +192,9 @@ def test_work_that_fails_ends_the_pictures_and_not_the_rows(tmp_path):
     def fails():
         raise ValueError("no such picture")
 
-    dashboard.later(fails)
+    dashboard.later("pictures", fails)
     dashboard.log({"a": 1})
-    dashboard.later(fails)
+    dashboard.later("pictures", fails)
     dashboard.finish()
     assert run.rows == [{"a": 1}]
     assert lines == ["W&B: rows only from here on (no such picture)"]

@@ -66,7 +66,7 @@ class Dashboard:
     ) -> None:
         self._say, self._job_type, self._connect = say, job_type, connect or _connect
         self._thread: threading.Thread | None = None
-        self._waiting: deque[tuple[bool, Callable[[Any], None]]] = deque()  # (may be passed over, action)
+        self._waiting: deque[tuple[str, Callable[[Any], None]]] = deque()  # (kind of work, action)
         self._changed = threading.Condition()
         self._connected = threading.Event()
         self._closing = self._left_out = False
@@ -140,11 +140,11 @@ class Dashboard:
         """Send a file as the newest version of an artifact of this kind, named after the run."""
         self._do(lambda run: _send_artifact(run, path, kind, dict(metadata)))
 
-    def later(self, work: Callable[[], None]) -> None:
+    def later(self, kind: str, work: Callable[[], None]) -> None:
         """Do work in the dashboard's thread that computes something and sends it.
 
-        When the thread is behind, only the newest piece of such work is done. After an error in it there is no more of
-        it, but rows are sent on.
+        When the thread is behind, only the newest piece of work of a kind is done. After an error in such work there is
+        no more of it, but rows are sent on.
         """
 
         def guarded(_: Any) -> None:
@@ -156,7 +156,7 @@ class Dashboard:
                 self._left_out = True
                 self._say(f"W&B: rows only from here on ({one_line(error)[:120]})")
 
-        self._do(guarded, replaces=True)
+        self._do(guarded, kind)
 
     def finish(self, exit_code: int = 0) -> None:
         """Send what waits and close the run; waits twice `timeout_s` at most, then leaves the rest behind."""
@@ -173,14 +173,14 @@ class Dashboard:
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
-    def _do(self, action: Callable[[Any], None], replaces: bool = False) -> None:
+    def _do(self, action: Callable[[Any], None], kind: str = "") -> None:
         if threading.current_thread() is self._thread:  # work that sends: in its place, errors go to the thread's loop
             action(self._run)
         elif self.active:
             with self._changed:
-                if replaces:
-                    self._waiting = deque(item for item in self._waiting if not item[0])
-                self._waiting.append((replaces, action))
+                if kind:
+                    self._waiting = deque(item for item in self._waiting if item[0] != kind)
+                self._waiting.append((kind, action))
                 self._changed.notify()
 
     def _work(self, start: Start) -> None:
