@@ -82,6 +82,10 @@ def test_pages_are_readable(chromium, pages, name, width, dark):
         assert natural > 0, tag
     assert chromium.run("Math.min(...[...document.querySelectorAll('p, td, th, a')].map("
                         "(n) => parseFloat(getComputedStyle(n).fontSize)))") >= 11  # fmt: skip
+    assert chromium.run(
+        "[...document.querySelectorAll('.sides select')].filter((s) => s.getBoundingClientRect().right > "
+        "s.closest('figure').getBoundingClientRect().right + 1).length"
+    ) == 0  # fmt: skip
     contrast, *where = chromium.run(CONTRAST)
     assert contrast >= 4.5, where  # WCAG 2.2, 1.4.3
 

@@ -13,6 +13,7 @@ import tifffile
 
 from tests.report.conftest import EVIL
 from unet.errors import RunError
+from unet.mistakes import UNKNOWN
 from unet.report import encode, pictures, run_page
 from unet.report.markup import _VOID
 from unet.report.run import newest, read
@@ -281,3 +282,14 @@ def test_no_numbers_of_the_paper_beside_synthetic_images(run, monkeypatch, tmp_p
     made = page(as_em(run, "built-in synthetic stack synthetic-em, seed 0"))
     assert "0.0611" not in made.text
     assert "The images are synthetic" in made.text
+
+
+def test_pixels_without_annotation_are_not_mistakes(run):
+    """A frame of which half is unknown: gray there, whatever was predicted."""
+    shown = pictures._Shown.open(read(run), read(run).scores["frames"])
+    label = shown.frames[1].label
+    label[:, :80] = 255
+    layers, caption = shown.layers(1)
+    assert caption.endswith("; gray: not annotated")
+    assert np.unique(layers["mistakes"][:, :80]).tolist() == [UNKNOWN[0]]
+    assert len(np.unique(layers["mistakes"][:, 80:])) > 1
