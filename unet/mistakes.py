@@ -19,17 +19,27 @@ Colours = NDArray[np.uint8]
 WHITE, BACKGROUND, UNKNOWN = (255, 255, 255), (218, 218, 218), (150, 150, 150)
 SPLIT, MERGE, CONFUSED = (214, 39, 40), (31, 119, 180), (255, 127, 14)
 PALE_SPLIT, PALE_MERGE, FOUND = (246, 190, 190), (180, 208, 235), (44, 160, 44)
+RIGHT, MISSED, EXTRA, ANOTHER = range(4)
 MARK_RADIUS_PX = 3  # single wrong pixels decide about splits and merges, and would not be seen
 
 
 def pixel_mistakes(label_HW: LabelImage, predicted_HW: NDArray[np.integer[Any]]) -> Colours:
     """Red: foreground taken for background; blue: background taken for foreground; orange: another foreground class."""
     colours = _ground(label_HW)
-    known = label_HW != IGNORE
-    colours[known & (label_HW > 0) & (predicted_HW == 0)] = SPLIT
-    colours[known & (label_HW == 0) & (predicted_HW > 0)] = MERGE
-    colours[known & (label_HW > 0) & (predicted_HW > 0) & (label_HW != predicted_HW)] = CONFUSED
+    kinds = error_kinds(label_HW, predicted_HW)
+    for kind, colour in ((MISSED, SPLIT), (EXTRA, MERGE), (ANOTHER, CONFUSED)):
+        colours[kinds == kind] = colour
     return colours
+
+
+def error_kinds(label_HW: LabelImage, predicted_HW: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+    """RIGHT (also where nothing is known), MISSED foreground, EXTRA foreground, ANOTHER foreground class; H x W."""
+    kinds = np.full(label_HW.shape, RIGHT, np.uint8)
+    known = label_HW != IGNORE
+    kinds[known & (label_HW > 0) & (predicted_HW == 0)] = MISSED
+    kinds[known & (label_HW == 0) & (predicted_HW > 0)] = EXTRA
+    kinds[known & (label_HW > 0) & (predicted_HW > 0) & (label_HW != predicted_HW)] = ANOTHER
+    return kinds
 
 
 def membrane_mistakes(label_HW: LabelImage, cell_HW: NDArray[np.float32], threshold: float) -> Colours:

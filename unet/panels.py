@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,13 +18,14 @@ from numpy.typing import NDArray
 
 from unet.config import Config
 from unet.data.load import truth
-from unet.data.stack import IGNORE, FloatImage, InstanceImage, LabelImage, Stack
+from unet.data.stack import IGNORE, FloatImage, InstanceImage, Stack
 from unet.display import gray_limits, stretched, visible
 from unet.evaluate import FramePrediction
 from unet.instances import InstanceSettings, to_instances
 from unet.metrics.instance import seg
 from unet.metrics.pixel import pixel_errors
 from unet.metrics.rand import rand_error
+from unet.mistakes import ANOTHER, EXTRA, MISSED, RIGHT, error_kinds
 from unet.runs.dashboard import Dashboard, Picture
 from unet.scoring import kind_of
 from unet.tiles import TileSource
@@ -35,8 +35,7 @@ SIDE_PX = 384  # of the longer side of a picture
 EVALUATIONS = 10  # that are shown in pictures, the last one among them
 LEVELS = 10  # of the overlay of the probability
 
-_RIGHT, _MISSED, _EXTRA, _CONFUSED = range(4)
-_ERRORS = {_RIGHT: "right", _MISSED: "missed", _EXTRA: "extra", _CONFUSED: "another class"}
+_ERRORS = {RIGHT: "right", MISSED: "missed", EXTRA: "extra", ANOTHER: "another class"}
 
 
 class Panels:
@@ -135,7 +134,7 @@ def overlay_picture(prediction: FramePrediction, class_names: Sequence[str]) -> 
     overlays = {
         "probability": (levels, {i: f"{i / LEVELS:.1f} to {(i + 1) / LEVELS:.1f}" for i in range(LEVELS)}),
         "label": (label, names),
-        "errors": (errors(label, prediction.probabilities.argmax(axis=0)), _ERRORS),
+        "errors": (error_kinds(label, prediction.probabilities.argmax(axis=0)), _ERRORS),
     }
     small = {name: (_smaller(values, cv2.INTER_NEAREST), meanings) for name, (values, meanings) in overlays.items()}
     return Picture(_smaller(gray_values(frame.image), cv2.INTER_AREA), frame.name, small)
@@ -154,16 +153,6 @@ def weight_picture(name: str, weight_HW: FloatImage) -> Picture:
     colours = cv2.applyColorMap(gray, cv2.COLORMAP_MAGMA)[..., ::-1]
     caption = f"{name}: weight {weight_HW.min():.3g} .. {weight_HW.max():.3g}, mean {weight_HW.mean():.3g}"
     return Picture(_smaller(np.ascontiguousarray(colours), cv2.INTER_AREA), caption)
-
-
-def errors(label_HW: LabelImage, predicted_HW: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """0 right or not known, 1 foreground missed, 2 background taken for foreground, 3 another foreground class."""
-    found = np.full(label_HW.shape, _RIGHT, np.uint8)
-    known = label_HW != IGNORE
-    found[known & (label_HW > 0) & (predicted_HW == 0)] = _MISSED
-    found[known & (label_HW == 0) & (predicted_HW > 0)] = _EXTRA
-    found[known & (label_HW > 0) & (predicted_HW > 0) & (label_HW != predicted_HW)] = _CONFUSED
-    return found
 
 
 def gray_values(image_CHW: FloatImage) -> NDArray[np.uint8]:
