@@ -15,6 +15,7 @@ COMMANDS = {
     "predict": "segment images of any size with a trained network",
     "data": "fetch, verify, show and preview the data sets",
     "study": "run what is missing of a study, and redraw its tables",
+    "report": "one HTML page about a run or a study",
     "reproduce": "the command that makes a run again; --go runs it and compares the results",
     "sizes": "valid tile sizes, and the size of every layer for one of them",
 }
