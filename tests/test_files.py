@@ -1,6 +1,8 @@
 """No file is ever half-written under its final name."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -61,3 +63,19 @@ def test_only_what_killed_writers_left_is_swept(tmp_path):
     sweep(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names[2:])
     sweep(tmp_path / "absent")
+
+
+def test_a_write_cut_short_is_a_full_disk(tmp_path):
+    """NumPy's tofile names no error number: "18432 requested and 4908 written"."""
+    code = (
+        "import resource, sys, pathlib, numpy\nfrom unet.errors import RunError\n"
+        "from unet.output import write_probabilities\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+        "try:\n    write_probabilities(pathlib.Path(sys.argv[1]), [numpy.zeros((90, 90), 'f4')])\n"
+        "except RunError as error:\n    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "p.tif")], capture_output=True, text=True, check=True
+    )
+    assert "p.tif: no space left on the device" in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -45,7 +45,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 def write_error(path: Path, error: OSError) -> RunError:
     """The one-line error for a file that could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    short = error.errno is None and "requested and" in str(error)  # how NumPy reports a write that was cut short
+    if short or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return RunError(f"{path}: no space left on the device; free some space and resume (earlier files are intact)")
     reason = error.strerror or str(error)
     return RunError(f"{path}: cannot be written ({reason}); check the folder's permissions or choose another")

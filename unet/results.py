@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unet.config import Config, ModelConfig, from_dict, to_dict
 from unet.data.load import load, markers, truth
 from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.device import Hardware, choose
-from unet.errors import RunError, one_line
+from unet.errors import RunError, UserError, one_line
 from unet.evaluate import FramePrediction, predict_frames
 from unet.files import write_json
 from unet.instances import InstanceSettings, choose_settings
@@ -37,8 +39,11 @@ def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any
     if not file.is_file():
         raise RunError(f"{path}: holds no {WEIGHTS}; finish its training with `unet train --resume --run {path}`")
     state, metadata = load_weights(file)
+    _check_metadata(file, metadata)
     try:
         described: ModelConfig = from_dict({"model": metadata["model"]}).model
+        with torch.device("meta"):  # takes no memory, whatever the file declares
+            UNet(described, metadata["channels"], len(metadata["class_names"])).load_state_dict(state)
         model = UNet(described, metadata["channels"], len(metadata["class_names"]))
         model.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError) as error:
@@ -59,9 +64,33 @@ def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any
     return network, metadata
 
 
+def _check_metadata(file: Path, metadata: dict[str, Any]) -> None:
+    """RunError when a weights file does not say, in the right types, what prediction must know."""
+    expected = {"model": dict, "channels": int, "class_names": list, "normalisation": dict, "tile_px": int}
+    wrong = [key for key, kind in expected.items() if type(metadata.get(key)) is not kind]
+    try:
+        if not wrong:
+            Normalisation(**metadata["normalisation"])
+            if not (1 <= metadata["channels"] <= 4096 and 0 <= metadata["tile_px"] <= 16384):
+                wrong = ["channels or tile_px"]
+            elif not (
+                2 <= len(metadata["class_names"]) <= 255 and all(isinstance(n, str) for n in metadata["class_names"])
+            ):
+                wrong = ["class_names"]
+    except (TypeError, UserError):
+        wrong = ["normalisation"]
+    if wrong:
+        raise RunError(
+            f"{file}: does not say what it holds ({', '.join(wrong)}); use weights that unet train has written"
+        )
+
+
 def named_frames(folder: RunFolder, stack: Stack, part: str) -> list[int]:
     """Indices of the frames the run has named "train" or "held_out"; RunError when the data no longer has one."""
-    names = folder.read_json("split.json")[part]
+    parts = folder.read_json("split.json")
+    names = parts.get(part) if isinstance(parts, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RunError(f"{folder.path / 'split.json'}: does not name the {part} frames; restore it")
     index = {frame.name: i for i, frame in enumerate(stack.frames)}
     missing = [name for name in names if name not in index]
     if missing:

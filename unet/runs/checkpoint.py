@@ -67,8 +67,10 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             metadata = json.loads((file.metadata() or {}).get("unet", "{}"))
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata is no JSON object")
         return load_file(path), metadata
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: no readable weights ({one_line(error)}); name a run folder or its weights") from None
 
 

@@ -70,7 +70,7 @@ class RunFolder:
         """Content of a JSON file; RunError when it is missing or damaged."""
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.path / name}: cannot be read ({one_line(error)})") from None
 
     def append(self, name: str, row: dict[str, Any]) -> int:
