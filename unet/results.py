@@ -43,7 +43,7 @@ def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any
     try:
         described: ModelConfig = from_dict({"model": metadata["model"]}).model
         with torch.device("meta"):  # takes no memory, whatever the file declares
-            UNet(described, metadata["channels"], len(metadata["class_names"])).load_state_dict(state)
+            UNet(described, metadata["channels"], len(metadata["class_names"])).load_state_dict(state, assign=True)
         model = UNet(described, metadata["channels"], len(metadata["class_names"]))
         model.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError) as error:
