@@ -82,7 +82,7 @@ def tables(claims: Iterable[Claim], studies: Mapping[str, Study], results: Path)
         if rows:
             head = ["source", "claim", "evidence", "verdict"]
             parts.append(f"### Profile `{profile}`\n\n{text.table(head, rows)}")
-    return "\n\n".join(parts) or "No study has results yet."
+    return "\n\n".join(parts) or "No study that a claim rests on has results yet."
 
 
 def _row(claim: Claim, studies: Mapping[str, Study], results: Path, profile: str) -> list[list[str]]:
