@@ -267,8 +267,14 @@ def _commit(site: Site, given: dict[str, Any]) -> dict[str, Any]:
     return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": ""}}}
 
 
+def _view(site: Site, given: dict[str, Any]) -> dict[str, Any]:
+    site.views.append(given | {"spec": json.loads(given["spec"])})
+    return {"upsertView": {"view": {"id": "v1", "name": given["name"]}, "inserted": True}}
+
+
 _ANSWERS = {
     "Viewer": _viewer,
+    "GetDefaultEntity": _viewer,
     "UpsertBucket": _upsert,
     "RunResumeStatus": _resume_status,
     "CreateRunFiles": _run_files,
@@ -276,6 +282,7 @@ _ANSWERS = {
     "CreateArtifactManifest": _create_manifest,
     "CreateArtifactFiles": _artifact_files,
     "CommitArtifact": _commit,
+    "UpsertView2": _view,
     "ServerFeaturesQuery": lambda *_: {"serverInfo": {"features": []}},
     "OrganizationCoreWeaveOrganizationID": lambda *_: {"entity": {"organization": None}},
     "ArtifactType": lambda *_: {"project": {"artifact": None}},

@@ -237,12 +237,13 @@ def resolve_mode(mode: str) -> Mode:
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "auto")
     if mode == "auto":
-        mode = "online" if _has_key() else "offline"
+        mode = "online" if has_key() else "offline"
     known: dict[str, Mode] = {"online": "online", "disabled": "disabled"}
     return known.get(mode, "offline")
 
 
-def _has_key() -> bool:
+def has_key() -> bool:
+    """Whether there is a W&B key: $WANDB_API_KEY, or a netrc entry of the server."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     import netrc

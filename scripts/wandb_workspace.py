@@ -1,0 +1,167 @@
+"""The W&B dashboard as code: a view of the project with one section per study, arms coloured, seeds as bands.
+
+    python scripts/wandb_workspace.py --entity NAME               save a view of all studies
+    python scripts/wandb_workspace.py --study weight-map          save a view of one study and its runs only
+    python scripts/wandb_workspace.py --dry-run                   print the view as JSON; needs no account, no network
+
+Runs are grouped by study/arm and data set; a group is drawn as the mean of its seeds with their standard deviation as a
+band. W&B filters runs by view, not by section: the view of all studies shows every group in every section (their eyes
+in the list of runs close them), a view of one study shows its own. Needs the extra `dashboard` (wandb-workspaces).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unet.config import WandbConfig
+from unet.errors import ConfigError, RunError, UserError, nearest, one_line
+from unet.runs.dashboard import has_key
+from unet.study import pages
+from unet.study.matrix import Study
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+PALETTE = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b"),
+    *("#9467bd", "#bcbd22", "#000000", "#a50026", "#3f6f00", "#f0e442", "#7b4173", "#17becf"),
+)
+SHADES = (0.0, 0.35, 0.6)  # of white in an arm's colour, by data set
+CURVES = (
+    ("held_out/mean_iou", "updates", "held-out mean IoU"),
+    ("held_out/mean_iou", "pixels_seen", "held-out mean IoU by pixels seen"),
+    ("held_out/loss", "updates", "held-out cross-entropy"),
+    ("train/loss", "updates", "training loss"),
+    ("train/gradient_norm", "updates", "gradient norm"),
+)
+SUMMARY = {"mean_iou_last5": "held_out/mean_iou", "loss_last5": "held_out/loss", "spikes": "train/loss_max"}
+"""Where a score that a study tests is found; the others stand under scores/."""
+
+
+def colours(study: Study) -> dict[tuple[str, str], str]:
+    """Colour (#rrggbb) of every arm and data set: one hue per arm, paler by data set. Chosen arms run nothing."""
+    arms = [arm for arm in study.arms if not arm.best_of]
+    return {
+        (arm.name, data): _paler(PALETTE[i % len(PALETTE)], SHADES[study.data.index(data) % len(SHADES)])
+        for i, arm in enumerate(arms)
+        for data in study.data_of(arm)
+    }
+
+
+def _paler(colour: str, white: float) -> str:
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + (255 - part) * white):02x}" for part in parts)
+
+
+def section(study: Study) -> Any:
+    """The panels of one study."""
+    import wandb_workspaces.reports.v2 as panels
+    import wandb_workspaces.workspaces as ws
+
+    bands = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev", "max_runs_to_show": 100}
+    curves = list(CURVES)
+    if "em" in study.data:
+        curves += [("held_out/rand_error", "updates", "held-out Rand error"),
+                   ("held_out/pixel_error", "updates", "held-out pixel error")]  # fmt: skip
+    if {"phc", "hela"} & set(study.data):
+        curves.append(("held_out/seg_at_half", "updates", "held-out SEG at threshold 0.5"))
+    tested = dict.fromkeys(score for scores in study.tested.values() for score in scores)
+    drawn = [panels.LinePlot(title=title, x=x, y=[y], **bands) for y, x, title in curves]
+    drawn += [
+        panels.BarPlot(title=f"at the end: {score.replace('_', ' ')}", metrics=[SUMMARY.get(score, f"scores/{score}")],
+                       groupby_aggfunc="mean", groupby_rangefunc="stddev", max_runs_to_show=100)
+        for score in tested
+    ]  # fmt: skip
+    drawn.append(panels.LinePlot(title="share of time waiting for data", x="updates",
+                                 y=["timing/data_wait_share"], **bands))  # fmt: skip
+    for key in ("held_out/frames", "held_out/probability", "weight_map"):
+        drawn.append(panels.MediaBrowser(title=key, media_keys=[key], num_columns=4))
+    return ws.Section(name=f"{study.name}: {study.title}", panels=drawn, is_open=True)
+
+
+def workspace(studies: Sequence[Study], entity: str, project: str) -> Any:
+    """The view of these studies, not saved."""
+    import wandb_workspaces.workspaces as ws
+
+    names = [study.name for study in studies]
+    group_colours: dict[Any, str] = {}
+    for study in studies:
+        for (arm, data), colour in colours(study).items():
+            group = f"{study.name}/{arm}"
+            group_colours.setdefault(group, colour)
+            group_colours[ws.GroupPath(group, data)] = colour
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name=names[0] if len(names) == 1 else "All studies",
+        sections=[section(study) for study in studies],
+        settings=ws.WorkspaceSettings(x_axis="updates", max_runs=100),
+        runset_settings=ws.RunsetSettings(
+            filters=f"Config('study') in {json.dumps(names)}",
+            groupby=[ws.Metric("Group"), ws.Config("data.name")],
+            group_colors=group_colours,
+        ),
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Save or print the view; returns 0, or 2 after one line about what is missing."""
+    made = argparse.ArgumentParser("wandb_workspace", description="Save the W&B view of the studies.")
+    made.add_argument("--project", default=os.environ.get("WANDB_PROJECT") or WandbConfig().project)
+    made.add_argument("--entity", default=os.environ.get("WANDB_ENTITY", ""), help="user or team (default: your own)")
+    made.add_argument("--study", action="append", default=[], help="this study only (may be repeated)")
+    made.add_argument("--dry-run", action="store_true", help="print the view as JSON; nothing is sent")
+    flags = made.parse_args(argv)
+    try:
+        studies = _chosen(flags.study)
+        if flags.dry_run:
+            view = workspace(studies, flags.entity or "entity", flags.project)
+            print(json.dumps(view._to_model().model_dump(mode="json", by_alias=True, exclude_none=True), indent=1))
+        elif not has_key():
+            raise ConfigError("there is no W&B key; set WANDB_API_KEY or run `wandb login`, or use --dry-run")
+        else:
+            _save(workspace(studies, flags.entity or _own_entity(), flags.project))
+    except UserError as error:
+        print(f"wandb_workspace: {error}", file=sys.stderr)
+        return 2
+    except ImportError:
+        print("wandb_workspace: wandb-workspaces is missing; pip install -c constraints.txt -e '.[dashboard]'",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    return 0
+
+
+def _chosen(names: Sequence[str]) -> list[Study]:
+    studies = {study.name: study for study in map(pages.study_of, pages.study_pages(EXPERIMENTS))}
+    for name in names:
+        if name not in studies:
+            raise ConfigError(f"there is no study {name!r}{nearest(name, studies)} (there are {', '.join(studies)})")
+    return [study for name, study in studies.items() if not names or name in names]
+
+
+def _own_entity() -> str:
+    import wandb
+
+    try:
+        found = wandb.Api(timeout=15).default_entity
+    except Exception as error:
+        raise RunError(f"W&B cannot be reached ({one_line(error)[:160]}); name --entity, or try again later") from None
+    if not found:
+        raise ConfigError("the account has no default entity; name --entity")
+    return str(found)
+
+
+def _save(view: Any) -> None:
+    try:
+        view.save()
+        print(view.url)
+    except Exception as error:
+        raise RunError(f"the view was not saved ({one_line(error)[:160]}); try again later") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
