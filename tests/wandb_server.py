@@ -76,6 +76,7 @@ class Site:
     runs: dict[str, Run] = field(default_factory=dict)
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     views: list[dict[str, Any]] = field(default_factory=list)
+    sweeps: list[dict[str, Any]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -272,6 +273,12 @@ def _view(site: Site, given: dict[str, Any]) -> dict[str, Any]:
     return {"upsertView": {"view": {"id": "v1", "name": given["name"]}, "inserted": True}}
 
 
+def _sweep(site: Site, given: dict[str, Any]) -> dict[str, Any]:
+    site.sweeps.append(given)
+    project = {"name": given["projectName"], "entity": {"name": ENTITY}}
+    return {"upsertSweep": {"sweep": {"name": "sweep1", "project": project}, "configValidationWarnings": []}}
+
+
 _ANSWERS = {
     "Viewer": _viewer,
     "GetDefaultEntity": _viewer,
@@ -283,6 +290,7 @@ _ANSWERS = {
     "CreateArtifactFiles": _artifact_files,
     "CommitArtifact": _commit,
     "UpsertView2": _view,
+    "UpsertSweep": _sweep,
     "ServerFeaturesQuery": lambda *_: {"serverInfo": {"features": []}},
     "OrganizationCoreWeaveOrganizationID": lambda *_: {"entity": {"organization": None}},
     "ArtifactType": lambda *_: {"project": {"artifact": None}},
