@@ -181,6 +181,18 @@ def test_objects_get_seg_and_pictures(monkeypatch):
     assert recorder.sent["held_out/probability"][1] == {"updates": 4, "pixels_seen": row["pixels_seen"]}
 
 
+def test_large_predictions_are_not_kept_for_their_scores(monkeypatch):
+    predictions = [random_prediction((20, 24), seed, str(seed)) for seed in range(9)]
+    monkeypatch.setattr("unet.panels.MOST_BYTES", 9 * 2 * 20 * 24 * 4 - 1)
+    recorder, kept = Recorder(), []
+    made = panels(recorder, predictions, ("membrane", "cell"), monkeypatch)
+    monkeypatch.setattr(made, "_send_evaluation", lambda _, held, scored: kept.append((len(held), scored)))
+    made.evaluation(4, predictions)
+    monkeypatch.setattr("unet.panels.MOST_BYTES", 9 * 2 * 20 * 24 * 4)
+    made.evaluation(4, predictions)
+    assert kept == [(FRAMES, False), (9, True)]
+
+
 def test_weight_maps_of_frames_without_a_label_are_left_out(monkeypatch):
     recorder = Recorder()
     predictions = [random_prediction((20, 24), seed, str(seed)) for seed in range(3)]

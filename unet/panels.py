@@ -33,6 +33,7 @@ from unet.tiles import TileSource
 FRAMES = 4  # that are shown, always the same
 SIDE_PX = 384  # of the longer side of a picture
 EVALUATIONS = 10  # that are shown in pictures, the last one among them
+MOST_BYTES = 1 << 30  # of probabilities kept for their scores while training goes on; of more, only shown frames are
 LEVELS = 10  # of the overlay of the probability
 
 _ERRORS = {RIGHT: "right", MISSED: "missed", EXTRA: "extra", ANOTHER: "another class"}
@@ -57,7 +58,9 @@ class Panels:
     def evaluation(self, update: int, predictions: list[FramePrediction]) -> None:
         """Send what can be shown of the evaluation after `update` updates."""
         if self.dashboard.active and predictions:
-            self.dashboard.later("evaluation", lambda: self._send_evaluation(update, predictions))
+            whole = sum(p.probabilities.nbytes for p in predictions) <= MOST_BYTES
+            kept = predictions if whole else [predictions[i] for i in few(len(predictions))]
+            self.dashboard.later("evaluation", lambda: self._send_evaluation(update, kept, whole))
 
     def _send_weights(self) -> None:
         frames = self.train.frames
@@ -65,9 +68,10 @@ class Panels:
         maps = [weight_picture(frames[i].name, self.source.weight_map(i)) for i in chosen]
         self.dashboard.pictures("weight_map", same_size(maps), place(0, self.config))
 
-    def _send_evaluation(self, update: int, predictions: list[FramePrediction]) -> None:
+    def _send_evaluation(self, update: int, predictions: list[FramePrediction], scored: bool) -> None:
         began, row = time.perf_counter(), place(update, self.config)
-        scores = {f"held_out/{name}": value for name, value in self._challenge_scores(predictions).items()}
+        found = self._challenge_scores(predictions) if scored else {}
+        scores = {f"held_out/{name}": value for name, value in found.items()}
         if is_shown(update, self.config):
             chosen = [predictions[i] for i in few(len(predictions))]
             pictures = [overlay_picture(p, self.stack.class_names) for p in chosen]

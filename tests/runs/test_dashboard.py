@@ -147,7 +147,10 @@ def test_the_end_is_not_waited_for_beyond_its_time(tmp_path):
     assert 0.3 < time.monotonic() - started < 3
     assert len(lines) == 1
     assert "wandb sync" in lines[0]
+    run.broken = {"log": ConnectionError("gone")}
     gate.set()
+    dashboard._thread.join(5)
+    assert len(lines) == 1  # what it runs into later is not told
 
 
 def test_an_error_while_logging_silences_the_mirror_once(tmp_path):

@@ -6,6 +6,7 @@ not change afterwards. The run folder is the truth; the mirror may fall silent a
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
@@ -170,6 +171,7 @@ class Dashboard:
         thread.join(2 * self._timeout_s)
         if thread.is_alive():
             self._say(f"W&B: still busy after {2 * self._timeout_s:g} s and left; send the rest with `wandb sync`")
+            self._say = lambda _: None  # whatever else it runs into, this was said
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -279,6 +281,7 @@ def _connect(start: Start) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")  # its own lines would stand between ours
     import wandb
 
+    logging.getLogger("opentelemetry").addHandler(logging.NullHandler())  # nor those of its telemetry
     wanted = start.config.wandb
     settings = wandb.Settings(
         init_timeout=wanted.timeout_s,
