@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from unet.files import write_text
+from unet.progress import Bar
 from unet.runs.environment import describe
 
 RESULTS = Path(__file__).resolve().parents[1] / "experiments" / "results" / "benchmarks"
@@ -51,8 +52,11 @@ def in_turns(rivals: Mapping[str, Callable[[int], object]], rounds: int, seconds
     best, best_cpu = dict.fromkeys(rivals, 0.0), dict.fromkeys(rivals, 0.0)
     for call in rivals.values():
         call(0)
-    for _ in range(rounds):
-        for name, call in rivals.items():
+    # Lines only: a bar that moves would take time from what is measured.
+    bar = Bar("measuring", rounds * len(rivals), None, quiet=False)
+    for done in range(rounds):
+        for place, (name, call) in enumerate(rivals.items()):
+            bar.update(done * len(rivals) + place, name)
             taken: list[float] = []
             cpu = time.process_time()
             while sum(taken) < seconds or len(taken) < 2:

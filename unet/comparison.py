@@ -22,13 +22,17 @@ from unet.metrics.instance import match_objects, seg
 from unet.metrics.pixel import confusion
 from unet.mistakes import object_mistakes
 from unet.picture import Row, draw_rows
+from unet.progress import Bar, Terminal
 from unet.scoring import Scores, picture_rows, record, score
 
 SCORES, PICTURE = "scores.json", "prediction.png"
 MOST_ROWS = 3
+QUIET = Terminal(quiet=True)
 
 
-def compare(prediction: Path, labels: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def compare(
+    prediction: Path, labels: Path, out: Path, overwrite: bool = False, terminal: Terminal = QUIET
+) -> dict[str, Any]:
     """Score a prediction file against a label file; writes scores.json and prediction.png into the folder `out`.
 
     Labels with values 0 and one other are membranes and cells: the prediction is a probability of cell (float in 0..1,
@@ -47,10 +51,12 @@ def compare(prediction: Path, labels: Path, out: Path, overwrite: bool = False) 
         raise DataError(f"{labels}: labels are {truth.dtype}; use integers")
     values = np.unique(truth)
     objects = len(values) > 2 or (values.size == 2 and values[0] != 0)
-    return _objects(prediction, predicted, truth, out) if objects else _membranes(prediction, predicted, truth, out)
+    kind = _objects if objects else _membranes
+    with terminal.bar("scoring") as bar:
+        return kind(prediction, predicted, truth, out, bar)
 
 
-def _membranes(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out: Path) -> dict[str, Any]:
+def _membranes(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out: Path, bar: Bar) -> dict[str, Any]:
     cells = _probabilities(prediction, predicted)
     frames = []
     for number, (cell, label) in enumerate(zip(cells, truth, strict=True)):
@@ -61,19 +67,20 @@ def _membranes(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], o
         frames.append(FramePrediction(frame, both, cross_entropy(both, known), counts))
     names = ("membrane", "cell")
     stack = Stack(prediction.name, tuple(p.frame for p in frames), names, Normalisation(scale=1.0), str(prediction))
-    scores = score(frames, stack, {})
+    scores = score(frames, stack, {}, on_step=bar.steps)
     draw_rows(out / PICTURE, picture_rows(frames, stack, {}, scores), f"{prediction.name}, worst first")
     return _saved(prediction, [p.frame.name for p in frames], scores, out)
 
 
-def _objects(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out: Path) -> dict[str, Any]:
+def _objects(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out: Path, bar: Bar) -> dict[str, Any]:
     if not np.issubdtype(predicted.dtype, np.integer):
         raise DataError(f"{prediction}: the labels are instances, so the prediction must hold instances (integers)")
     references, results = [list(a.astype(np.int32)) for a in (truth, predicted)]
     names = [f"{prediction.name}[{number:02d}]" for number in range(len(references))]
     found = ctc_scores(dict(zip(names, references, strict=True)), dict(zip(names, results, strict=True)))
     scores = Scores({name: _or_none(value) for name, value in found.items()}, {})
-    for name, reference, result in zip(names, references, results, strict=True):
+    for i, (name, reference, result) in enumerate(zip(names, references, results, strict=True)):
+        bar.steps(len(names) + i, 2 * len(names))
         scores.by_frame[name] = {"seg": _or_none(seg([reference], [result]))}
     worst = sorted(range(len(names)), key=lambda i: _or_inf(scores.by_frame[names[i]]["seg"]))[:MOST_ROWS]
     rows = [_object_row(names[i], references[i], results[i]) for i in worst]

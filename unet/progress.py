@@ -21,10 +21,18 @@ PLAIN_LINE_EVERY_S = 10.0
 class Bar:
     """Progress of one long task: a live bar on a terminal, else a line after two seconds, then every ten."""
 
-    def __init__(self, what: str, total: int, progress: Progress | None, quiet: bool) -> None:
-        self.what, self.total = what, total
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        progress: Progress | None,
+        quiet: bool,
+        every_s: float = PLAIN_LINE_EVERY_S,
+        estimate: bool = True,
+    ) -> None:
+        self.what, self.total, self._every_s, self._estimate = what, total, every_s, estimate
         self._progress, self._quiet = progress, quiet
-        self._task: TaskID | None = None if progress is None else progress.add_task(what, total=total, note="")
+        self._task: TaskID | None = None if progress is None else progress.add_task(what, total=total or None, note="")
         self._first: int | None = None
         self._started = time.monotonic()
         self._next_line = self._started + FIRST_LINE_AFTER_S
@@ -35,14 +43,19 @@ class Bar:
         if self._first is None:  # a resumed task does not begin at 0; its speed is measured from here
             self._first, self._started = done, time.monotonic()
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, total=self.total, note=note)
+            self._progress.update(self._task, completed=done, total=self.total or None, note=note)
         elif not self._quiet and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + PLAIN_LINE_EVERY_S
-            print(f"{self.what}: {done}/{self.total} {note} {self._left(done)}".rstrip(), file=sys.stderr, flush=True)
+            self._next_line = time.monotonic() + self._every_s
+            parts = (f"{self.what}: {done}" + (f"/{self.total}" if self.total else ""), note, self._left(done))
+            print(" ".join(part for part in parts if part), file=sys.stderr, flush=True)
+
+    def steps(self, done: int, total: int) -> None:
+        """`update` for tasks that say themselves how many steps they have."""
+        self.update(done, total=total)
 
     def _left(self, done: int) -> str:
         steps = done - (self._first or 0)
-        if steps <= 0:
+        if steps <= 0 or not self.total or not self._estimate:
             return ""
         seconds = (time.monotonic() - self._started) / steps * (self.total - done)
         return f"{format_seconds(seconds)} left"
@@ -69,10 +82,16 @@ class Terminal:
         print(printable(text, keep="\n\t"), flush=True)
 
     @contextmanager
-    def bar(self, what: str, total: int) -> Iterator[Bar]:
-        """A progress bar; NO_COLOR is respected."""
+    def bar(
+        self, what: str, total: int = 0, *, every_s: float = PLAIN_LINE_EVERY_S, estimate: bool = True
+    ) -> Iterator[Bar]:
+        """A progress bar with the time left; NO_COLOR is respected.
+
+        total: 0 while it is not known. every_s: time between lines where no bar can move. estimate: say the time left
+        as the steps so far tell it; False where the notes do.
+        """
         if not self.live:
-            yield Bar(what, total, None, self.quiet)
+            yield Bar(what, total, None, self.quiet, every_s, estimate)
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -81,7 +100,7 @@ class Terminal:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            *([TimeRemainingColumn()] if estimate else []),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

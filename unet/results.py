@@ -126,7 +126,7 @@ def predict_held_out(
     """
     folder = RunFolder.open_existing(path)
     config = folder.config
-    stack = load(config.data, terminal.say if announce else lambda _: None)
+    stack = load(config.data, terminal.say if announce else lambda _: None, terminal)
     network, metadata = load_network(path, choose(config))
     if Normalisation(**metadata["normalisation"]) != stack.normalisation:
         raise RunError(f"{path}: was trained with another normalisation of the gray values; use the same data settings")
@@ -135,7 +135,9 @@ def predict_held_out(
     settings = None
     if kind_of(stack) == "objects":
         known = [i for i in named_frames(folder, stack, "train") if stack.frames[i].name in gold]
-        settings = search_settings(predictor.predict(known, "training frames"), gold)
+        predicted = predictor.predict(known, "training frames")
+        with terminal.task("searching the settings of instances"):
+            settings = search_settings(predicted, gold)
     held_out = named_frames(folder, stack, "held_out")
     if not held_out:
         raise RunError(f"{path}: the run held no frames out, so there is nothing to score")
@@ -185,9 +187,8 @@ def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Te
     stack, gold = runs[0].stack, runs[0].gold
     predictions = [prediction for run in runs for prediction in run.frames]
     settings = {name: chosen for run in runs for name, chosen in run.settings_of.items()}
-    with terminal.bar("scoring", 1) as bar:
-        scores = score(predictions, stack, gold, settings, markers(runs[0].config.data, stack))
-        bar.update(1)
+    with terminal.bar("scoring") as bar:
+        scores = score(predictions, stack, gold, settings, markers(runs[0].config.data, stack), bar.steps)
     saved = {
         "data": stack.source,
         "frames": [p.frame.name for p in predictions],
@@ -197,8 +198,9 @@ def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Te
     }
     write_json(out / SCORES, saved)
     write_probabilities(out / PROBABILITIES, [foreground(p.probabilities) for p in predictions])
-    rows = picture_rows(predictions, stack, gold, scores, settings)
-    draw_rows(out / PICTURE, rows, f"{stack.name}: held-out frames, worst first")
+    with terminal.task("drawing the worst frames"):
+        rows = picture_rows(predictions, stack, gold, scores, settings)
+        draw_rows(out / PICTURE, rows, f"{stack.name}: held-out frames, worst first")
     return saved
 
 

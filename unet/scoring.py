@@ -9,7 +9,7 @@ Axes: N frames, K classes, H rows, W columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from unet.mistakes import membrane_mistakes, object_mistakes, pixel_mistakes
 from unet.picture import Row
 
 Kind = Literal["membranes", "objects", "classes"]
+OnStep = Callable[[int, int], None]
 SettingsOf = Mapping[str, InstanceSettings]  # by frame name
 
 
@@ -55,8 +56,9 @@ def score(
     gold: Mapping[str, InstanceImage],
     settings: SettingsOf | None = None,
     markers: Mapping[str, InstanceImage] | None = None,
+    on_step: OnStep = lambda _done, _total: None,
 ) -> Scores:
-    """All scores of a set of predictions.
+    """All scores of a set of predictions; on_step is told how many steps of how many are done.
 
     gold: reference instances by frame name, where they are known; settings: how probabilities become instances, by
     frame name, for each run chooses its own; markers: tracking markers, for DET.
@@ -66,13 +68,13 @@ def score(
         {p.frame.name: pixel_scores([p], stack.class_names) for p in predictions},
     )
     if kind_of(stack) == "membranes":
-        _add_membrane_scores(scores, predictions)
+        _add_membrane_scores(scores, predictions, on_step)
     elif kind_of(stack) == "objects":
-        _add_object_scores(scores, predictions, gold, settings or {}, markers or {})
+        _add_object_scores(scores, predictions, gold, settings or {}, markers or {}, on_step)
     return scores
 
 
-def _add_membrane_scores(scores: Scores, predictions: list[FramePrediction]) -> None:
+def _add_membrane_scores(scores: Scores, predictions: list[FramePrediction], on_step: OnStep) -> None:
     labels = [_label(p) for p in predictions]
     if len({label.shape for label in labels}) != 1 or any((label == IGNORE).any() for label in labels):
         scores.notes.append(
@@ -87,7 +89,8 @@ def _add_membrane_scores(scores: Scores, predictions: list[FramePrediction]) -> 
             scores.notes.append(
                 f"{name}: {sweep.empty_slices} slices have no cell at its best threshold; do not trust it"
             )
-    for prediction, label in zip(predictions, labels, strict=True):
+    for i, (prediction, label) in enumerate(zip(predictions, labels, strict=True)):
+        on_step(len(labels) + i, 2 * len(labels))  # all together took as long as one by one
         single = em_sweeps(label[None] > 0, prediction.probabilities[None, 1])
         scores.by_frame[prediction.frame.name] |= {name: sweep.value for name, sweep in single.items()}
 
@@ -98,6 +101,7 @@ def _add_object_scores(
     gold: Mapping[str, InstanceImage],
     settings: SettingsOf,
     markers: Mapping[str, InstanceImage],
+    on_step: OnStep,
 ) -> None:
     known = [p for p in predictions if p.frame.name in gold]
     if not known:
@@ -109,7 +113,8 @@ def _add_object_scores(
     marked = {name: markers[name] for name in references if name in markers}
     values = ctc_scores(references, results, markers=marked or None, ignore=ignored)
     scores.values |= {name: _or_none(value) for name, value in values.items()}
-    for name in references:
+    for i, name in enumerate(references):
+        on_step(len(references) + i, 2 * len(references))
         scores.by_frame[name]["seg"] = _or_none(seg([references[name]], [results[name]]))
     for chosen in dict.fromkeys(_chosen(settings, p) for p in known):
         values_of = ", ".join(f"{key} {value}" for key, value in chosen.to_dict().items())

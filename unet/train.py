@@ -69,7 +69,7 @@ def train(
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     hardware = choose(config)
-    stack = load(config.data, terminal.say)
+    stack = load(config.data, terminal.say, terminal)
     parts = split(stack, config.data)
     check_memory(config, hardware, stack.channels)
     source = TileSource(stack.select(parts.train), config, config.train.seed)
@@ -215,6 +215,7 @@ class Trainer:
         if state.evaluated_at == state.update:
             return
         bar.update(state.update, "evaluating")
+        self.evaluated = lambda done: bar.update(state.update, f"evaluating, {done} frames done")
         predictions = self._predict_held_out()
         scores = pixel_scores(predictions, self.stack.class_names)
         state.evaluated_at = state.update
@@ -232,6 +233,7 @@ class Trainer:
             self.parts.held_out,
             tile_px=evaluation_tile(self.config),
             batch=settings.batch,
+            on_frame=self.evaluated,
             on_tile=lambda *_: self.stopper.check(),
         )
 

@@ -66,7 +66,7 @@ def test_every_part_is_there(whole):
         "Held-out IoU",
         "model.base_channels",
         "torch",
-        "unet train --config-file",
+        "unet reproduce",
     ):
         assert text in whole.text
 

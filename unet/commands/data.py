@@ -12,6 +12,7 @@ import tyro
 from unet.commands.parse import known_flags, parse, refuse_unknown_flags
 from unet.config import Config
 from unet.errors import ConfigError, DataError, nearest
+from unet.progress import Terminal
 
 USAGE = """unet data: fetch, verify, show and preview the data sets
 
@@ -36,6 +37,8 @@ class FetchArguments:
     """Archive (zip, tar) or folder to take it from instead of the network."""
     jpeg: bool = False
     """The lossy JPEG copies of the EM stack, kept beside the lossless files and never taken unasked."""
+    quiet: bool = False
+    """Print nothing but the folders."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class VerifyArguments:
 
     root: str = ""
     """Folder below which the data sets lie; default: $UNET_DATA, else data/."""
+    quiet: bool = False
+    """Print what is wrong only."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class LookArguments:
 
     out: str = ""
     """File of the contact sheet; default: NAME-preview.png."""
+    quiet: bool = False
+    """Print results only."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
@@ -84,7 +91,7 @@ def _chosen(names: list[str], none: list[str]) -> list[str]:
 
 
 def _fetch(names: list[str], flags: list[str]) -> int:
-    refuse_unknown_flags(flags, ["--root", "--from-file", "--jpeg"], "unet data fetch")
+    refuse_unknown_flags(flags, ["--root", "--from-file", "--jpeg", "--quiet"], "unet data fetch")
     arguments = parse(FetchArguments, flags, "unet data fetch", "Download the published data sets and check them.")
     from unet.data.catalogue import data_sets
     from unet.data.fetch import fetch
@@ -95,13 +102,23 @@ def _fetch(names: list[str], flags: list[str]) -> int:
     if arguments.jpeg and chosen != ["em"]:
         raise ConfigError("--jpeg: only the EM stack has JPEG copies; use unet data fetch em --jpeg")
     given = Path(arguments.from_file) if arguments.from_file else None
+    terminal = Terminal(arguments.quiet)
     for name in chosen:
-        fetch(data_sets()[name], Path(arguments.root), from_file=given, jpeg=arguments.jpeg)
+        folder = fetch(
+            data_sets()[name],
+            Path(arguments.root),
+            from_file=given,
+            jpeg=arguments.jpeg,
+            say=(lambda _: None) if arguments.quiet else print,
+            terminal=terminal,
+        )
+        if arguments.quiet:
+            terminal.result(str(folder))
     return 0
 
 
 def _verify(names: list[str], flags: list[str]) -> int:
-    refuse_unknown_flags(flags, ["--root"], "unet data verify")
+    refuse_unknown_flags(flags, ["--root", "--quiet"], "unet data verify")
     arguments = parse(VerifyArguments, flags, "unet data verify", "Check the data sets against their manifests.")
     from unet.data import isbi
     from unet.data.catalogue import data_sets
@@ -109,6 +126,7 @@ def _verify(names: list[str], flags: list[str]) -> int:
     from unet.data.manifest import verify
 
     chosen = _chosen(names, list(data_sets()))
+    terminal = Terminal(arguments.quiet)
     wrong = found = 0
     for name in chosen:
         data_set = data_sets()[name]
@@ -120,11 +138,12 @@ def _verify(names: list[str], flags: list[str]) -> int:
         found += 1
         folder = root / data_set.folder
         only_jpeg = data_set.kind == "isbi" and not isbi.find_layout(folder) and isbi.find_layout(folder, jpeg=True)
-        problems = verify(data_set, folder, jpeg=bool(only_jpeg))
+        with terminal.task(f"checking {folder}"):
+            problems = verify(data_set, folder, jpeg=bool(only_jpeg))
         wrong += len(problems)
         for problem in problems:
             print(f"{data_set.folder}/{problem}")
-        if not problems:
+        if not problems and not arguments.quiet:
             print(f"{folder}: every file is there and unchanged{' (JPEG: readable)' if only_jpeg else ''}")
     if not found:
         raise DataError(f"none of the data sets is in {arguments.root or DEFAULT_ROOT}; run `unet data fetch all`")
@@ -132,7 +151,7 @@ def _verify(names: list[str], flags: list[str]) -> int:
 
 
 def _show(names: list[str], flags: list[str]) -> int:
-    if not names and not flags:
+    if not names and set(flags) <= {"--quiet"}:
         return _show_catalogue()
     arguments = _look(names, flags, "unet data show", "What a configuration means for a data set.")
     from unet.data.load import load
@@ -140,7 +159,8 @@ def _show(names: list[str], flags: list[str]) -> int:
     from unet.data.stack import IGNORE, labelled
 
     config = arguments.config.data
-    stack = load(config, print)
+    terminal = Terminal(arguments.quiet)
+    stack = load(config, print, terminal)
     known = labelled(stack.frames)
     sizes = sorted({frame.size for frame in stack.frames})
     partial = [f.name for f in (stack.frames[i] for i in known) if f.label is not None and IGNORE in f.label]
@@ -176,9 +196,11 @@ def _preview(names: list[str], flags: list[str]) -> int:
     from unet.data.load import load
     from unet.preview import contact_sheet
 
-    stack = load(arguments.config.data, print)
+    terminal = Terminal(arguments.quiet)
+    stack = load(arguments.config.data, (lambda _: None) if arguments.quiet else print, terminal)
     path = Path(arguments.out or f"{stack.name}-preview.png")
-    contact_sheet(stack, arguments.config, path)
+    with terminal.task("drawing the contact sheet"):
+        contact_sheet(stack, arguments.config, path)
     print(f"contact sheet: {path}")
     return 0
 

@@ -70,6 +70,6 @@ def main(argv: list[str]) -> int:
 
     prediction = Path(arguments.prediction)
     out = Path(arguments.out) if arguments.out else prediction.with_name(f"{prediction.stem}-scores")
-    terminal.result(table(compare(prediction, Path(arguments.labels), out, arguments.overwrite)))
+    terminal.result(table(compare(prediction, Path(arguments.labels), out, arguments.overwrite, terminal)))
     terminal.result(f"picture: {out / 'prediction.png'}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 from typing import Any, TypeVar
 
@@ -28,11 +29,13 @@ def parse(kind: type[T], argv: list[str], program: str, description: str, defaul
         with contextlib.ExitStack() as stack:
             if not wants_help:
                 stack.enter_context(contextlib.redirect_stderr(captured))
+            if not wants_help or os.environ.get("NO_COLOR"):
                 stack.enter_context(contextlib.redirect_stdout(captured))
             parsed: T = tyro.cli(kind, args=argv, prog=program, description=description, **options)
         return parsed
     except SystemExit as stop:
         if wants_help and not stop.code:
+            print(_without_colours(captured.getvalue()), end="")  # the parser knows nothing of NO_COLOR
             raise
         raise ConfigError(_explain(captured.getvalue(), program)) from None
 
@@ -69,9 +72,13 @@ def _similar(flag: str, accepted: set[str]) -> str:
     return f"; did you mean {same_ending[0]!r}?" if same_ending else nearest(flag, accepted)
 
 
+def _without_colours(output: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", output)
+
+
 def _explain(output: str, program: str) -> str:
     """The parser's message, which is drawn in a box over several lines, as one line."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    text = _without_colours(output)
     text = re.sub(r"[\u2500-\u257f]|-{3,}", " ", text).split("Argument helptext")[0]
     words = " ".join(text.split())
     words = re.sub(

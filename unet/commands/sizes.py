@@ -22,13 +22,17 @@ class Arguments:
     """Accept a tile whose pooling drops a row and a column (512, 256)."""
     lowest: int = 1
     highest: int = 1024
+    quiet: bool = False
+    """Accepted as everywhere; there is nothing but the table."""
 
 
 def main(argv: list[str]) -> int:
     """Print the table; a first bare number is the tile size."""
     if argv and argv[0].isdigit():
         argv = ["--tile", *argv]
-    refuse_unknown_flags(argv, ["--tile", "--depth", "--allow-odd-pooling", "--lowest", "--highest"], "unet sizes")
+    refuse_unknown_flags(
+        argv, ["--tile", "--depth", "--allow-odd-pooling", "--lowest", "--highest", "--quiet"], "unet sizes"
+    )
     arguments = parse(Arguments, argv, "unet sizes", "Valid tile sizes, or all layers of one (unet sizes 572).")
     ModelConfig(depth=arguments.depth)
     if not arguments.tile:

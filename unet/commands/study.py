@@ -84,7 +84,8 @@ def _run(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
 
 def _report(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
     try:
-        written = pages.write_report(study, options.profile, options.results)
+        with terminal.task("statistics, tables and figure"):
+            written = pages.write_report(study, options.profile, options.results)
     except ImportError as error:
         terminal.say(f"no tables and figure here ({error}); redraw them where matplotlib is installed, with --report")
         return 0

@@ -12,7 +12,7 @@ Axes: H rows, W columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -37,21 +37,26 @@ def read(
     labels: Literal["gold", "silver"] = "gold",
     separate_px: int = 2,
     normalise: Normalisation | None = None,
+    on_frame: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Stack:
     """Every frame of every sequence as "01/t067"; frames without the truth asked for stay in the stack unlabelled.
 
     root: the folder with 01, 01_GT, ... separate_px: width of the background ridge between touching cells, in `label`
     and in `instances` (which the weight map uses; numbers stay those of the mask). normalise: default gray value / 255.
-    With gold labels, cells that only the silver truth of the frame knows are IGNORE: they were not annotated.
+    With gold labels, cells that only the silver truth of the frame knows are IGNORE: they were not annotated. on_frame
+    is told how many frames of how many are read.
 
     Raises DataError when files are missing, damaged or of unequal shape.
     """
     normalise = normalise or Normalisation("fixed", 0.0, 255.0)
-    frames, partial = [], 0
+    frames: list[Frame] = []
+    partial = 0
+    total = sum(len(_numbered(root / sequence, _IMAGE)) for sequence in sequences(root))
     for sequence in sequences(root):
         truth = _numbered(root / f"{sequence}_{'GT' if labels == 'gold' else 'ST'}" / "SEG", _MASK)
         silver = _numbered(root / f"{sequence}_ST" / "SEG", _MASK)
         for number, path in _numbered(root / sequence, _IMAGE).items():
+            on_frame(len(frames), total)
             image = normalise(_one(path)[None])
             frame_name = f"{sequence}/{path.stem}"
             if number not in truth:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
@@ -22,6 +23,7 @@ from unet.data.download import DEFAULT_LIMITS, Limits, OnBytes, Unavailable, dow
 from unet.data.manifest import find_manifest, verify, write_manifest
 from unet.errors import DataError
 from unet.files import sync_folder, write_error
+from unet.progress import Terminal
 
 Say = Callable[[str], None]
 
@@ -44,11 +46,12 @@ def fetch(
     jpeg: bool = False,
     say: Say = print,
     limits: Limits = DEFAULT_LIMITS,
+    terminal: Terminal | None = None,
 ) -> Path:
     """Put the data set into `root/<its folder>` and return that folder; nothing is done when it is there and intact.
 
     Its sources are tried in order. from_file: an archive or a folder to take it from instead of the network. jpeg: the
-    lossy copies of the EM stack, which are never taken unasked.
+    lossy copies of the EM stack, which are never taken unasked. terminal: shows how much has been received.
 
     Raises Unavailable when no source has it (the message says what to do by hand), DataError for a file that is not the
     data set, RunError when it cannot be written.
@@ -65,7 +68,7 @@ def fetch(
                     return folder
                 say(f"{folder}: {len(wrong)} files missing or damaged, fetching them again ({wrong[0]})")
             if from_file is None:
-                picked, note = _from_sources(data_set, folder, jpeg, say, limits)
+                picked, note = _from_sources(data_set, folder, jpeg, say, limits, terminal or Terminal())
             else:
                 picked = _from_file(data_set, folder, from_file, jpeg, say)
                 note = f"{'lossy JPEG copies' if jpeg else 'files'} from {from_file}"
@@ -76,14 +79,16 @@ def fetch(
     return folder
 
 
-def _from_sources(data_set: DataSet, folder: Path, jpeg: bool, say: Say, limits: Limits) -> tuple[Path, str]:
+def _from_sources(
+    data_set: DataSet, folder: Path, jpeg: bool, say: Say, limits: Limits, terminal: Terminal
+) -> tuple[Path, str]:
     reasons = []
     for source in data_set.sources:
         if source.lossy != jpeg:
             continue
         say(f"{data_set.folder}: fetching from {source.name}")
         try:
-            with _bar(data_set.folder, one_file=len(source.urls) == 1) as on_bytes:
+            with _bar(data_set.folder, one_file=len(source.urls) == 1, terminal=terminal) as on_bytes:
                 picked = _download(data_set, folder / _PART, source, limits, on_bytes, say)
             return picked, f"{source.note} from {source.name}"
         except Unavailable as error:
@@ -267,18 +272,15 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(what: str, one_file: bool) -> Iterator[OnBytes]:
-    """A progress bar of the bytes received, on a terminal only; the total is known where it is one file."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-               TimeRemainingColumn())  # fmt: skip
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
+def _bar(what: str, one_file: bool, terminal: Terminal) -> Iterator[OnBytes]:
+    """Progress of the megabytes received; how many there will be is known where it is one file."""
+    received, lock = 0, threading.Lock()
+    with terminal.bar(f"{what}, MB") as bar:
 
         def on_bytes(count: int, total: int | None) -> None:
-            progress.update(task, advance=count, total=total if one_file else None)
+            nonlocal received
+            with lock:  # several files at a time
+                received += count
+                bar.update(received // 1_000_000, total=(total or 0) // 1_000_000 if one_file else 0)
 
         yield on_bytes

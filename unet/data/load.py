@@ -16,15 +16,19 @@ from unet.data.fetch import fetch, is_present
 from unet.data.normalise import normalisation
 from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.errors import DataError
+from unet.progress import Bar, Terminal
 
 Say = Callable[[str], None]
+QUIET = Terminal(quiet=True)
 
 DEFAULT_ROOT = "data"
 """Where downloads land and where data is looked for after $UNET_DATA, relative to the working directory."""
 
 
-def load(config: DataConfig, say: Say) -> Stack:
+def load(config: DataConfig, say: Say, terminal: Terminal = QUIET) -> Stack:
     """The stack that a configuration names, and one line through `say` about where it was taken from.
+
+    terminal: shows how far reading and downloading are.
 
     A published data set is looked for in `config.root` (and then nowhere else), else in $UNET_DATA, in data/, on the
     network; offline, which shows within seconds, the built-in synthetic stack of the same kind stands in.
@@ -32,7 +36,8 @@ def load(config: DataConfig, say: Say) -> Stack:
     Raises DataError when a folder named by the user lacks the data, or when files are damaged.
     """
     if config.name == "folder":
-        return own.read(Path(config.folder), config, say)
+        with terminal.bar("reading images") as bar:
+            return own.read(Path(config.folder), config, say, bar.steps)
     if config.name.startswith("synthetic-"):
         stack = _synthetic(config.name, config)
         say(f"data: {stack.source}: {len(stack)} images")
@@ -41,12 +46,13 @@ def load(config: DataConfig, say: Say) -> Stack:
     root = find_root(data_set, config.root)
     if root is None:
         try:
-            root = fetch(data_set, Path(DEFAULT_ROOT), say=lambda _: None).parent
+            root = fetch(data_set, Path(DEFAULT_ROOT), say=lambda _: None, terminal=terminal).parent
         except Unavailable as error:
             stack = _synthetic(f"synthetic-{config.name}", config)
             say(f"data: {data_set.folder} is neither here nor can it be downloaded ({error.reason}): {stack.source}")
             return stack
-    stack = _read(data_set, root / data_set.folder, config)
+    with terminal.bar("reading images") as bar:
+        stack = _read(data_set, root / data_set.folder, config, bar)
     say(f"data: {stack.source}: {len(stack)} images")
     return stack
 
@@ -120,8 +126,15 @@ def _synthetic(name: str, config: DataConfig) -> Stack:
     return synthetic.make(name, config.seed, config.separate_px, _normalisation(config, name == "synthetic-em"))
 
 
-def _read(data_set: DataSet, folder: Path, config: DataConfig) -> Stack:
+def _read(data_set: DataSet, folder: Path, config: DataConfig, bar: Bar) -> Stack:
     normalise = _normalisation(config, data_set.kind == "isbi")
     if data_set.name == "em":
         return isbi.read(folder, jpeg=not isbi.find_layout(folder), normalise=normalise)
-    return ctc.read(folder, data_set.name, labels=config.labels, separate_px=config.separate_px, normalise=normalise)
+    return ctc.read(
+        folder,
+        data_set.name,
+        labels=config.labels,
+        separate_px=config.separate_px,
+        normalise=normalise,
+        on_frame=bar.steps,
+    )

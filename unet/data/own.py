@@ -30,6 +30,8 @@ from unet.errors import DataError
 from unet.files import natural_key
 
 _SILENT = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")  # notes beside images are no mistake
+OnFrame = Callable[[int, int], None]
+
 _SHOWN = 100  # offenders named in one message
 
 
@@ -51,8 +53,14 @@ class _Found:
     wrong: list[str] = field(default_factory=list)
 
 
-def read(folder: Path, config: DataConfig, say: Callable[[str], None]) -> Stack:
+def _ignore(_done: int, _total: int) -> None:
+    pass
+
+
+def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame: OnFrame = _ignore) -> Stack:
     """All frames of the folder, and one line through `say` about what its labels were taken for.
+
+    on_frame is told how many steps of how many are done (each pair is read, then prepared).
 
     Instance labels become the classes background and cell with a ridge of `config.separate_px` between touching objects
     (see `masks.separate`); binary and class labels leave the objects to the weight map (4-connected components).
@@ -60,7 +68,7 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None]) -> Stack:
     Raises DataError naming every offender at once: missing counterpart, unreadable file, other shape, other number of
     channels, NaN, label value outside the classes.
     """
-    found = _read_pairs(folder)
+    found = _read_pairs(folder, on_frame)
     _check_images(found)
     kind, why = _label_kind(folder, config, found)
     names = _class_names(folder)
@@ -70,6 +78,7 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None]) -> Stack:
     normalise = normalisation(config, (pair.image.dtype for pair in found.pairs))
     frames = []
     for i, pair in enumerate(found.pairs):
+        on_frame(len(found.pairs) + i, 2 * len(found.pairs))
         cut = separate(_instances(pair.label), config.separate_px) if labels is None else None
         label = target(cut) if cut is not None else labels[i] if labels is not None else None
         frames.append(Frame(pair.name, pair.sequence, normalise(pair.image), label, cut))
@@ -96,13 +105,15 @@ def _complaint(folder: Path, wrong: list[str]) -> str:
     return f"{folder}: {count} to mend: {'; '.join(wrong[:_SHOWN])}{more}"
 
 
-def _read_pairs(folder: Path) -> _Found:
+def _read_pairs(folder: Path, on_frame: OnFrame = _ignore) -> _Found:
     for part in ("images", "labels"):
         if not (folder / part).is_dir():
             raise DataError(f"{folder}: has no folder {part}/; put the images into images/ and the labels into labels/")
     found = _Found()
     images, labels = (_list(folder, part, found.wrong) for part in ("images", "labels"))
-    for key in sorted(images.keys() | labels.keys(), key=natural_key):
+    keys = sorted(images.keys() | labels.keys(), key=natural_key)
+    for done, key in enumerate(keys):
+        on_frame(done, 2 * len(keys))
         if key not in labels:
             found.wrong.append(f"images/{images[key].name}: no label of this name in labels/")
         elif key not in images:

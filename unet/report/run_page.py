@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 from unet.config import to_yaml
@@ -295,9 +294,8 @@ def _command(run: Run) -> Markup:
     if "command" in run.record:
         parts += [note("The run is made again, from the repository's root, with:"), code(str(run.record["command"]))]
     else:
-        target = Path("runs") / f"{run.name}-again"
-        again = ["unet", "train", "--config-file", str(run.path / "config.yaml"), "--run", str(target)]
-        parts += [note("The run is made again with:"), code(shlex.join(again))]
+        again = ["unet", "reproduce", str(run.path), "--go"]
+        parts += [note("The run is made again, and compared with this one, with:"), code(shlex.join(again))]
     if run.environment.get("commit"):
         parts.append(note("Commit: ", element("code", str(run.environment["commit"]))))
     if run.source:

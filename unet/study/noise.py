@@ -48,7 +48,7 @@ def measured(run: Path, asked: dict[str, Any], terminal: Terminal) -> dict[str, 
     from unet.runs.folder import RunFolder
 
     folder = RunFolder.open_existing(run)
-    stack = load(folder.config.data, terminal.say)
+    stack = load(folder.config.data, terminal.say, terminal)
     training = stack.select(named_frames(folder, stack, "train"))
     network, _ = load_network(run, choose(folder.config))
     found = {}

@@ -17,7 +17,7 @@ from typing import Literal
 
 from unet.config import to_yaml
 from unet.files import atomic_write, write_text
-from unet.progress import Terminal, format_seconds
+from unet.progress import Bar, Terminal, format_seconds
 from unet.runs.folder import CONFIG, METRICS, RunFolder, locked
 from unet.signals import Stopper
 from unet.study import choice, evidence, noise
@@ -27,6 +27,7 @@ from unet.study.pool import Ended, Pool
 from unet.study.worker import BUSY, WEIGHTS
 
 POLL_S = 0.2
+SHOW_EVERY_S, LINE_EVERY_S = 5.0, 60.0  # how often progress is shown: where a bar moves, and where none can
 BUSY_TRIES = 60  # a worker whose starter was killed needs a moment to notice and to write its checkpoint
 BUSY_WAIT_S = 2.0
 COPIED = ("environment.json", "split.json", METRICS, WEIGHTS)  # what evaluating a run anew needs
@@ -69,6 +70,8 @@ class Runner:
         self._waiting: list[Job] = []
         self._busy: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
+        self._started: dict[str, Job] = {}
+        self._shown = 0.0  # when progress was shown last
 
     # -- what there is to do -----------------------------------------------------------------------------------------
 
@@ -124,15 +127,19 @@ class Runner:
         folder = self.options.runs / self.study.name / self.options.profile
         folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + 60 * self.options.minutes if self.options.minutes else None
-        with locked(folder), Stopper() as stopper:
+        with (
+            locked(folder),
+            Stopper() as stopper,
+            self.terminal.bar("runs", every_s=LINE_EVERY_S, estimate=False) as bar,
+        ):
             try:
-                in_time = self._train(stopper, deadline) and self._measure_noise(stopper, deadline)
+                in_time = self._train(stopper, deadline, bar) and self._measure_noise(stopper, deadline)
             finally:
                 self.pool.stop()
                 self._settle()
         return in_time and not self.failed
 
-    def _train(self, stopper: Stopper, deadline: float | None) -> bool:
+    def _train(self, stopper: Stopper, deadline: float | None, bar: Bar) -> bool:
         """Train and score all runs; False when time was over before the work was."""
         self._settle()
         left = self.seconds_left(self._waiting)
@@ -155,11 +162,25 @@ class Runner:
             for job in ready[: self.pool.free]:
                 waiting.remove(job)
                 self._start(job)
+            self._show(bar)
             if not self.pool.names and not any(self._postponed(job) for job in waiting):
                 if waiting:
                     self.terminal.say(f"{self.study.name}: {len(waiting)} runs do not fit into the time that is left")
                 return not waiting
             time.sleep(POLL_S)
+
+    def _show(self, bar: Bar) -> None:
+        """How many runs are done, and how long the others take as far as measured runs tell."""
+        if self.terminal.quiet or time.monotonic() < self._shown + SHOW_EVERY_S:
+            return
+        self._shown = time.monotonic()
+        running = [self._started[name] for name in self.pool.names if name in self._started]
+        left = self.estimate.total([*running, *self._waiting], self.updates_done, self.options.at_once)
+        total = len(self.wanted())
+        done = total - len(self._waiting) - len(running) - len(self.failed)
+        about = f" (about {format_seconds(left)} left)" if left else ""
+        names = ", ".join(f"{job.name} {self.updates_done(job)}/{job.config.train.updates}" for job in running)
+        bar.update(done, names + about, total)
 
     def _open_jobs(self) -> Iterator[Job]:
         taken = self.pool.names | set(self.failed)
@@ -200,6 +221,7 @@ class Runner:
 
     def _start(self, job: Job) -> None:
         run = self.options.run_folder(job)
+        self._started[job.name] = job
         self._take_weights(job)
         self.terminal.say(f"{job.name}: {'goes on' if (run / CONFIG).is_file() else 'begins'}")
         self._spawn(job.name, [*self.options.worker, str(run), str(os.getpid())], to_yaml(job.config))
