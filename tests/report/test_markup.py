@@ -67,7 +67,7 @@ def test_markdown_tables_with_bars_in_cells():
     from unet.study.text import table as written
 
     (made,) = markdown.blocks(written(["arm", "score"], [["a | b", "0.5"]]))
-    assert '<th scope="row">a | b</th>' in made
+    assert '<th scope="row" class="short">a | b</th>' in made
 
 
 def test_markdown_leaves_out_comments_and_pictures():

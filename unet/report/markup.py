@@ -18,7 +18,7 @@ class Markup(str):
     __slots__ = ()
 
 
-LONG = 26  # characters of a cell that needs a column of some width
+SHORT, LONG = 18, 26  # characters of a cell that is not broken, and of one that needs a column of some width
 
 Content = str | int | float | None
 
@@ -88,7 +88,7 @@ def _number_class(right: bool) -> str | None:
 
 def _cell(content: Content, first: bool, right: bool) -> Markup:
     shown = _TAG.sub("", content) if isinstance(content, Markup) else str(content)
-    kind = _number_class(right) or ("long" if len(shown) > LONG else None)
+    kind = _number_class(right) or ("long" if len(shown) > LONG else "short" if len(shown) <= SHORT else None)
     return element("th" if first else "td", content, scope="row" if first else None, class_=kind)
 
 
