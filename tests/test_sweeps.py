@@ -84,6 +84,7 @@ def test_there_is_a_sweep_for_each_optimizer_and_kind_of_data():
 def test_wandb_takes_a_sweep(tmp_path):
     with serve() as site:
         environment = os.environ | {"WANDB_BASE_URL": site.address, "WANDB_API_KEY": KEY, "HOME": str(tmp_path)}
+        environment["WANDB_SILENT"] = "false"
         command = [sys.executable, "-m", "wandb", "sweep", str(ROOT / "sweeps/adam-em.yaml")]
         made = subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60

@@ -66,6 +66,7 @@ def account(monkeypatch, tmp_path):
     for name in ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_SILENT", "true")  # the dashboard sets it; here it is taken back
     (tmp_path / "home").mkdir()
     yield
     import wandb
@@ -277,22 +278,28 @@ def test_a_study_of_four_runs_is_two_groups(tmp_path, monkeypatch):
     assert len({one.config["train"]["seed"] for one in arrived}) == 2
 
 
-def test_the_server_tells_what_did_not_arrive():
-    """The checks above fail on a run that lost its pictures or its rows."""
-    from tests.wandb_server import Run
+def test_the_checks_see_what_did_not_arrive(tmp_path, monkeypatch):
+    with serve() as site:
+        connect_to(site, monkeypatch)
+        run(tmp_path / "em-seed0", configured(group="study/arm", tags=["mine"]))
+        (arrived,) = site.runs.values()
+    spoiled = {
+        "rows": {"history": {n: row for n, row in arrived.history.items() if row.get("updates") != 8}},
+        "pictures": {"files": {name: data for name, data in arrived.files.items() if not name.endswith(".jpg")}},
+        "masks": {"files": {name: data for name, data in arrived.files.items() if "mask" not in name}},
+        "summary": {"summary": {name: v for name, v in arrived.summary.items() if not name.startswith("best/")}},
+        "tags": {"tags": ["em"]},
+    }
 
-    empty = Run("empty")
-    for check in (check_pictures, lambda arrived: check_rows(arrived, replace_folder())):
-        with pytest.raises((IndexError, AssertionError, KeyError)):
-            check(replace(empty))
+    def check(one):
+        for checked in (check_listing, check_rows):
+            checked(one, RunFolder(tmp_path / "em-seed0"))
+        check_pictures(one)
 
-
-def replace_folder():
-    class Folder:
-        def rows(self, _):
-            return [{"part": "held_out", "update": 4, "mean_iou": 0.5}]
-
-    return Folder()
+    check(arrived)
+    for lost in spoiled.values():
+        with pytest.raises((AssertionError, KeyError)):
+            check(replace(arrived, **lost))
 
 
 def test_a_resumed_run_goes_on_where_it_was_and_an_evaluation_is_a_run_of_its_own(tmp_path, monkeypatch, unmirrored):

@@ -278,10 +278,11 @@ def description(start: Start) -> dict[str, Any]:
 
 
 def _connect(start: Start) -> Any:
-    os.environ.setdefault("WANDB_SILENT", "true")  # its own lines would stand between ours
+    # Its own lines would stand between ours: those of the client, of its process, and of its telemetry.
+    os.environ.setdefault("WANDB_SILENT", "true")
+    logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
     import wandb
 
-    logging.getLogger("opentelemetry").addHandler(logging.NullHandler())  # nor those of its telemetry
     wanted = start.config.wandb
     settings = wandb.Settings(
         init_timeout=wanted.timeout_s,
@@ -309,7 +310,7 @@ def _connect(start: Start) -> Any:
         run.define_metric(axis)
     run.define_metric("*", step_metric="updates")
     if start.job_type != "evaluate":
-        write_json(start.folder / IDENTITY, {"id": run.id, "project": run.project, "mode": start.mode, "url": run.url})
+        write_json(start.folder / IDENTITY, {"id": run.id, "project": run.project, "mode": start.mode})
     return run
 
 

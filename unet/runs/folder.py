@@ -10,6 +10,7 @@
 | checkpoints/ | what is needed to go on, and a record of its checksum |
 | weights.safetensors | the weights at the end |
 | scores.json, probabilities.tif, prediction.png | the evaluation |
+| dashboard.json, wandb/ | which W&B run mirrors this one, and its offline copy |
 """
 
 from __future__ import annotations
