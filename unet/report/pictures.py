@@ -6,7 +6,6 @@ Axes: K classes, H rows, W columns, 3 colours.
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,9 @@ from unet.report.run import Run
 MOST_FRAMES, MOST_TILES = 6, 8
 TILE_PX = 128
 MIN_KNOWN = 0.25  # share of a tile's pixels whose label must be known
+Tile = tuple[float, int, int, int]
+"""Loss, frame, row, column."""
+
 LAYERS = ("image", "probability", "label", "mistakes")
 
 
@@ -67,13 +69,12 @@ def collect(run: Run, on_frame: Callable[[int, int], None] = lambda _done, _tota
         pictures.missing = f"No pictures: {' '.join(str(error).split())}"
         return pictures
     budget = Budget()
-    worst: list[tuple[float, int, int, int]] = []  # a heap of (loss, frame, row, column), the least bad first
+    tried: list[Tile] = []
     order = shown.worst_frames(run)
     for done, number in enumerate(range(len(names)), start=1):
-        for loss, row, column in shown.tile_losses(number):
-            (heapq.heappush if len(worst) < MOST_TILES else heapq.heappushpop)(worst, (loss, number, row, column))
+        tried += [(loss, number, row, column) for loss, row, column in shown.tile_losses(number)]
         on_frame(done, 2 * len(names))
-    wanted = sorted(worst, reverse=True)
+    wanted = _worst(tried, shown)
     best = order[:MOST_FRAMES]
     needed = list(dict.fromkeys([*best, *(number for _, number, _, _ in wanted)]))
     tiles: dict[tuple[int, int, int], Encoded] = {}
@@ -102,6 +103,19 @@ def collect(run: Run, on_frame: Callable[[int, int], None] = lambda _done, _tota
     if len(names) > MOST_FRAMES:
         pictures.notes.append(f"The {len(pictures.frames)} worst of {len(names)} held-out frames, worst first.")
     return pictures
+
+
+def _worst(tried: list[Tile], shown: _Shown) -> list[Tile]:
+    """The tiles of highest loss, without those that show by more than half in each direction what a worse one shows."""
+    found: list[Tile] = []
+    for tile in sorted(tried, reverse=True):
+        _, number, row, column = tile
+        near = shown.side(number) / 2
+        if all(n != number or abs(r - row) >= near or abs(c - column) >= near for _, n, r, c in found):
+            found.append(tile)
+        if len(found) == MOST_TILES:
+            break
+    return found
 
 
 def png_of_run(run: Run, budget: Budget | None = None) -> str | None:

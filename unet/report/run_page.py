@@ -23,10 +23,8 @@ BADGES = {
     "nothing held out": ("finished", "good"), "training": ("training", "open"), "stopped": ("stopped", "bad"),
     "not begun": ("not begun", "open"),
 }  # fmt: skip
-PROTOCOL = (
-    "Scores are measured on held-out training images (the labels of the official test sets were never public), "
-    "stitched to full size, in eval mode, from the last weights."
-)
+PROTOCOL = "Measured on held-out training images{why}, stitched to full size, in eval mode, from the last weights."
+WHY = " (the labels of the official test sets were never public)"
 KEY_SCORES = (
     ("seg", "v_rand"), ("mean_iou",), ("det", "pixel_error"), ("foreground_iou", "rand_error"), ("pixel_accuracy",),
 )  # fmt: skip
@@ -115,7 +113,9 @@ def _scores(run: Run) -> Markup:
     if empty:
         notes.append(note("† No cell is left at the best threshold of this score in some frames; do not trust it."))
     frames = len(run.scores.get("frames", []))
-    told = f"{PROTOCOL} {frames} frames; rotations averaged: {run.scores.get('rotations', 1)}."
+    protocol = PROTOCOL.format(why=WHY if paper else "")
+    count = f"{frames} frame{'s' * (frames != 1)}"
+    told = f"{protocol} {count}; rotations averaged: {run.scores.get('rotations', 1)}."
     return section("Scores", note(told), table(head, rows), *_protocols(list(paper.values())), *notes)
 
 
