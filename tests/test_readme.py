@@ -42,6 +42,8 @@ def workplace(tmp_path_factory):
         patch.setenv("UNET_DATA", str(folder / "data"))
         assert main(["train", "--profile", "quick", *TINY]) == 0
         assert (folder / "runs" / "em-quick-seed0" / "scores.json").is_file()
+        for fold in map(str, range(5)):
+            assert main(["train", "--profile", "quick", *TINY, "--data.fold", fold, "--run", f"runs/fold{fold}"]) == 0
         yield folder, patch
 
 
