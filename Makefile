@@ -1,16 +1,20 @@
 # make train   train the network on the EM stack and score it      make test   all checks
+# make notebooks   run all notebooks and write their outputs
 # Both set up .venv with the pinned packages first. No compiler and no account is needed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test setup lint types unit clean
+.PHONY: train test setup lint types unit fuzz clean
 
 train: $(READY)
 	$(BIN)/unet train --profile auto $(ARGS)
 
 test: lint types unit
+
+notebooks: $(READY)
+	$(BIN)/python scripts/notebooks.py $(ARGS)
 
 setup: $(READY)
 
@@ -31,6 +35,10 @@ types: $(READY)
 
 unit: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
+
+# More than 10,000 generated hostile and broken files, folders, settings and flags; ARGS="--cases 100000" for more.
+fuzz: $(READY)
+	$(BIN)/python scripts/fuzz.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -25,7 +25,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: forked processes must find no threads
 
+from crash_study import study_rows
 from robustness import (
+    CHECKPOINT_EVERY,
     EVAL_EVERY,
     FLAGS,
     RESULTS,
@@ -41,7 +43,7 @@ from robustness import (
 
 from unet.config import load_yaml
 from unet.errors import UserError
-from unet.runs.checkpoint import _read, load_weights
+from unet.runs.checkpoint import _read, load_latest, load_weights
 from unet.runs.folder import METRICS, RunFolder
 
 COMPARED = ("metrics.jsonl", "scores.json", "weights.safetensors", "probabilities.tif", "split.json")
@@ -164,8 +166,8 @@ def half_written(run: Path) -> list[str]:
 
 def safe_update(run: Path) -> int:
     """The update of the newest whole checkpoint."""
-    whole = [int(p.stem.split("-")[1]) for p in (run / "checkpoints").glob("update-*.json")]
-    return max(whole, default=0)
+    saved, _ = load_latest(run / "checkpoints")
+    return 0 if saved is None else int(saved["state"]["update"])
 
 
 def train_words(run: Path, data: Path, workers: int) -> list[str]:
@@ -184,7 +186,7 @@ class Crashes:
         self.place, self.rng = place, random.Random(seed)
         self.data = images(place / "data")
         self.rows: list[Row] = []
-        self.references = {workers: self._reference(workers) for workers in (0, 2)}
+        self.references: dict[int, dict[str, bytes]] = {}
         self._runs = 0
 
     def _reference(self, workers: int) -> dict[str, bytes]:
@@ -194,7 +196,7 @@ class Crashes:
             raise SystemExit(attempt.output())
         return content(run, COMPARED)
 
-    def stop(self, kind: str, moment: Moment, number: int, times: int) -> None:
+    def stop(self, kind: str, moment: Moment, number: signal.Signals, times: int) -> None:
         """Stop runs `times` times at this kind of moment by this signal, a few times each, and let each end."""
         while times:
             workers = 2 * (self._runs % 2)
@@ -242,6 +244,8 @@ class Crashes:
         attempt = Attempt(unet(*train_words(run, self.data, workers)), self.place / "end.log")
         code = attempt.wait()
         _note_resumption(mine, attempt)
+        if workers not in self.references:
+            self.references[workers] = self._reference(workers)
         same = code == 0 and content(run, COMPARED) == self.references[workers]
         if not same:
             print(f"{run}: exit code {code}, not the same: {attempt.output()}", file=sys.stderr)
@@ -257,26 +261,29 @@ def _note_resumption(rows: list[Row], attempt: Attempt) -> None:
             row.lost = int(row.reached) - attempt.begun_at
 
 
-def crash_rows(place: Path, seed: int, scale: float, study: bool = True) -> list[Row]:
-    """Stop runs (and a study) `scale` times as often as the tables above say; one row per stop."""
+def crash_rows(place: Path, seed: int, scale: float, only: str = "") -> list[Row]:
+    """Stop runs and a study `scale` times as often as the tables above say; one row per stop.
+
+    only: kinds of moment whose name holds this.
+    """
     prepare()
     crashes = Crashes(place, seed)
-    for kind, (moment, times) in KILLS.items():
-        crashes.stop(kind, moment, signal.SIGKILL, max(1, round(scale * times)))
+    stops: list[tuple[str, Moment, signal.Signals, int]] = [
+        (k, moment, signal.SIGKILL, n) for k, (moment, n) in KILLS.items()
+    ]
     for number in (signal.SIGTERM, signal.SIGINT):
-        for moment in (during_steps, during_evaluation):
-            where = moment.__name__.replace("_", " ")
-            crashes.stop(f"{number.name} {where}", moment, number, max(1, round(scale * 5)))
-    if study:
-        from crash_study import study_rows
-
+        stops.append((f"{number.name} during steps", during_steps, number, 5))
+        stops.append((f"{number.name} during an evaluation", during_evaluation, number, 5))
+    for kind, moment, number, times in stops:
+        if only in kind:
+            crashes.stop(kind, moment, number, max(1, round(scale * times)))
+    if not only:
         crashes.rows += [Row(**values) for values in study_rows(place / "study", crashes.data, crashes.rng, scale)]
     return crashes.rows
 
 
 def wrong_rows(rows: list[Row]) -> list[Row]:
     """The rows in which something was lost that must not be."""
-    from robustness import CHECKPOINT_EVERY
 
     def right(row: Row) -> bool:
         within = row.lost == "" or (0 <= int(row.lost) <= (0 if row.kind.startswith("SIG") else CHECKPOINT_EVERY))
@@ -291,12 +298,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of stops (about 90)")
+    parser.add_argument("--only", default="", help="kinds of moment whose name holds this; nothing is written then")
     parser.add_argument("--out", type=Path, default=RESULTS)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        rows = crash_rows(Path(place), flags.seed, flags.scale)
-    write_rows(flags.out / "crash.csv", [asdict(row) for row in rows])
-    print(write_readme(flags.out).read_text().split("## Crashes")[1].split("\n## ")[0])
+        rows = crash_rows(Path(place), flags.seed, flags.scale, flags.only)
+    if flags.only:
+        print(*rows, sep="\n")
+    else:
+        write_rows(flags.out / "crash.csv", [asdict(row) for row in rows])
+        print(write_readme(flags.out).read_text().split("## Crashes")[1].split("\n## ")[0])
     for row in wrong_rows(rows):
         print(f"lost: {row}")
     return 1 if wrong_rows(rows) else 0

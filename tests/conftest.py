@@ -6,8 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from unet.data.catalogue import data_sets
+
+# The same examples in every run of the tests, so that CI can be reproduced; HYPOTHESIS_PROFILE=fuzz looks for new ones.
+settings.register_profile("tests", derandomize=True, deadline=None)
+settings.register_profile("fuzz", derandomize=False, deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 
 @pytest.fixture(scope="session")

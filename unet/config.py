@@ -18,8 +18,9 @@ import yaml
 
 from unet.errors import ConfigError, nearest, one_line
 from unet.geometry import layer_sizes
+from unet.plain_yaml import parse_yaml
 
-MAX_YAML_BYTES = 1_000_000  # a configuration is a page of text; anything larger is a mistake or an attack
+MAX_YAML_BYTES = 128 * 2**10  # a configuration is a page of text; anything larger is a mistake or an attack
 
 DataName = Literal["em", "phc", "hela", "folder", "synthetic-em", "synthetic-phc", "synthetic-hela"]
 
@@ -299,7 +300,7 @@ def from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:
 
 
 def load_yaml(path: Path, base: Config | None = None) -> Config:
-    """Configuration from a YAML file (safe loader; no tags, no aliases, at most 1 MB)."""
+    """Configuration from a YAML file (safe loader; no tags, no aliases, at most 128 KiB)."""
     try:
         if path.stat().st_size > MAX_YAML_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_YAML_BYTES} bytes; this is no configuration")
@@ -311,14 +312,6 @@ def load_yaml(path: Path, base: Config | None = None) -> Config:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path}: expected keys such as 'optim:' and 'train:', found {type(values).__name__}")
     return from_dict(values, base)
-
-
-def parse_yaml(text: str) -> Any:
-    """Plain values of a YAML text; aliases are refused because a few of them can stand for gigabytes."""
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
-        if isinstance(token, yaml.AliasToken):
-            raise yaml.YAMLError("aliases (*name) are not accepted in a configuration")
-    return yaml.safe_load(text) or {}
 
 
 def keys(config: Any = Config, prefix: str = "") -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from unet.data.stack import IGNORE, Frame
 from unet.display import gray_limits, label_colours, stretched, visible
+from unet.errors import printable
 from unet.files import atomic_write
 
 PANEL_INCHES = 3.2
@@ -32,7 +34,7 @@ def draw_rows(path: Path, rows: list[Row], title: str) -> None:
 
     figure = Figure(figsize=(4 * PANEL_INCHES, len(rows) * PANEL_INCHES + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(printable(title), fontsize=10, parse_math=False)  # a name may hold dollars
     for axes, row in zip(figure.subplots(len(rows), 4, squeeze=False), rows, strict=True):
         classes = row.probabilities.shape[0]
         axes[0].imshow(stretched(visible(row.frame.image), gray_limits(row.frame.image)))
@@ -41,12 +43,14 @@ def draw_rows(path: Path, rows: list[Row], title: str) -> None:
             axes[2].imshow(label_colours(row.frame.label, classes))
         axes[3].imshow(row.mistakes)
         ignored = row.frame.label is not None and bool((row.frame.label == IGNORE).any())
-        label_name = "label (violet: not scored)" if ignored else "label"
+        label_name = "label (violet: not annotated)" if ignored else "label"
         names = (row.frame.name, "probability of the foreground", label_name, row.caption)
         for axis, name in zip(axes, names, strict=True):
-            axis.set_title(name, fontsize=8)
+            axis.set_title(printable(name), fontsize=8, parse_math=False)
             axis.set_axis_off()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in a script that the font lacks
+        figure.savefig(buffer, format="png", dpi=100)
     with atomic_write(path) as file:
         file.write(buffer.getvalue())

@@ -17,6 +17,7 @@ from unet.config import Config
 from unet.data.stack import IGNORE, FloatImage, Frame, Stack, labelled
 from unet.deform import CoordinateMap
 from unet.display import IGNORE_COLOUR, gray_limits, label_colours, object_colours, stretched, visible
+from unet.errors import printable
 from unet.files import atomic_write
 from unet.geometry import mirror_indices
 from unet.tiles import TileSource
@@ -51,7 +52,7 @@ def contact_sheet(stack: Stack, config: Config, path: Path, frames: int = 3, til
     inches = sum(h * PANEL_INCHES + 0.3 for h in heights) + 0.8
     figure = Figure(figsize=(COLUMNS * PANEL_INCHES, inches), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(_title(stack, config, source), fontsize=10)
+    figure.suptitle(printable(_title(stack, config, source), keep="\n"), fontsize=10, parse_math=False)
     panels = figure.subplots(len(heights), COLUMNS, squeeze=False, gridspec_kw={"height_ratios": heights})
     for axis in panels.flat:
         axis.set_axis_off()
@@ -103,7 +104,7 @@ def _draw_tile(panels: NDArray[Any], stack: Stack, source: TileSource, number: i
     limits = gray_limits(frame.image)
     where = source.coordinates(number).part(slice(None), slice(None))
     draw_place(panels[0], frame, where, source)
-    panels[0].set_title(f"tile {number}: its place in {frame.name}", fontsize=8)
+    panels[0].set_title(printable(f"tile {number}: its place in {frame.name}"), fontsize=8, parse_math=False)
     _show(panels[1], stretched(visible(tile.image), limits), f"input, {source.input_px} px, with the output window")
     corner, side = source.margin - 0.5, source.output_px
     panels[1].add_patch(Rectangle((corner, corner), side, side, fill=False, edgecolor=WINDOW_COLOUR, linewidth=1.5))

@@ -3,7 +3,8 @@
 import pickle
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,3 +142,29 @@ def test_a_write_that_went_wrong_unnoticed_costs_no_older_one(tmp_path, monkeypa
     assert loaded is not None
     assert (loaded["update"], len(complaints)) == (10, 1)
     assert (tmp_path / "update-000005.pt").exists()
+
+
+@pytest.mark.parametrize("dies_at", range(1, 5))
+def test_a_kill_while_one_is_written_again_leaves_it_whole(tmp_path, monkeypatch, dies_at):
+    """Whatever was renamed last: of the same update there is the old one, or the new one, never a damaged one."""
+    save_checkpoint(tmp_path, 5, state(5))
+    save_checkpoint(tmp_path, 10, state(10))
+    renames = 0
+    original = Path.replace
+
+    def dies(self, target):
+        nonlocal renames
+        renames += 1
+        if renames == dies_at:
+            raise KeyboardInterrupt
+        original(self, target)
+
+    monkeypatch.setattr(Path, "replace", dies)
+    with suppress(KeyboardInterrupt):
+        save_checkpoint(tmp_path, 10, state(11))
+        save_checkpoint(tmp_path, 15, state(15))
+    monkeypatch.undo()
+    loaded, complaints = load_latest(tmp_path)
+    assert complaints == []
+    assert loaded is not None
+    assert loaded["update"] == {1: 10, 2: 10, 3: 11, 4: 11}[dies_at]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import time
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ def _with_aliases(argv: list[str]) -> list[str]:
 def _value(argv: list[str], flag: str) -> str:
     """Value of a flag given as `--flag value` or `--flag=value`; the last one counts; empty when it is absent."""
     found = ""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*argv, ""]):
         head, equals, value = word.partition("=")
         if head.replace("_", "-") == flag:
             found = value if equals else following

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -11,13 +12,17 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from unet.errors import DataError, one_line
 from unet.files import write_error
 
 MAX_BYTES = 8 * 2**30
 MAX_ENTRIES = 100_000
+
+_MAX_HEADER = 2**20  # bytes of a long name or of extended attributes in a tar, which are read at once
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error, RuntimeError,
+            ValueError, OverflowError, MemoryError)  # fmt: skip
 
 _Open = Callable[[], IO[bytes]]
 _SKIPPED = ("__MACOSX", ".DS_Store", "Thumbs.db")
@@ -36,16 +41,25 @@ def unpack(archive: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_entri
             raise DataError(f"{target}: not empty; choose an empty folder to unpack into")
         if zipfile.is_zipfile(archive):
             entries = _zip_entries(archive)
-        elif tarfile.is_tarfile(archive):
+        elif _is_tar(archive):
             entries = _tar_entries(archive)
         else:
             raise DataError(f"{archive}: neither a zip nor a tar archive; fetch it again")
         with closing(entries):
             _write(archive, entries, target, max_bytes, max_entries)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise DataError(f"{archive}: damaged archive ({one_line(error)}); fetch it again") from None
     except OSError as error:
         raise write_error(target, error) from error
+
+
+def _is_tar(archive: Path) -> bool:
+    """As tarfile.is_tarfile, which reads the first header whatever its size."""
+    try:
+        with tarfile.open(archive, tarinfo=_Entry):
+            return True
+    except tarfile.TarError:
+        return False
 
 
 def _write(
@@ -94,11 +108,26 @@ def _zip_entries(archive: Path) -> Generator[tuple[str, _Open | None]]:
 
 
 def _tar_entries(archive: Path) -> Generator[tuple[str, _Open | None]]:
-    with tarfile.open(archive) as file:
+    with tarfile.open(archive, tarinfo=_Entry) as file:
         for member in file:
             if not (member.isfile() or member.isdir()):
                 raise DataError(f"{archive}: entry {member.name!r} is a link or device; not the published archive")
             yield member.name, None if member.isdir() else partial(_content, file, member)
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry of a tar whose headers cannot unpack to more memory than names need."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type in _HEADER_TYPES and not 0 <= entry.size <= _MAX_HEADER:
+            raise DataError(f"a header of {entry.size:,} bytes in a tar archive; this is not the published archive")
+        return entry
+
+
+_HEADER_TYPES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
+                 tarfile.SOLARIS_XHDTYPE)  # fmt: skip
 
 
 def _content(file: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:

@@ -1,7 +1,9 @@
 """Checkpoints: atomic, with a checksum, the previous one kept until the next is proven readable.
 
-A checkpoint is two files, `update-000400.pt` (read with weights_only=True: no code is ever loaded) and
-`update-000400.json` (its size and SHA-256, written last). One without a record that fits does not count.
+A checkpoint is two files, `update-000400.json` (its size and SHA-256, written first) and `update-000400.pt` (read with
+weights_only=True: no code is ever loaded). The second one takes its name in one step, and then the checkpoint is there;
+one without a record that fits does not count. Where one of the same update is replaced (a resumed run saves again), the
+record fits the old one as well.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unet.errors import RunError, one_line
-from unet.files import atomic_write, write_json
+from unet.files import atomic_write, sha256, write_json
 
 KEPT = 2
 _NAME = re.compile(r"update-[0-9]+\.pt")
@@ -31,10 +33,17 @@ def save_checkpoint(folder: Path, update: int, state: dict[str, Any]) -> Path:
     memory = io.BytesIO()  # torch.save hides a full disk behind an error of its own
     torch.save(state, memory)
     content = memory.getbuffer()
-    with atomic_write(path) as file:
-        file.write(content)
-    digest = hashlib.sha256(content).hexdigest()  # of what was meant to be written
-    write_json(path.with_suffix(".json"), {"update": update, "bytes": len(content), "sha256": digest})
+    digest = hashlib.sha256(content).hexdigest()  # of what is meant to be written
+    record = {"update": update, "bytes": len(content), "sha256": digest}
+    before = {"before": {"bytes": path.stat().st_size, "sha256": sha256(path)}} if path.is_file() else {}
+    write_json(path.with_suffix(".json"), record | before)
+    try:
+        with atomic_write(path) as file:
+            file.write(content)
+    finally:
+        for alone in folder.glob("update-*.json"):
+            if not alone.with_suffix(".pt").exists():
+                alone.unlink(missing_ok=True)
     _read(path)  # proven readable before an older one goes
     found = _newest_first(folder)
     later = [other for other in found if _update(other) > update]  # were damaged, or the run would not be here
@@ -87,11 +96,11 @@ def _read(path: Path) -> dict[str, Any]:
     """State of one checkpoint, after its size and checksum were found right."""
     try:
         record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        size, digest = record["bytes"], record["sha256"]
-        content = path.read_bytes() if path.stat().st_size == size else b""
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        versions = [(version["bytes"], version["sha256"]) for version in (record, record.get("before", record))]
+        content = path.read_bytes() if path.stat().st_size in [size for size, _ in versions] else b""
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path}: incomplete checkpoint ({one_line(error)})") from None
-    if len(content) != size or hashlib.sha256(content).hexdigest() != digest:
+    if (len(content), hashlib.sha256(content).hexdigest()) not in versions:
         raise RunError(f"{path}: damaged checkpoint (its content does not fit its checksum)")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

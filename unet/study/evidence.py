@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from unet.config import Config, load_yaml, to_yaml
 from unet.errors import RunError, one_line
@@ -59,17 +60,24 @@ class Evidence:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """Versions, device, precision, commit."""
-        return cast("dict[str, Any]", _read_json(self.path / ENVIRONMENT))
+        return _read_object(self.path / ENVIRONMENT, {"device": str, "processor": str, "packages": dict})
 
     @cached_property
     def record(self) -> dict[str, Any]:
         """Arm, seed, time taken, command."""
-        return cast("dict[str, Any]", _read_json(self.path / RECORD))
+        return _read_record(self.path)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl."""
-        return RunFolder(self.path).rows(METRICS)
+        rows = RunFolder(self.path).rows(METRICS)
+        for row in rows:
+            series = [row[key] for key in ("loss", "loss_max", "mean_iou") if row.get(key) is not None]
+            if not isinstance(row.get("part"), str) or not all(map(_is_number, [row.get("update"), *series])):
+                raise RunError(f"{self.path / METRICS}: damaged (a row is no row of numbers); restore it")
+            if row["part"] == "train" and (row.get("loss") is None or row.get("loss_max") is None):
+                raise RunError(f"{self.path / METRICS}: damaged (a row of training has no loss); restore it")
+        return rows
 
     @property
     def diverged(self) -> bool:
@@ -79,7 +87,13 @@ class Evidence:
     @cached_property
     def noise(self) -> dict[str, Any] | None:
         """The gradient noise measured at this run's weights, if it was."""
-        return _read_json(self.path / NOISE) if (self.path / NOISE).is_file() else None
+        if not (self.path / NOISE).is_file():
+            return None
+        found = _read_object(self.path / NOISE, {})
+        for values in found.values():
+            if not isinstance(values, dict) or not all(_is_number(values.get(key)) for key in _NOISE_KEYS):
+                raise RunError(f"{self.path / NOISE}: damaged (not the gradient noise of arms); delete it")
+        return found
 
     @cached_property
     def values(self) -> dict[str, float]:
@@ -94,7 +108,9 @@ class Evidence:
         if self.diverged:
             worst = {k: 0.0 if better else 1.0 for k, better in HIGHER_IS_BETTER.items() if k not in _WITHOUT_WORST}
             return found | worst
-        stored = _read_json(self.path / SCORES)
+        stored = _read_object(self.path / SCORES, {"scores": dict})
+        if not all(value is None or _is_number(value) for value in stored["scores"].values()):
+            raise RunError(f"{self.path / SCORES}: damaged (a score is no number); restore it")
         empty = empty_scores(stored)
         scores = {name: value for name, value in stored["scores"].items() if name not in empty}
         found |= {name: float(value) for name, value in scores.items() if value is not None}
@@ -108,7 +124,8 @@ class Evidence:
 
 def empty_scores(stored: dict[str, Any]) -> set[str]:
     """Scores of a scores.json whose notes say that the prediction is empty at their best threshold."""
-    return {match.group(1) for note in stored.get("notes", []) if (match := _EMPTY.match(note))}
+    notes = stored.get("notes")
+    return {match.group(1) for note in notes or () if isinstance(note, str) and (match := _EMPTY.match(note))}
 
 
 def config_of(folder: Path) -> Config:
@@ -167,7 +184,7 @@ def collect(run: Path, job: Job, target: Path) -> None:
 
 def adopt(twin: Path, job: Job, target: Path) -> None:
     """Copy the evidence of the same run out of another study, saying so."""
-    record = _read_json(twin / RECORD)
+    record = _read_record(twin)
     origin = f"{record['study']}/{record['profile']}/{twin.name}"
     record |= {"study": job.study, "arm": job.arm, "command": command(job), "same_run_as": origin}
     sweep(target)
@@ -207,7 +224,7 @@ def load_all(folder: Path) -> list[Evidence]:
 
 def load(path: Path) -> Evidence:
     """The evidence in one folder."""
-    record = _read_json(path / RECORD)
+    record = _read_record(path)
     return Evidence(path, record["arm"], record["data"], record["seed"])
 
 
@@ -242,5 +259,33 @@ def _short(row: dict[str, Any]) -> str:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read ({one_line(error)}); delete its folder to run it again") from None
+
+
+def _read_object(path: Path, expected: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """A JSON object with these keys, of these types; else RunError."""
+    value = _read_json(path)
+    wrong = [
+        key for key, kind in expected.items() if not (isinstance(value, dict) and isinstance(value.get(key), kind))
+    ]
+    if wrong or not isinstance(value, dict):
+        raise RunError(f"{path}: damaged ({', '.join(wrong) or 'no JSON object'}); delete its folder to run it again")
+    return value
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    record = _read_object(folder / RECORD, {"study": str, "profile": str, "arm": str, "data": str, "seed": int})
+    if not _is_number(record.get("seconds")):
+        raise RunError(f"{folder / RECORD}: damaged (seconds); delete its folder to run it again")
+    return record
+
+
+def _is_number(value: Any) -> bool:
+    """A number (or, as JSON has it for what is not finite, NaN or an infinity) that fits a float."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**62
+    return isinstance(value, float)
+
+
+_NOISE_KEYS = ("input_pixels", "loss_pixels", "signal", "variance", "variance_per_pixel")

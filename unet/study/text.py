@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
+from unet.errors import printable
 from unet.stats import Summary
 
 SCORES = {
@@ -54,9 +56,16 @@ def p_value(p: float) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; bars in cells are escaped."""
+    """A Markdown table; bars, line ends and HTML in cells are written out."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return _HTML.sub("&lt;", printable(text).replace("|", "\\|"))
+
+
+_HTML = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 def hours(seconds: float) -> str:
