@@ -121,6 +121,13 @@ def test_colours_of_objects_and_pixels():
     for colour, inside in ((FOUND, (slice(2, 10), slice(2, 10))), (SPLIT, (slice(15, 25), slice(2, 10)))):
         assert (drawn[inside] == colour).all(axis=2).any()
     assert (drawn[15:25, 18:28] == MERGE).all(axis=2).any()
+    unknown = np.zeros(gold.shape, bool)
+    unknown[14:26, 17:29] = True
+    excused = object_mistakes(gold, result, unknown)
+    assert not (excused == MERGE).all(axis=2).any()
+    np.testing.assert_array_equal(
+        excused[~unknown & ~(drawn == MERGE).all(axis=2)], drawn[~unknown & ~(drawn == MERGE).all(axis=2)]
+    )
     pixels = pixel_mistakes(np.array([[0, 1, 2, 255]], np.uint8), np.array([[1, 0, 1, 1]]))
     assert [tuple(p) for p in pixels[0]] == [MERGE, SPLIT, (255, 127, 14), (150, 150, 150)]
 

@@ -51,11 +51,17 @@ def membrane_mistakes(label_HW: LabelImage, cell_HW: NDArray[np.float32], thresh
     found = mistakes(cells, cell_HW, threshold)
     for kind, colour in ((Mistake.SPLIT, SPLIT), (Mistake.MERGE, MERGE)):
         colours[_grown(found == kind)] = colour
+    colours[label_HW == IGNORE] = UNKNOWN  # nothing is wrong there
     return colours
 
 
-def object_mistakes(gold_HW: InstanceImage, result_HW: InstanceImage) -> Colours:
-    """Outlines: reference objects that are matched (SEG's rule) green, missed red; results that match nothing blue."""
+def object_mistakes(
+    gold_HW: InstanceImage, result_HW: InstanceImage, unknown_HW: NDArray[np.bool_] | None = None
+) -> Colours:
+    """Outlines: reference objects that are matched (SEG's rule) green, missed red; results that match nothing blue.
+
+    Where nothing is known all is gray: nothing is wrong there.
+    """
     colours = np.full((*gold_HW.shape, 3), 255, dtype=np.uint8)
     colours[result_HW > 0] = BACKGROUND
     matches = match_objects(gold_HW, result_HW)
@@ -65,6 +71,8 @@ def object_mistakes(gold_HW: InstanceImage, result_HW: InstanceImage) -> Colours
     colours[_grown(_outline(spurious), 1)] = MERGE
     colours[_grown(_outline(np.where(np.isin(gold_HW, matched), gold_HW, 0)), 1)] = FOUND
     colours[_grown(_outline(np.where(np.isin(gold_HW, matched), 0, gold_HW)), 1)] = SPLIT
+    if unknown_HW is not None:
+        colours[unknown_HW] = UNKNOWN
     return colours
 
 

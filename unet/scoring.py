@@ -147,11 +147,13 @@ def picture_rows(
             caption = f"splits red, merges blue ({iou}, V_rand {rand:.3f})"
         elif kind == "objects" and name in gold:
             result = to_instances(prediction.probabilities[1], _chosen(settings or {}, prediction))
-            colours = object_mistakes(gold[name], result)
+            colours = object_mistakes(gold[name], result, label == IGNORE)
             caption = f"found green, missed red, extra blue (SEG {scores.by_frame[name].get('seg') or 0.0:.3f})"
         else:
             colours = pixel_mistakes(label, prediction.probabilities.argmax(axis=0))
             caption = f"missed red, extra blue ({iou})"
+        if (label == IGNORE).any():
+            caption += "; gray: not annotated"
         rows.append(Row(prediction.frame, prediction.probabilities, colours, caption))
     return rows
 

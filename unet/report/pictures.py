@@ -20,7 +20,6 @@ from unet.data.stack import IGNORE, Frame, InstanceImage, Stack
 from unet.display import gray_limits, label_colours, stretched, visible
 from unet.errors import DataError, UserError
 from unet.instances import InstanceSettings
-from unet.mistakes import UNKNOWN
 from unet.report.encode import MAX_IMAGE_BYTES, Budget, Colours, Encoded, encoded, jpeg, shrunk
 from unet.report.run import Run
 
@@ -219,9 +218,7 @@ class _Shown:
             "label": label_colours(frame.label, self.stack.classes),
         }
         colours = {name: np.clip(np.rint(value * 255), 0, 255).astype(np.uint8) for name, value in shown.items()}
-        unknown = frame.label == IGNORE
-        mistakes = np.where(unknown[..., None], np.array(UNKNOWN, np.uint8), row.mistakes)  # nothing is wrong there
-        return colours | {"mistakes": mistakes}, row.caption + ("; gray: not annotated" if unknown.any() else "")
+        return colours | {"mistakes": row.mistakes}, row.caption
 
 
 def read_probabilities(path: Path, count: int) -> list[NDArray[np.float32]]:
