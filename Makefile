@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test setup lint types unit fuzz clean
+.PHONY: train test notebooks setup lint types unit fuzz clean
 
 train: $(READY)
 	$(BIN)/unet train --profile auto $(ARGS)

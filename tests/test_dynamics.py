@@ -50,11 +50,11 @@ def test_a_wrong_label_comes_out_on_top_and_a_clean_stack_has_no_suspect(tmp_pat
     clean = discs(frames=10)
     longer = configured(train={"updates": 120, "eval_every": 1000, "checkpoint_every": 1000})
     usual = standings(follow(longer, clean, tmp_path / "clean", every=15))
-    assert not any(one.suspect for one in usual)
+    assert not any(one.kind == "suspect" for one in usual)
     wrong = with_label(clean, 6, np.ascontiguousarray(clean.frames[6].label[::-1]))  # upside down: discs elsewhere
     found = standings(follow(longer, wrong, tmp_path / "wrong", every=15))
     assert found[0].name == "disc6"
-    assert [one.name for one in found if one.suspect] == ["disc6"]
+    assert [one.name for one in found if one.kind == "suspect"] == ["disc6"]
     assert found[0].last > 2 * np.median([one.last for one in found])
 
 
@@ -65,15 +65,23 @@ def test_scores_are_medians_over_the_late_evaluations_in_robust_deviations():
     assert [one.name for one in found] == ["e", "d", "c", "b", "a"]
     np.testing.assert_allclose([one.score for one in found], np.array([1.5, 0.1, 0, -0.1, -0.2]) / 0.1 / 1.4826)
     assert (found[0].first, found[0].last) == (pytest.approx(np.exp(9)), pytest.approx(np.e))
-    assert found[0].suspect
-    assert not found[1].suspect
+    assert [one.kind for one in found] == ["suspect", *["usual"] * 4]
+
+
+def test_an_image_that_is_learned_late_is_odd_and_no_suspect():
+    logs = np.tile([-0.2, -0.1, 0, 0.1, 0.2], (12, 1))
+    logs[2:6, 1] = 1.0  # four evaluations of twelve
+    logs[9, 3] = 5.0  # a single one is chance
+    found = {one.name: one for one in standings(LossSeries(tuple("abcde"), tuple(range(12)), np.exp(logs)))}
+    assert {name: one.kind for name, one in found.items()} == dict.fromkeys("acde", "usual") | {"b": "odd"}
+    assert found["b"].peak > SUSPECT > found["b"].score
 
 
 def test_images_that_hardly_differ_are_alike():
     """Without a least deviation, one of a thousand times the spread of nothing would be a suspect."""
     losses = np.full((4, 6), 0.3)
     losses[:, 0] = 0.31
-    assert standings(LossSeries(tuple("abcdef"), (0, 1, 2, 3), losses))[0].score < SUSPECT
+    assert standings(LossSeries(tuple("abcdef"), (0, 1, 2, 3), losses))[0].kind == "usual"
     assert np.isfinite(excess(losses)).all()
 
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from unet.config import ModelConfig
 from unet.errors import GeometryError
-from unet.features import feature_maps, input_gradient
-from unet.geometry import layer_sizes, output_size, receptive_field
+from unet.features import feature_maps, hand_on, input_gradient
+from unet.geometry import layer_sizes, output_size, receptive_field, skip_misalignment
 from unet.model import build, centre_crop
 
 
@@ -83,3 +83,26 @@ def test_the_gradient_is_that_of_a_linear_network():
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
     with pytest.raises(GeometryError, match="5 x 7"):
         input_gradient(conv, torch.rand(1, 1, 7, 9), row=5, column=0)
+
+
+@pytest.mark.parametrize("variant", ["figure1", "released"])
+@pytest.mark.parametrize(("depth", "px"), [(5, 252), (5, 256), (3, 60)])
+def test_in_a_network_that_hands_on_skips_lie_as_calculated(depth, px, variant):
+    """The second way to skip_misalignment: through the layers themselves."""
+    model = hand_on(network(depth, variant, odd=True))
+    found = feature_maps(model, torch.arange(px, dtype=torch.float32).expand(1, 1, px, px))
+    for level, expected in enumerate(skip_misalignment(px, depth)):
+        deep = found[f"up{level}.upconv"]
+        skip = centre_crop(found[f"down{level}.conv2"], *deep.shape[-2:])
+        # a max-pooling hands on the last coordinate of its window
+        behind = (2 ** (depth - 1) - 2**level) / 2
+        assert float((skip[:, :1] - deep[:, :1]).mean()) + behind == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("variant", ["figure1", "released"])
+def test_a_skip_can_be_handed_on_instead(variant):
+    image = torch.rand(1, 1, 60, 60)
+    found = feature_maps(hand_on(network(3, variant), skip_level=1), image)
+    skip = centre_crop(found["down1.conv2"], *found["up1.upconv"].shape[-2:])
+    torch.testing.assert_close(found["up1.conv1"][:, :1], skip[:, :1, 1:-1, 1:-1])
+    torch.testing.assert_close(found["up0.conv1"][:, :1], found["up0.upconv"][:, :1, 1:-1, 1:-1])

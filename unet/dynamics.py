@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ DYNAMICS = "dynamics.jsonl"
 SUSPECT = 3.0
 """Robust standard deviations above the typical image from which an image should be looked at."""
 
+_AT_ONCE = 3  # consecutive evaluations whose median counts for the peak
 _LATE = 0.5  # share of the evaluations, at the end, that an image is judged by
 _DEVIATION = 1.4826  # of a normal distribution, in median absolute deviations
 _LEAST_DEVIATION = 0.05  # of log losses: images that differ by 5 % are alike, however alike the others are
@@ -59,18 +60,22 @@ class Standing:
     """How an image stands among the others.
 
     score: how far the logarithm of its loss lies above the median of all images, in robust standard deviations; the
-    median over the second half of the evaluations. first, last: its loss at the first and the last evaluation.
+    median over the second half of the evaluations. peak: the same, at its highest (median of three evaluations in a
+    row). first, last: its loss at the first and the last evaluation.
     """
 
     name: str
     score: float
+    peak: float
     first: float
     last: float
 
     @property
-    def suspect(self) -> bool:
-        """Whether its label or its image should be looked at."""
-        return self.score > SUSPECT
+    def kind(self) -> Literal["suspect", "odd", "usual"]:
+        """suspect: stands out to the end, as a wrong label does. odd: stood out, and was learned later."""
+        if self.score > SUSPECT:
+            return "suspect"
+        return "odd" if self.peak > SUSPECT else "usual"
 
 
 def follow(
@@ -157,9 +162,15 @@ def standings(series: LossSeries) -> list[Standing]:
         raise RunError(f"the losses of {len(known)} images are known; it takes three to tell what is usual")
     losses_EF = series.losses_EF[:, known]
     late = min(math.ceil(_LATE * len(losses_EF)), len(losses_EF) - 1)
-    scores = np.median(excess(losses_EF)[late:], axis=0)
+    excess_EF = excess(losses_EF)
     found = [
-        Standing(series.names[f], float(score), float(column[0]), float(column[-1]))
-        for f, score, column in zip(known, scores, losses_EF.T, strict=True)
+        Standing(series.names[f], float(np.median(own[late:])), _peak(own), float(losses[0]), float(losses[-1]))
+        for f, own, losses in zip(known, excess_EF.T, losses_EF.T, strict=True)
     ]
     return sorted(found, key=lambda one: -one.score)
+
+
+def _peak(excess_E: NDArray[np.float64]) -> float:
+    if len(excess_E) <= _AT_ONCE:
+        return float(np.median(excess_E))
+    return float(np.median(np.lib.stride_tricks.sliding_window_view(excess_E, _AT_ONCE), axis=1).max())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.errors import GeometryError
-from unet.model import UNet, UpConv
+from unet.model import DoubleConv, UNet, UpConv
 
 
 @torch.no_grad()
@@ -49,6 +49,38 @@ def input_gradient(model: nn.Module, images_NCHW: Tensor, row: int, column: int)
                 (gradient,) = torch.autograd.grad(logit, seen, retain_graph=True)
                 total += gradient[0].abs().sum(dim=0).double().cpu().numpy()
     return total / len(images_NCHW)
+
+
+@torch.no_grad()
+def hand_on(model: UNet, skip_level: int | None = None) -> UNet:
+    """Set the weights so that every layer hands on one of its inputs unchanged: what is left is how pixels move.
+
+    Behind a concatenation the up-sampled map is handed on, at `skip_level` the skip. The maps of a tile of coordinates
+    then say which input pixels they stand for. ReLUs still cut what is negative. Returns the model.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            module.weight.zero_()
+            if module.bias is not None:
+                module.bias.zero_()
+        if isinstance(module, nn.ConvTranspose2d):
+            module.weight[0] = 1
+        elif isinstance(module, nn.Conv2d):
+            _pass(module, 0)
+    for level, (up, merge) in enumerate(zip(model.up, model.merge, strict=True)):
+        assert isinstance(up, UpConv)
+        assert isinstance(merge, DoubleConv)
+        last = (level == skip_level) == up.upsampled_first  # of [skip, up-sampled], or the other way round
+        first = merge[0]
+        assert isinstance(first, nn.Conv2d)
+        first.weight.zero_()
+        _pass(first, -1 if last else 0)
+    return model
+
+
+def _pass(conv: nn.Conv2d, channel: int) -> None:
+    """Let the middle of every kernel take one input channel."""
+    conv.weight[:, channel, conv.kernel_size[0] // 2, conv.kernel_size[1] // 2] = 1
 
 
 def _pixel(logits_NKHW: Tensor, row: int, column: int) -> Tensor:

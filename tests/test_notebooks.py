@@ -1,0 +1,197 @@
+"""The notebooks: their two files are in step, they run from a clean kernel, and what is committed can be shown."""
+
+from __future__ import annotations
+
+import ast
+import getpass
+import importlib
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("jupytext")
+pytest.importorskip("nbclient")
+import nbformat
+
+from tests.study import helpers
+from unet.study import pages
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT / "scripts") not in sys.path:
+    sys.path.append(str(ROOT / "scripts"))
+notebooks = importlib.import_module("notebooks")
+
+SOURCES = notebooks.sources()
+LONGEST_FUNCTION = 8  # lines; what is longer belongs into the package, with tests
+LARGEST_BYTES = 1_500_000
+LONG_NAME = 8
+PLACES = r"/(?:work|tmp|home|root|Users|var|opt|mnt|usr|private)/|[A-Z]:\\"
+
+
+def by_name(number: str) -> Path:
+    return next(source for source in SOURCES if source.stem.startswith(number))
+
+
+def committed(source: Path) -> Any:
+    return nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def outputs(notebook: Any) -> list[Any]:
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def figures(notebook: Any) -> int:
+    return sum(any(kind.startswith("image/") for kind in output.get("data", {})) for output in outputs(notebook))
+
+
+def output_text(notebook: Any) -> str:
+    """All text of the outputs but for pictures (whose code may hold any letters)."""
+    parts = []
+    for output in outputs(notebook):
+        parts.append(output.get("text", ""))
+        parts += [str(value) for kind, value in output.get("data", {}).items() if not kind.startswith("image/")]
+        parts += output.get("traceback", [])
+    return "\n".join(parts)
+
+
+def shown_text(notebook: Any) -> str:
+    """The same with the sources of all cells and what the file says of itself."""
+    return "\n".join([*(cell.source for cell in notebook.cells), output_text(notebook), str(notebook.metadata)])
+
+
+def machine_words(text: str, host: str = platform.node(), user: str = getpass.getuser()) -> list[str]:
+    """What tells of the machine: absolute paths, its name, its user. Short names may be words of the text."""
+    patterns = [PLACES, rf"\b{re.escape(user)}@"]
+    if len(host) >= LONG_NAME:
+        patterns.append(rf"\b{re.escape(host)}\b")
+    return re.findall("|".join(patterns), text)
+
+
+def complaints(notebook: Any) -> list[str]:
+    """What an executed notebook must not hold."""
+    cells = code_cells(notebook)
+    found = [o.get("ename", "error") for o in outputs(notebook) if o.output_type == "error"]
+    found += [f"stderr: {o.text[:200]}" for o in outputs(notebook) if o.get("name") == "stderr"]
+    if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
+        found.append("its cells were not run once, from top to bottom")
+    return found + [f"tells of the machine: {word}" for word in machine_words(shown_text(notebook))]
+
+
+def definitions(source: str) -> list[tuple[str, int]]:
+    """Functions and classes with their lines; IPython's own commands would be a syntax error here."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+    return [(node.name, (node.end_lineno or node.lineno) - node.lineno + 1) for node in nodes]
+
+
+def test_the_seven_are_there_and_nothing_else():
+    assert [source.stem[:2] for source in SOURCES] == [f"{n:02}" for n in range(1, 8)]
+    assert {p.name for p in notebooks.FOLDER.iterdir() if not p.name.startswith((".", "__"))} == {
+        "style.mplstyle", *(s.name for s in SOURCES), *(s.with_suffix(".ipynb").name for s in SOURCES)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_pairs_are_in_step(source):
+    assert notebooks.in_step(source), "run make notebooks"
+    assert len(code_cells(committed(source))) >= 5
+
+
+def test_a_pair_out_of_step_is_found(tmp_path, capsys):
+    source = by_name("04")
+    for path in (source, source.with_suffix(".ipynb")):
+        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    copy = tmp_path / source.name
+    assert notebooks.in_step(copy)
+    copy.write_text(copy.read_text(encoding="utf-8").replace("rng = ", "rng  = "), encoding="utf-8")
+    assert not notebooks.in_step(copy)
+    copy.with_suffix(".ipynb").unlink()
+    assert not notebooks.in_step(copy)
+    assert notebooks.main(["--check"]) == 0, capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        notebooks.main(["99"])
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_the_first_cell_says_what_is_shown_and_how_long_it_takes(source):
+    first = committed(source).cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith(f"# {source.stem[:2]} ")
+    assert "**Shows** " in first.source
+    assert re.search(r"\*\*Takes\*\* about \d+ seconds on one CPU core", first.source)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_what_belongs_into_the_package_is_not_defined_here(source):
+    assert [d for d in definitions(source.read_text(encoding="utf-8")) if d[1] > LONGEST_FUNCTION] == []
+
+
+def test_long_definitions_are_found():
+    text = "def f():\n" + "    x = 1\n" * 8 + "class A:\n    def g(self): ...\n"
+    assert definitions(text) == [("f", 9), ("A", 2), ("g", 1)]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_committed_outputs_can_be_shown(source):
+    notebook = committed(source)
+    assert complaints(notebook) == []
+    assert figures(notebook) >= (0 if source.stem.startswith("04") else 3)  # 04 shows what there is
+    assert source.with_suffix(".ipynb").stat().st_size < LARGEST_BYTES
+    assert shown_text(notebook).count("*Figure ") >= 1
+
+
+def test_complaints_are_made():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", execution_count=1)])
+    assert complaints(notebook) == []
+    for output in (
+        nbformat.v4.new_output("stream", name="stderr", text="training: 10/20"),
+        nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[]),
+        nbformat.v4.new_output("stream", name="stdout", text=f"read {Path('/', 'home', 'somebody', 'data')}"),
+        nbformat.v4.new_output("execute_result", data={"text/plain": f"{getpass.getuser()}@somewhere"}),
+    ):
+        notebook.cells[0].outputs = [output]
+        assert len(complaints(notebook)) == 1, output
+    notebook.cells[0].update(outputs=[], execution_count=3)
+    assert len(complaints(notebook)) == 1
+    assert machine_words("a t test on lab-computer-7", host="lab-computer-7", user="test") == ["lab-computer-7"]
+    assert machine_words("../data/x.tif, experiments/results, w/o weights, a data set", host="set", user="data") == []
+    assert machine_words("see C:\\Users, /home/ann/x, ann@here", host="x", user="ann") == ["C:\\", "/home/", "ann@"]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_it_runs_from_a_clean_kernel(source, monkeypatch):
+    for name in ("UNET_RESULTS", "UNET_RUN", "UNET_IMAGE"):
+        monkeypatch.delenv(name, raising=False)
+    notebook = notebooks.execute(source, short=True)  # a cell that fails raises; 03, 06 and 07 assert what they show
+    assert complaints(notebook) == []
+    assert figures(notebook) >= figures(committed(source))
+
+
+def test_results_that_are_there_are_shown(tmp_path, monkeypatch):
+    """Notebook 04 with evidence made by a stand-in for training."""
+    study = pages.study_of(ROOT / "experiments" / "baselines.py")
+    helpers.run(tmp_path, study, profile="reduced", seeds=3)
+    monkeypatch.setenv("UNET_RESULTS", str(tmp_path / "results"))
+    text = output_text(notebook := notebooks.execute(by_name("04"), short=True))
+    assert complaints(notebook) == []
+    assert figures(notebook) == 2
+    assert "`reduced`: 18 runs of 2 arms, up to 3 seeds" in text
+    assert "No study has results yet" not in text
+    assert "### Comparisons" in text
+    assert str(tmp_path) not in text
+
+
+def test_without_results_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNET_RESULTS", str(tmp_path))
+    text = output_text(notebook := notebooks.execute(by_name("04"), short=True))
+    assert complaints(notebook) == []
+    assert "**No study has results yet.**" in text
+    assert "The baselines have no results yet." in text
