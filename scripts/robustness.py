@@ -301,8 +301,8 @@ def _fuzz_text(found: dict[str, Any]) -> str:
         "result or one of the declared errors (unet/errors.py), on one line, within bounded memory and time. Peak "
         f"memory of the process: {found['peak_mb']:,.0f} MB.\n\n"
         + table(head, rows)
-        + "\n\nFound by this and mended, each "
-        f"with a test:\n\n{lines}"
+        + "\n\nFound by this and by the tests "
+        f"beside it, and mended, each with a test (tests/test_hostile.py and others):\n\n{lines}"
     )
 
 
