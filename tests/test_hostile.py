@@ -2,6 +2,7 @@
 
 import ast
 import os
+import resource
 import tarfile
 import time
 import tracemalloc
@@ -13,12 +14,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
+from tests.study.helpers import STUDY, run
 from tests.test_bad_input import TINY
+from tests.test_train import discs
 from unet.cli import main
-from unet.config import load_yaml
+from unet.config import Config, ModelConfig, load_yaml, to_dict
 from unet.data.archive import unpack
-from unet.errors import ConfigError, DataError
+from unet.device import Hardware
+from unet.errors import ConfigError, DataError, UserError
+from unet.model import build
+from unet.results import load_network, named_frames
+from unet.runs.checkpoint import load_weights, save_weights
+from unet.runs.folder import RunFolder
+from unet.study import page
 from unet.study.text import table
 
 ROOT = Path(__file__).parents[1]
@@ -103,12 +113,12 @@ def test_any_file_name_goes_through_training_evaluation_and_prediction(tmp_path,
             tifffile.imwrite(str(data / part) + os.sep + f"{name}{number}.tif", values, photometric="minisblack")
     monkeypatch.chdir(tmp_path)
     words = [*TINY, "--data.folder", str(data), "--data.split", "random", "--data.folds", "2"]
-    run = ["--run", f"run {name}"]
+    where = ["--run", f"run {name}"]
     if "\udcff" in name:  # YAML and JSON hold text; this name is none, and is refused in one line
-        assert main([*words[:-2], *run]) in (0, 2)
+        assert main([*words[:-2], *where]) in (0, 2)
         assert "Traceback" not in capfd.readouterr().err
         return
-    assert main([*words, *run]) == 0
+    assert main([*words, *where]) == 0
     out = capfd.readouterr()
     image = str(data / "images" / f"{name}0.tif")
     assert main(["predict", f"run {name}", image, "--out", f"out {name}.tif"]) == 0
@@ -189,3 +199,59 @@ def test_a_command_without_flags_is_a_command():
 
     arguments, path = resolve([])
     assert (arguments.profile, path.parent) == ("full", Path("runs"))
+
+
+# -- weights, evidence, frames -----------------------------------------------------------------------------------------
+
+SAYS = {
+    "model": to_dict(ModelConfig(base_channels=2, depth=2)), "channels": 1, "class_names": ["a", "b"], "tile_px": 0,
+    "normalisation": {"kind": "fixed", "offset": 0.0, "scale": 255.0, "low": 0.0, "high": 100.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": 10**9}, {"channels": True}, {"channels": 2}, {"class_names": ["a"] * 3}, {"class_names": [1, 2]},
+        {"class_names": "ab"}, {"normalisation": {"kind": "x"}}, {"normalisation": {"scales": 1}}, {"tile_px": -1},
+        {"model": {"base_channels": 1024, "depth": 8}}, {"model": {"width": 1}}, {"model": None}, {"tile_px": None},
+    ],
+)  # fmt: skip
+def test_weights_that_say_what_cannot_be_are_refused_before_memory_is_taken(tmp_path, changes):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, build(ModelConfig(base_channels=2, depth=2), 1, 2, 0).state_dict(), SAYS)
+    hardware = Hardware(torch.device("cpu"), "fp32", False, False, 0)
+    assert load_network(path, hardware)[1] == SAYS
+    save_weights(path, load_weights(path)[0], SAYS | changes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError) as caught:
+        load_network(path, hardware)
+    assert "\n" not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("record.json", "[1]"), ("record.json", '{"arm": "a"}'), ("environment.json", "{}"), ("scores.json", "[]"),
+        ("scores.json", '{"scores": {"mean_iou": "high"}}'), ("scores.json", '{"scores": {"mean_iou": 1e999999}, "n'),
+        ("metrics.jsonl", '{"update": 1}\n'), ("metrics.jsonl", '{"update": "x", "part": "train"}\n'),
+        ("metrics.jsonl", '{"update": 4, "part": "train", "loss": null, "loss_max": 1}\n'),
+    ],
+)  # fmt: skip
+def test_damaged_evidence_is_one_line(tmp_path, name, content):
+    run(tmp_path, seeds=1)
+    folder = tmp_path / "results" / "small-study" / "smoke"
+    assert page.make(STUDY, "smoke", folder)
+    (folder / "a-em-seed0" / name).write_text(content)
+    with pytest.raises(UserError, match=name.replace(".", r"\.")) as caught:
+        page.make(STUDY, "smoke", folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"train": 3}', '{"train": [1]}', "{"])
+def test_a_split_that_names_no_frames_is_one_line(tmp_path, content):
+    folder = RunFolder.create(tmp_path / "run", Config())
+    folder.file("split.json").write_text(content)
+    with pytest.raises(UserError, match=r"split\.json"):
+        named_frames(folder, discs(), "train")
