@@ -14,8 +14,8 @@
 # **Shows** the images and labels of the paper's three data sets, why neighbouring frames must not be split between
 # training and test, and how a training tile is made: output window, context, mirrored border, rotation, elastic grid.
 #
-# **Takes** about 15 seconds on one CPU core. Reads the data sets from `$UNET_DATA` or `data/`; where one is missing, the
-# built-in synthetic stack of the same kind stands in. Nothing is downloaded.
+# **Takes** about 10 seconds on one quiet CPU core. Reads the data sets from `$UNET_DATA` or `data/`; where one is
+# missing, the built-in synthetic stack of the same kind stands in. Nothing is downloaded.
 
 # %%
 import os
@@ -45,18 +45,23 @@ set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})
 # %% [markdown]
 # ## The data sets
 #
-# EM is a stack of sections through a fly's nerve cord: membranes between densely packed cells, every pixel labelled. The
-# other two are films of cells from the Cell Tracking Challenge. Their *gold* labels, drawn by hand, exist for a few
+# EM is a stack of sections through a fly's nerve cord: membranes between densely packed cells, every pixel labelled.
+# The other two are films of cells from the Cell Tracking Challenge. Their *gold* labels, drawn by hand, exist for a few
 # frames only and some of these are partial: of the other cells nothing is known.
 
 # %%
 stacks = {name: load(DataConfig(name=name_here(name)), lambda _: None) for name in ("em", "phc", "hela")}
-rows = ["| data set | read as | frames | with a label | size (px) | pixels without label in these |",
-        "| --- | --- | ---: | ---: | ---: | ---: |"]
+rows = [
+    "| data set | read as | frames | with a label | size (px) | pixels without label in these |",
+    "| --- | --- | ---: | ---: | ---: | ---: |",
+]
 for name, stack in stacks.items():
     known = [stack.frames[i] for i in labelled(stack.frames)]
     unknown = np.mean([(frame.label == IGNORE).mean() for frame in known])
-    rows.append(f"| {data_name(name)} | {stack.name} | {len(stack)} | {len(known)} | {known[0].size[1]} x {known[0].size[0]} | {unknown:.1%} |")
+    rows.append(
+        f"| {data_name(name)} | {stack.name} | {len(stack)} | {len(known)} | "
+        f"{known[0].size[1]} x {known[0].size[0]} | {unknown:.1%} |"
+    )
 Markdown("\n".join(rows))
 
 # %%
@@ -66,8 +71,11 @@ for row, (name, stack) in zip(axes, stacks.items()):
     frame = max(known, key=lambda f: (0.02 < (f.label == IGNORE).mean(), -(f.label == IGNORE).mean()))
     objects = components(frame.label) if frame.instances is None else frame.instances
     count = len(np.unique(objects)) - 1
-    pictures = (stretched(visible(frame.image), gray_limits(frame.image)), label_colours(frame.label, stack.classes),
-                object_colours(objects))
+    pictures = (
+        stretched(visible(frame.image), gray_limits(frame.image)),
+        label_colours(frame.label, stack.classes),
+        object_colours(objects),
+    )
     for axis, picture, title in zip(row, pictures, (f"{data_name(name)}: {frame.name}", "label", f"{count} objects")):
         axis.imshow(picture)
         axis.set_title(title)
@@ -89,20 +97,23 @@ for row, (name, stack) in zip(axes, stacks.items()):
 figure, axis = plt.subplots(figsize=(6, 2.7))
 for name, stack in stacks.items():
     sequences = dict.fromkeys(frame.sequence for frame in stack.frames)
-    films = [[cv2.GaussianBlur(f.image[0], (0, 0), 8)[::4, ::4].ravel() for f in stack.frames if f.sequence == s][:24]
-             for s in sequences]
+    films = [
+        [cv2.GaussianBlur(f.image[0], (0, 0), 8)[::4, ::4].ravel() for f in stack.frames if f.sequence == s][:24]
+        for s in sequences
+    ]
     apart = range(1, min(13, *map(len, films)))
-    alike = [np.mean([np.corrcoef(film[i], film[i + k])[0, 1] for film in films for i in range(len(film) - k)])
-             for k in apart]
+    alike = [
+        np.mean([np.corrcoef(film[i], film[i + k])[0, 1] for film in films for i in range(len(film) - k)])
+        for k in apart
+    ]
     axis.plot(apart, alike, "o-", markersize=3, label=data_name(name))
 axis.set(xlabel="frames apart", ylabel="correlation of blurred images", ylim=(-0.05, 1))
 axis.grid(axis="y")
-axis.legend();
-
+axis.legend()
 # %% [markdown]
 # *Figure 2. How alike two images of one film or stack are, by their distance: correlation of gray values, both blurred
-# by a Gaussian of 8 px so that structures are compared and not noise or fine texture. Sections of EM are 50 nm apart and lose
-# likeness within a few slices; the films keep it for longer than they are cut here.*
+# by a Gaussian of 8 px so that structures are compared and not noise or fine texture. Sections of EM are 50 nm apart
+# and lose likeness within a few slices; the films keep it for longer than they are cut here.*
 
 # %% [markdown]
 # ## A tile: output window and context
@@ -115,13 +126,19 @@ axis.legend();
 # %%
 em = stacks["em"]
 still = {"rotation_deg": 0.0, "flips": False, "elastic_std_px": 0.0, "gray": []}
-kinds = {"shift alone": still, "with elastic field": still | {"elastic_std_px": 10.0},
-         "with rotation and flips": still | {"rotation_deg": 180.0, "flips": True}, "all together": {"gray": []}}
+kinds = {
+    "shift alone": still,
+    "with elastic field": still | {"elastic_std_px": 10.0},
+    "with rotation and flips": still | {"rotation_deg": 180.0, "flips": True},
+    "all together": {"gray": []},
+}
 sources = {title: TileSource(em, from_dict({"augment": changes}), seed=0) for title, changes in kinds.items()}
 first = sources["shift alone"]
 corner = next(i for i in range(1000) if max(first.draw(i).origin) < 40)
-print(f"tile {corner}: output window from {first.draw(corner).origin} px, input {first.input_px} px, output "
-      f"{first.output_px} px, context {first.margin} px = {context()} px")
+print(
+    f"tile {corner}: output window from {first.draw(corner).origin} px, input {first.input_px} px, output "
+    f"{first.output_px} px, context {first.margin} px = {context()} px"
+)
 
 # %%
 figure, axes = plt.subplots(2, 2, figsize=(9.6, 9.6))
@@ -132,8 +149,8 @@ for axis, (title, source) in zip(axes.flat, sources.items()):
 
 # %% [markdown]
 # *Figure 3. The same tile under four settings: every tile draws the same random numbers in the same order, used or not.
-# Blue: lines of the tile's pixels in the image. Orange: output window. Red, dashed: border of the image; beyond it, darker,
-# the mirrored image. One tile may be mirrored at two borders.*
+# Blue: lines of the tile's pixels in the image. Orange: output window. Red, dashed: border of the image; beyond it,
+# darker, the mirrored image. One tile may be mirrored at two borders.*
 
 # %%
 source = sources["all together"]
@@ -173,11 +190,13 @@ for axis, field, title in zip(axes, (dy, dx), ("displacement down (px)", "displa
     axis.set_title(title)
     axis.set_axis_off()
 figure.colorbar(shown, ax=axes[1], fraction=0.046, pad=0.02)
-sizes = [np.hypot(s.x_HW + s.left - p.x_HW - p.left, s.y_HW + s.top - p.y_HW - p.top)[::9, ::9].ravel()
-         for i in range(40) for s, p in [(source.coordinates(i), first.coordinates(i))]]
+sizes = [
+    np.hypot(s.x_HW + s.left - p.x_HW - p.left, s.y_HW + s.top - p.y_HW - p.top)[::9, ::9].ravel()
+    for i in range(40)
+    for s, p in [(source.coordinates(i), first.coordinates(i))]
+]
 axes[2].hist(np.concatenate(sizes), bins=60, density=True, color="C0")
-axes[2].set(title="length, 40 tiles", xlabel="displacement (px)", ylabel="density", yticks=[]);
-
+axes[2].set(title="length, 40 tiles", xlabel="displacement (px)", ylabel="density", yticks=[])
 # %% [markdown]
 # *Figure 5. The field of this tile with its nine grid points (dots), and how far pixels move over many tiles.*
 

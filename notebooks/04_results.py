@@ -11,10 +11,11 @@
 # %% [markdown]
 # # 04 Results of all studies, with their statistics
 #
-# **Shows** every study's verdicts, scores and tests, the paper's numbers beside ours, and which claims of the paper and of the
-# blog post hold. Everything is made from the files in `experiments/results`; what is not there yet is said to be missing.
+# **Shows** every study's verdicts, scores and tests, the paper's numbers beside ours, and which claims of the paper and
+# of the blog post hold. Everything is made from the files in `experiments/results`; what is not there yet is said to be
+# missing.
 #
-# **Takes** about 10 seconds on one CPU core. Another folder of results can be named in `$UNET_RESULTS`.
+# **Takes** about 5 seconds on one quiet CPU core. Another folder of results can be named in `$UNET_RESULTS`.
 
 # %%
 import io
@@ -45,37 +46,55 @@ RESULTS = Path(os.environ.get("UNET_RESULTS") or "experiments/results")
 
 # %%
 studies = {study.name: study for study in map(pages.study_of, pages.study_pages())}
-found = {(name, profile): choice.by_key(runs)
-         for name in studies for profile in claims.SIZES if (runs := evidence.load_all(RESULTS / name / profile))}
+found = {
+    (name, profile): choice.by_key(runs)
+    for name in studies
+    for profile in claims.SIZES
+    if (runs := evidence.load_all(RESULTS / name / profile))
+}
 rows = ["| study | question | runs, by profile |", "| --- | --- | --- |"]
 for name, study in studies.items():
-    there = [f"`{profile}`: {len(runs)} runs of {len({arm for arm, _, _ in runs})} arms, up to {compare.seeds_of(runs)} seeds"
-             for (other, profile), runs in found.items() if other == name]
+    there = [
+        f"`{profile}`: {len(runs)} runs of {len({arm for arm, _, _ in runs})} arms, "
+        f"up to {compare.seeds_of(runs)} seeds"
+        for (other, profile), runs in found.items()
+        if other == name
+    ]
     rows.append(f"| {name} | {study.question} | {'; '.join(there) or 'none yet'} |")
 display(Markdown("\n".join(rows)))
 if not found:
-    display(Markdown("**No study has results yet.** The tables and figures below are empty until one is run, e.g. by "
-                     "`unet study baselines --profile reduced --seeds 3`; then run this notebook again (`make notebooks`)."))
+    display(
+        Markdown(
+            "**No study has results yet.** The tables and figures below are empty until one is run, e.g. by "
+            "`unet study baselines --profile reduced --seeds 3`; then run this notebook again (`make notebooks`)."
+        )
+    )
 
 # %% [markdown]
 # ## How a verdict is reached
 #
-# Arms are compared seed by seed: both runs of a pair have the same initial weights, held-out frames and, where the sizes
-# allow, tiles. **better** or **worse** needs at least three pairs, p < 0.01 in the paired t test after Holm's correction
-# for all tests of a study, and a bootstrap interval without 0. Everything else is **open**, which is not "no
+# Arms are compared seed by seed: both runs of a pair have the same initial weights, held-out frames and, where the
+# sizes allow, tiles. **better** or **worse** needs at least three pairs, p < 0.01 in the paired t test after Holm's
+# correction for all tests of a study, and a bootstrap interval without 0. Everything else is **open**, which is not "no
 # difference": that needs a test of its own (equivalence within 0.01).
 #
 # With few pairs little can be shown, whatever the arms do:
 
 # %%
 rng = np.random.default_rng(0)
-rows = ["| pairs | least p of the exact sign-flip test | chance that the t test finds a difference of one, two, three standard deviations (p < 0.01) | coverage of the 95 % bootstrap interval |",
-        "| ---: | ---: | --- | ---: |"]
+rows = [
+    "| pairs | least p of the exact sign-flip test | chance that the t test finds a difference of one, two, three "
+    "standard deviations (p < 0.01) | coverage of the 95 % bootstrap interval |",
+    "| ---: | ---: | --- | ---: |",
+]
 for pairs in (2, 3, 5, 8):
     trials = rng.standard_normal((200, pairs))
     power = [np.mean([t_test(d + shift).p < CLAIM_LEVEL for d in trials]) for shift in (1, 2, 3)]
     held = np.mean([i.low <= 0 <= i.high for i in (bootstrap_interval(d, resamples=500) for d in trials)])
-    rows.append(f"| {pairs} | {sign_flip_test(np.ones(pairs)).smallest_p:.2g} | {', '.join(f'{p:.0%}' for p in power)} | {held:.0%} |")
+    rows.append(
+        f"| {pairs} | {sign_flip_test(np.ones(pairs)).smallest_p:.2g} | "
+        f"{', '.join(f'{p:.0%}' for p in power)} | {held:.0%} |"
+    )
 Markdown("\n".join(rows))
 
 # %% [markdown]
@@ -90,8 +109,10 @@ colours = {"better": "C2", "worse": "C1", "open": "0.55"}
 for (name, profile), findings in listed.items():
     by_score = dict.fromkeys((f.data, f.score) for f in findings)
     height = 1.0 + 0.24 * max(sum((f.data, f.score) == key for f in findings) for key in by_score)
-    plot, axes = plt.subplots(-(-len(by_score) // 3), 3, figsize=(10.5, height * -(-len(by_score) // 3) + 0.3), squeeze=False, sharey=True)
-    for axis in axes.flat[len(by_score):]:
+    plot, axes = plt.subplots(
+        -(-len(by_score) // 3), 3, figsize=(10.5, height * -(-len(by_score) // 3) + 0.3), squeeze=False, sharey=True
+    )
+    for axis in axes.flat[len(by_score) :]:
         axis.set_axis_off()
     for axis, (data, score) in zip(axes.flat, by_score):
         own = [f for f in findings if (f.data, f.score) == (data, score)]
@@ -112,8 +133,8 @@ if not listed:
     print("No comparison has a pair of runs yet.")
 
 # %% [markdown]
-# *Figure 1. For each study: arm minus reference. Dot: mean over the pairs, line: 95 % bootstrap interval (too narrow for few pairs,
-# see Table 1), ticks: the pairs. Green: better, orange: worse, gray: open.*
+# *Figure 1. For each study: arm minus reference. Dot: mean over the pairs, line: 95 % bootstrap interval (too narrow
+# for few pairs, see Table 1), ticks: the pairs. Green: better, orange: worse, gray: open.*
 #
 # ## Study by study
 
@@ -142,8 +163,8 @@ told = pages.read(pages.FOLDER / pages.CLAIMS)
 Markdown(claims.targets(told["TARGETS"], studies["baselines"], told["ARMS"], RESULTS))
 
 # %% [markdown]
-# *Table 2. Mean ± standard deviation over the runs that did not diverge. The labels of the test sets were never public: ours
-# are held-out training images, which the last column spells out.*
+# *Table 2. Mean ± standard deviation over the runs that did not diverge. The labels of the test sets were never public:
+# ours are held-out training images, which the last column spells out.*
 #
 # ## Claims
 

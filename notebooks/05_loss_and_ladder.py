@@ -11,11 +11,11 @@
 # %% [markdown]
 # # 05 The loss kernels, and the ladder that leads to them
 #
-# **Shows** the loss as plain torch and as CUDA, why it is written the way it is, why sums must be added in a fixed order,
-# the six steps of the reduction ladder with what each was expected to bring, and what has been measured.
+# **Shows** the loss as plain torch and as CUDA, why it is written the way it is, why sums must be added in a fixed
+# order, the six steps of the reduction ladder with what each was expected to bring, and what has been measured.
 #
-# **Takes** about 10 seconds on one CPU core. Needs no GPU: the reference runs here, the kernels are shown. Measurements are
-# read from `experiments/results/benchmarks`; where no GPU has been measured, the tables say so.
+# **Takes** about 5 seconds on one quiet CPU core. Needs no GPU: the reference runs here, the kernels are shown.
+# Measurements are read from `experiments/results/benchmarks`; where no GPU has been measured, the tables say so.
 
 # %%
 import csv
@@ -43,15 +43,16 @@ from bench_page import latest, rows_of
 plt.style.use("notebooks/style.mplstyle")
 set_matplotlib_formats("png")
 torch.set_num_threads(1)
-BENCHMARKS = Path("experiments/results/benchmarks")
+BENCHMARKS = Path(os.environ.get("UNET_RESULTS") or "experiments/results") / "benchmarks"
 
 # %% [markdown]
 # ## The contract: plain torch
 #
 # $$E = \sum_x w(x)\,\left(-\log p_{\ell(x)}(x)\right), \qquad p_k = \frac{e^{a_k}}{\sum_j e^{a_j}}$$
 #
-# Everything faster is held against these lines. Pixels without a label are cut out *before* the softmax, so that not even NaN
-# there reaches loss or gradient; confusion counts come along, so that scores need no second pass over the data.
+# Everything faster is held against these lines. Pixels without a label are cut out *before* the softmax, so that not
+# even NaN there reaches loss or gradient; confusion counts come along, so that scores need no second pass over the
+# data.
 
 # %%
 Markdown(f"```python\n{inspect.getsource(reference.pixel_losses)}\n\n{inspect.getsource(reference.pixel_gradients)}```")
@@ -77,13 +78,19 @@ by_formula = reference.pixel_gradients(logits.detach(), target, weight, valid, 1
 operator = fused.weighted_cross_entropy(logits, target, weight, mode="one_pass")
 (by_operator,) = torch.autograd.grad(operator.loss, logits)
 print(f"loss: reference {loss.item():.7f}, by hand in float64 {by_hand:.7f}, operator {operator.loss.item():.7f}")
-print(f"gradient: autograd against formula {(by_autograd - by_formula).abs().max():.1e}, against operator {(by_autograd - by_operator).abs().max():.1e}")
-print(f"gradient of pixels without a label: {by_autograd[:, :, :5].abs().max():.0f}; confusion counts:\n{confusion.numpy()}")
+print(
+    f"gradient: autograd against formula {(by_autograd - by_formula).abs().max():.1e}, "
+    f"against operator {(by_autograd - by_operator).abs().max():.1e}"
+)
+print(
+    f"gradient of pixels without a label: {by_autograd[:, :, :5].abs().max():.0f}; "
+    f"confusion counts:\n{confusion.numpy()}"
+)
 np.testing.assert_allclose([loss.item(), operator.loss.item()], by_hand, rtol=1e-5)
 
 # %% [markdown]
-# On a CPU the operator of the fused loss runs plain torch; on an NVIDIA GPU its kernels are compiled at run time from the
-# sources below.
+# On a CPU the operator of the fused loss runs plain torch; on an NVIDIA GPU its kernels are compiled at run time from
+# the sources below.
 #
 # ## One pixel, in CUDA
 #
@@ -114,13 +121,13 @@ for axis in axes:
     axis.legend()
 
 # %% [markdown]
-# *Figure 1. The obvious form loses all digits from a lead of about 16 on, where its loss becomes exactly 0; relative to the
-# largest score nothing is lost.*
+# *Figure 1. The obvious form loses all digits from a lead of about 16 on, where its loss becomes exactly 0; relative to
+# the largest score nothing is lost.*
 #
 # ## Reading is what costs
 #
-# A pixel of two classes in float32 is 8 bytes of logits, 1 of target, 4 of weight. Computing is free beside that, so two
-# ways to a gradient are offered ([`fused.py`](../unet/loss/fused.py)):
+# A pixel of two classes in float32 is 8 bytes of logits, 1 of target, 4 of weight. Computing is free beside that, so
+# two ways to a gradient are offered ([`fused.py`](../unet/loss/fused.py)):
 #
 # | way | forward | backward | bytes per pixel |
 # | --- | --- | --- | ---: |
@@ -140,17 +147,21 @@ while folded.size > 1:
     half = -(-folded.size // 2)
     folded[: folded.size - half] += folded[half:]
     folded = folded[:half]
-print(f"300 orders of the same {values.size:,} numbers: {len(set(orders))} different sums, off by up to {max(abs(o / exact - 1) for o in orders):.1e}; as a tree: {abs(folded[0] / exact - 1):.1e}")
+print(
+    f"300 orders of the same {values.size:,} numbers: {len(set(orders))} different sums, off by up to "
+    f"{max(abs(o / exact - 1) for o in orders):.1e}; as a tree: {abs(folded[0] / exact - 1):.1e}"
+)
 figure, axis = plt.subplots(figsize=(7, 2.4))
 axis.hist([1e6 * (o / exact - 1) for o in orders], bins=40, color="C0")
 axis.axvline(1e6 * (folded[0] / exact - 1), color="C1", label="tree, the same every time")
-axis.set(xlabel="relative error of the sum (millionths)", ylabel="orders", title="one after the other, in 300 random orders")
-axis.legend();
-
+axis.set(
+    xlabel="relative error of the sum (millionths)", ylabel="orders", title="one after the other, in 300 random orders"
+)
+axis.legend()
 # %% [markdown]
-# *Figure 2. What atomic additions do to a loss: another sum every time. The kernels therefore add in an order that depends on
-# the shape of the tensors alone, over lanes, warps, chunks and at last in float64: loss and gradient have the same bits in every
-# run ([`reduce.cuh`](../unet/loss/csrc/reduce.cuh)):*
+# *Figure 2. What atomic additions do to a loss: another sum every time. The kernels therefore add in an order that
+# depends on the shape of the tensors alone, over lanes, warps, chunks and at last in float64: loss and gradient have
+# the same bits in every run ([`reduce.cuh`](../unet/loss/csrc/reduce.cuh)):*
 
 # %%
 Markdown("```cuda\n" + (CSRC / "reduce.cuh").read_text().split("#pragma once\n\n")[1] + "```")
@@ -159,8 +170,8 @@ Markdown("```cuda\n" + (CSRC / "reduce.cuh").read_text().split("#pragma once\n\n
 # ## The ladder
 #
 # How fast can a GPU add up 65,536 vectors of 2,048 values? The same work six times, each step without one thing that
-# stood in the way of the one before ([`ladder.cu`](../experiments/reduction_ladder/ladder.cu)). What each step would bring was
-# written down before anything was measured.
+# stood in the way of the one before ([`ladder.cu`](../experiments/reduction_ladder/ladder.cu)). What each step would
+# bring was written down before anything was measured.
 
 # %%
 code = ladder_steps.SOURCE.read_text()
@@ -178,7 +189,13 @@ steps = [*ladder_steps.STEPS, ladder_steps.READ]
 figure, axis = plt.subplots(figsize=(8, 2.9))
 places = np.arange(len(steps))[::-1]
 axis.barh(places + 0.2, [step.expected_us for step in steps], 0.36, color="0.75", label="expected")
-axis.barh(places - 0.2, [float(measured[s.title]["p50_us"]) if s.title in measured else 0 for s in steps], 0.36, color="C0", label="measured" if measured else "measured: nothing yet")
+axis.barh(
+    places - 0.2,
+    [float(measured[s.title]["p50_us"]) if s.title in measured else 0 for s in steps],
+    0.36,
+    color="C0",
+    label="measured" if measured else "measured: nothing yet",
+)
 axis.axvline(ladder_steps.READ.expected_us, color="C1", linewidth=1, label="reading alone, expected")
 for place, step in zip(places, steps):
     axis.text(step.expected_us * 1.03, place + 0.2, f"{step.expected_us:g}", va="center", fontsize=7, color="0.4")
@@ -192,9 +209,9 @@ else:
     print("The ladder has not been run on a GPU: there is no reduction_ladder.csv. All bars are expectations.")
 
 # %% [markdown]
-# *Figure 3. Expected and, where there are rows, measured times. `python experiments/reduction_ladder/ladder.py` on a machine with an
-# NVIDIA GPU checks every step against float64 sums, times it and writes the rows. In the tests the same source runs on the CPU
-# under several schedules, with every access to memory watched.*
+# *Figure 3. Expected and, where there are rows, measured times. `python experiments/reduction_ladder/ladder.py` on a
+# machine with an NVIDIA GPU checks every step against float64 sums, times it and writes the rows. In the tests the same
+# source runs on the CPU under several schedules, with every access to memory watched.*
 #
 # ## What was measured of the loss
 
@@ -213,17 +230,39 @@ for device in dict.fromkeys(row["device"] for row in rows):
     rivals = list(dict.fromkeys(row["rival"] for row in own))
     figure, axis = plt.subplots(figsize=(10, 3.1))
     for k, rival in enumerate(rivals):
-        times = [next((row for row in own if row["rival"] == rival and (row["case"], row["classes"], row["dtype"]) == case), None) for case in cases]
-        low, middle, high = ([float(row[key]) / 1e3 if row else np.nan for row in times] for key in ("p20_us", "p50_us", "p80_us"))
+        times = [
+            next(
+                (row for row in own if row["rival"] == rival and (row["case"], row["classes"], row["dtype"]) == case),
+                None,
+            )
+            for case in cases
+        ]
+        low, middle, high = (
+            [float(row[key]) / 1e3 if row else np.nan for row in times] for key in ("p20_us", "p50_us", "p80_us")
+        )
         at = np.arange(len(cases)) + (k - (len(rivals) - 1) / 2) * 0.8 / len(rivals)
-        axis.bar(at, middle, 0.8 / len(rivals), label=rival, yerr=[np.subtract(middle, low), np.subtract(high, middle)], error_kw={"elinewidth": 0.8})
-    axis.set_xticks(range(len(cases)), [f"{case}\n{classes} classes\n{dtype}" for case, classes, dtype in cases], fontsize=7)
-    axis.set(ylabel="forward and backward (ms)", yscale="log", title=f"{device}, {own[0]['cores']} cores, threads {own[0]['threads']}, load {own[0]['load']}, torch {own[0]['torch']}, {own[0]['date']}")
+        axis.bar(
+            at,
+            middle,
+            0.8 / len(rivals),
+            label=rival,
+            yerr=[np.subtract(middle, low), np.subtract(high, middle)],
+            error_kw={"elinewidth": 0.8},
+        )
+    axis.set_xticks(
+        range(len(cases)), [f"{case}\n{classes} classes\n{dtype}" for case, classes, dtype in cases], fontsize=7
+    )
+    axis.set(
+        ylabel="forward and backward (ms)",
+        yscale="log",
+        title=f"{device}, {own[0]['cores']} cores, threads {own[0]['threads']}, load {own[0]['load']}, "
+        f"torch {own[0]['torch']}, {own[0]['date']}",
+    )
     axis.legend(ncols=2, fontsize=7, loc="upper right")
     axis.set_ylim(top=axis.get_ylim()[1] * 4)
     plt.show()
 
 # %% [markdown]
-# *Figure 4. Time of loss and gradient, bar: median, line: p20 to p80; a machine shared with other work, if its load says so. "With counts"
-# also counts the confusion matrix, which the others do not. On a CPU there are no kernels of ours: the plain operator costs its
-# overhead and wins nothing.*
+# *Figure 4. Time of loss and gradient, bar: median, line: p20 to p80; a machine shared with other work, if its load
+# says so. "With counts" also counts the confusion matrix, which the others do not. On a CPU there are no kernels of
+# ours: the plain operator costs its overhead and wins nothing.*

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -95,11 +96,12 @@ def main(arguments: Sequence[str]) -> int:
         print(f"out of step, run make notebooks: {', '.join(behind)}" if behind else "all pairs are in step")
         return 1 if behind else 0
     for source in chosen:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         notebook = execute(source, short=options.short)
         if not options.short:
             write_text(source.with_suffix(".ipynb"), nbformat.writes(notebook) + "\n")
-        print(f"{source.stem}: {time.perf_counter() - began:.0f} s", flush=True)
+        seconds, busy = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - busy
+        print(f"{source.stem}: {seconds:.0f} s, {busy:.0f} s of processor time", flush=True)
     return 0
 
 

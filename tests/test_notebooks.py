@@ -126,7 +126,7 @@ def test_the_first_cell_says_what_is_shown_and_how_long_it_takes(source):
     assert first.cell_type == "markdown"
     assert first.source.startswith(f"# {source.stem[:2]} ")
     assert "**Shows** " in first.source
-    assert re.search(r"\*\*Takes\*\* about \d+ seconds on one CPU core", first.source)
+    assert re.search(r"\*\*Takes\*\* about \d+ seconds on one quiet CPU core", first.source)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
@@ -173,6 +173,35 @@ def test_it_runs_from_a_clean_kernel(source, monkeypatch):
     notebook = notebooks.execute(source, short=True)  # a cell that fails raises; 03, 06 and 07 assert what they show
     assert complaints(notebook) == []
     assert figures(notebook) >= figures(committed(source))
+
+
+MOST_SUSPICIOUS = r"most suspicious: (\S+); corrupted on purpose: (\S+)"
+
+
+def test_the_corrupted_label_came_out_on_top():
+    """By the committed output; the notebook asserts the same whenever it runs."""
+    found = re.search(MOST_SUSPICIOUS, output_text(committed(by_name("07"))))
+    assert found is not None
+    assert found[1] == found[2]
+
+
+def test_rows_of_a_gpu_are_shown(tmp_path, monkeypatch):
+    """Notebook 05 with rows as a GPU would leave them: none of its sentences may go on denying them."""
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    kept = (ROOT / "experiments" / "results" / "benchmarks" / "loss.csv").read_text(encoding="utf-8").splitlines()
+    row = dict(zip(kept[0].split(","), kept[1].split(","), strict=True)) | {"device": "GPU X", "cuda": "13.0"}
+    (folder / "loss.csv").write_text("\n".join([*kept, ",".join(row.values())]) + "\n", encoding="utf-8")
+    steps = "part,step,p50_us,device,torch,cuda,commit\nsums,4. warp shuffles,140,GPU X,2,13.0,abcdef012\n"
+    (folder / "reduction_ladder.csv").write_text(steps, encoding="utf-8")
+    monkeypatch.setenv("UNET_RESULTS", str(tmp_path))
+    text = output_text(notebook := notebooks.execute(by_name("05"), short=True))
+    assert complaints(notebook) == []
+    assert f"{len(kept)} rows, 1 of them on a GPU." in text
+    assert "measured on GPU X, torch 2, CUDA 13.0, commit abcdef0" in text
+    assert "No GPU has been measured" not in text
+    assert "has not been run on a GPU" not in text
+    assert figures(notebook) == figures(committed(by_name("05"))) + 1
 
 
 def test_results_that_are_there_are_shown(tmp_path, monkeypatch):
