@@ -52,7 +52,7 @@ from unet.train import train
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")
-set_matplotlib_formats("jpeg", pil_kwargs={"quality": 88})
+set_matplotlib_formats("jpeg", pil_kwargs={"quality": 86})
 torch.set_num_threads(1)
 SHORT = os.environ.get("UNET_NOTEBOOKS") == "short"
 scratch = tempfile.TemporaryDirectory()
