@@ -264,7 +264,8 @@ def test_workers_outlive_sigterm_and_end_with_their_trainer():
     source = TileSource(discs(), tiny(), 0)
     before = set(multiprocessing.active_children())
     stream = batches(source, 0, 200, 2, 2, pin=False)
-    next(stream)
+    for _ in range(2):  # one of each worker: both are past their beginning
+        next(stream)
     workers = set(multiprocessing.active_children()) - before
     assert len(workers) == 2
     for worker in workers:

@@ -154,10 +154,10 @@ def test_a_signal_during_the_evaluation_does_not_lose_the_updates(tmp_path, monk
     start(tmp_path / "whole")
     original = Trainer._predict_held_out
 
-    def signalled(self):
+    def signalled(self, *arguments):
         if self.state.update == 8:
             signal.raise_signal(signal.SIGTERM)
-        return original(self)
+        return original(self, *arguments)
 
     monkeypatch.setattr(Trainer, "_predict_held_out", signalled)
     with pytest.raises(Interrupted):

@@ -7,11 +7,8 @@ of (seed, update). A run that was stopped and resumed is therefore the run that 
 from __future__ import annotations
 
 import hashlib
-import math
-import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +23,23 @@ from unet.data.stack import Stack
 from unet.device import Hardware, check_memory, choose
 from unet.errors import Diverged, RunError, one_line
 from unet.evaluate import FramePrediction, pixel_scores, predict_frames
+from unet.journal import LOG_EVERY, Journal, State
 from unet.loss.dispatch import choose_loss
 from unet.model import build, parameters
 from unet.optim import learning_rate, make_optimizer
-from unet.panels import Panels, place
+from unet.panels import Panels
 from unet.predict import Network
 from unet.progress import Bar, Terminal
 from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
 from unet.runs.dashboard import Dashboard, mirrored
 from unet.runs.environment import continued, describe
-from unet.runs.folder import METRICS, TIMING, RunFolder, taken
+from unet.runs.folder import METRICS, RunFolder, taken
 from unet.signals import Interrupted, Stopper
 from unet.slots import Batch
 from unet.tiles import TileSource
-from unet.trouble import explained, last_checkpoint
+from unet.trouble import explained
 
-LOG_EVERY = 10  # updates per row of metrics.jsonl
 CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"
-
-
-@dataclass
-class State:
-    """Where the run stands; with weights and optimizer it is all that a resumed run needs."""
-
-    update: int = 0
-    evaluated_at: int = 0
-    first_loss: float = 0.0
-    window: list[list[float]] = field(default_factory=list)  # [loss, gradient norm] since the last row
-    best: dict[str, float] = field(default_factory=dict)
-    metrics_bytes: int = 0
 
 
 def train(
@@ -102,7 +87,8 @@ class Trainer:
         self.source, self.folder, self.terminal, self.stopper = source, folder, terminal, stopper
         self.dashboard = dashboard
         self.panels = Panels(dashboard, config, stack, stack.select(parts.train), source)
-        self.state = State()
+        self.journal = Journal(config, folder, dashboard)
+        self.state = self.journal.state
         torch.use_deterministic_algorithms(config.train.deterministic)
         torch.backends.cudnn.benchmark = not config.train.deterministic
         layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
@@ -120,9 +106,6 @@ class Trainer:
         )
         self.optimizer = make_optimizer(config.optim, self.model)
         self.loss = choose_loss(config.loss, hardware.device)
-        self.pending: list[tuple[int, Tensor, Tensor]] = []  # losses still on the device
-        self.waited = 0.0
-        self.clock = (time.perf_counter(), 0)  # when the timing row began, and at which update
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -141,7 +124,7 @@ class Trainer:
                     if self.state.update == updates:
                         break
                     self._update(stream)
-                    self._show(bar)
+                    self.journal.show(bar)
             except Interrupted as interruption:
                 if not interruption.at_once:
                     self._checkpoint()
@@ -175,16 +158,15 @@ class Trainer:
             loss = self.loss.function(logits, target, weight).loss / settings.accumulate
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        self.pending.append((update, total, self._gradient_norm()))
+        self.journal.add(update, total, self._gradient_norm())
         self.optimizer.step()
         self.state.update += 1
         if self.hardware.device.type == "cpu" or self.state.update % LOG_EVERY == 0:
-            self._flush()
+            self.journal.flush()
 
     def _next(self, stream: Iterator[Batch]) -> Batch:
-        started = time.perf_counter()
-        batch = next(stream)
-        self.waited += time.perf_counter() - started
+        with self.journal.waiting():
+            batch = next(stream)
         device = self.hardware.device
         image = batch.image.to(device, non_blocking=True, memory_format=self.layout)
         return Batch(image, batch.target.to(device, non_blocking=True), batch.weight.to(device, non_blocking=True))
@@ -203,7 +185,7 @@ class Trainer:
         settings, state = self.config.train, self.state
         last = state.update == settings.updates
         if self.parts.held_out and state.update and (state.update % settings.eval_every == 0 or last):
-            self._flush()
+            self.journal.flush()
             self._evaluate(bar)
         self.stopper.check()
         if last or (state.update and state.update % settings.checkpoint_every == 0):
@@ -215,96 +197,21 @@ class Trainer:
         if state.evaluated_at == state.update:
             return
         bar.update(state.update, "evaluating")
-        self.evaluated = lambda done: bar.update(state.update, f"evaluating, {done} frames done")
-        predictions = self._predict_held_out()
-        scores = pixel_scores(predictions, self.stack.class_names)
-        state.evaluated_at = state.update
-        if (scores["mean_iou"] or 0.0) > state.best.get("mean_iou", -1.0):
-            state.best = {"mean_iou": scores["mean_iou"] or 0.0, "update": float(state.update)}
-        self._log({"update": state.update, "part": "held_out", **scores})
+        predictions = self._predict_held_out(bar)
+        self.journal.held_out(pixel_scores(predictions, self.stack.class_names))
         self.panels.evaluation(state.update, predictions)
-        self._log_timing()
+        self.journal.timing()
 
-    def _predict_held_out(self) -> list[FramePrediction]:
-        settings = self.config.predict
+    def _predict_held_out(self, bar: Bar) -> list[FramePrediction]:
         return predict_frames(
             self.network,
             self.stack,
             self.parts.held_out,
             tile_px=evaluation_tile(self.config),
-            batch=settings.batch,
-            on_frame=self.evaluated,
+            batch=self.config.predict.batch,
+            on_frame=lambda done: bar.update(self.state.update, f"evaluating, {done} frames done"),
             on_tile=lambda *_: self.stopper.check(),
         )
-
-    def _flush(self) -> None:
-        """Bring losses from the device, refuse what is not finite, write a row every LOG_EVERY updates."""
-        state = self.state
-        for update, loss_tensor, norm_tensor in self.pending:
-            loss, norm = float(loss_tensor), float(norm_tensor)
-            state.first_loss = state.first_loss or loss
-            self._check_loss(update, loss, norm)
-            state.window.append([loss, norm])
-            if (update + 1) % LOG_EVERY == 0 or update + 1 == self.config.train.updates:
-                self._log_window(update)
-        self.pending.clear()
-
-    def _check_loss(self, update: int, loss: float, norm: float) -> None:
-        limit = self.config.train.explode_factor * max(self.state.first_loss, 1e-3)
-        if math.isfinite(loss) and math.isfinite(norm) and (not self.config.train.explode_factor or loss <= limit):
-            return
-        per_update = self.config.train.batch * self.config.train.accumulate
-        first = update * per_update
-        raise Diverged(
-            f"update {update} (tiles {first}..{first + per_update - 1}): loss {loss:.4g}, gradient norm {norm:.4g}; "
-            f"lower optim.lr (now {self.config.optim.lr:g}) or set optim.clip-norm, and check these tiles' frames; "
-            f"{last_checkpoint(self.folder.file(CHECKPOINTS))}"
-        )
-
-    def _log_window(self, update: int) -> None:
-        losses, norms = zip(*self.state.window, strict=True)
-        self.state.window = []
-        self._log(
-            {
-                "update": update + 1,
-                "part": "train",
-                "loss": sum(losses) / len(losses),
-                "loss_max": max(losses),
-                "gradient_norm": sum(norms) / len(norms),
-                "lr": learning_rate(self.config.optim, update, self.config.train.updates),
-            }
-        )
-
-    def _log(self, row: dict[str, Any]) -> None:
-        self.state.metrics_bytes = self.folder.append(METRICS, row)
-        part, update = row["part"], row["update"]
-        values = {f"{part}/{k}": v for k, v in row.items() if k not in ("part", "update")}
-        self.dashboard.log(values | place(update, self.config))
-
-    def _log_timing(self) -> None:
-        now, update = time.perf_counter(), self.state.update
-        began, first = self.clock
-        if update > first:
-            row = self._speed(now - began, update - first)
-            self.folder.append(TIMING, {"update": update, **row})
-            self.dashboard.log({f"timing/{k}": v for k, v in row.items()} | place(update, self.config))
-        self.waited, self.clock = 0.0, (time.perf_counter(), update)
-
-    def _speed(self, seconds: float, updates: int) -> dict[str, float]:
-        tiles = updates * self.config.train.batch * self.config.train.accumulate
-        return {
-            "tiles_per_s": tiles / seconds,
-            "seconds_per_update": seconds / updates,
-            "data_wait_share": self.waited / seconds,
-        }
-
-    def _show(self, bar: Bar) -> None:
-        began, first = self.clock
-        speed = self._speed(time.perf_counter() - began, max(1, self.state.update - first))
-        loss = self.state.window[-1][0] if self.state.window else None
-        shown = f"loss {loss:.4f}, " if loss is not None else ""
-        note = f"{shown}{speed['tiles_per_s']:.1f} tiles/s, waiting for data {speed['data_wait_share']:.1%}"
-        bar.update(self.state.update, note)
 
     # -- the record --------------------------------------------------------------------------------------------------
 
@@ -335,7 +242,7 @@ class Trainer:
         )
 
     def _checkpoint(self) -> None:
-        self._flush()
+        self.journal.flush()
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             raise Diverged(f"update {self.state.update}: the weights are not finite; lower optim.lr and start anew")
         state = {
@@ -358,15 +265,14 @@ class Trainer:
             self.terminal.say(f"{self.folder.path}: resumed after update {self.state.update}")
         elif complaints:
             self.terminal.say(f"{self.folder.path}: no checkpoint is whole; it starts again from update 0")
-        self.folder.truncate(METRICS, self.state.metrics_bytes)
-        self.clock = (time.perf_counter(), self.state.update)
+        self.journal.begin()
 
     def _restore(self, saved: dict[str, Any]) -> None:
         place = self.folder.path
         try:
             if saved["model_config"] != to_dict(self.config.model):
                 raise RunError(f"{place}: its checkpoint holds another network than its config.yaml describes")
-            self.state = State(**saved["state"])
+            self.state = self.journal.state = State(**saved["state"])
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from unet.config import Config
-from unet.errors import TrainingError, one_line
+from unet.errors import Diverged, TrainingError, one_line
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 _WORKER = "DataLoader worker"
@@ -21,10 +21,14 @@ _WORKER = "DataLoader worker"
 def explained(config: Config, run: Path, kept: Path) -> Iterator[None]:
     """Turn exhausted memory and a process that cuts tiles and died into a TrainingError; others pass as they are.
 
+    What is safe is said with these, and where training diverged.
+
     run: the run's folder; kept: the folder of its checkpoints, of which the last one is named.
     """
     try:
         yield
+    except Diverged as error:
+        raise Diverged(f"{error}; {last_checkpoint(kept)}") from None
     except (RuntimeError, MemoryError) as error:
         line = _explain(error, config)
         if line is None:

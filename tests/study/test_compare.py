@@ -192,7 +192,8 @@ def test_a_claim_of_equality_is_open_when_runs_scatter(results):
 
 def test_tables_of_claims_and_targets_keep_profiles_apart(results, monkeypatch):
     root = results.parents[1]
-    assert claims.tables([CLAIM], {"small-study": STUDY}, root) == "No study that a claim rests on has results yet."  # smoke is none
+    expected = "No study that a claim rests on has results yet."  # smoke is none
+    assert claims.tables([CLAIM], {"small-study": STUDY}, root) == expected
     monkeypatch.setattr(claims, "SIZES", ("full", "smoke"))
     text = claims.tables([CLAIM], {"small-study": STUDY}, root)
     assert "### Profile `smoke`" in text
