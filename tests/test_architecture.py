@@ -13,7 +13,6 @@ LEVELS = {
     "unet.errors": 0,
     "unet.files": 1,
     "unet.geometry": 1,
-    "unet.plain_yaml": 1,
     "unet.symmetry": 1,
     "unet.progress": 1,
     "unet.signals": 1,

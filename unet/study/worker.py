@@ -14,9 +14,8 @@ import threading
 import time
 from pathlib import Path
 
-from unet.config import Config, from_dict
+from unet.config import Config, from_dict, parse_yaml
 from unet.errors import Diverged, RunError, UserError, printable
-from unet.plain_yaml import parse_yaml
 from unet.progress import Terminal
 from unet.runs.dashboard import Dashboard
 from unet.runs.final import send_scores

@@ -1,0 +1,49 @@
+"""Named starting points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unet.config.convert import from_dict
+from unet.config.schema import Config
+from unet.errors import ConfigError, nearest
+
+PROFILES: dict[str, dict[str, dict[str, Any]]] = {
+    "full": {},  # the defaults: the blog's setting on the paper's network, tiles aligned
+    "paper": {
+        "model": {"variant": "released"},
+        "train": {"batch": 1},
+    },
+    "quick": {
+        "tile": {"input_px": 252},
+        "model": {"base_channels": 16, "depth": 4, "dropout": 0.1},
+        # Weights trade plain pixel accuracy, the score that a minute of training is judged by, for separated borders.
+        "weight": {"balance": "none", "w0": 0.0},
+        "optim": {"kind": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02},
+        "train": {"updates": 4000, "batch": 1, "eval_every": 1000, "checkpoint_every": 500},
+    },
+    # The sizes of the studies (experiments/) besides `full`.
+    "full-plain": {"augment": {"gray": []}},  # where albumentations is not installed
+    "reduced": {
+        # Stretched gray values: at this width DIC-HeLa, of low contrast, may else not begin to learn.
+        "data": {"normalise": "percentile"},
+        "model": {"base_channels": 16},
+        "train": {"updates": 800, "batch": 1, "eval_every": 80, "checkpoint_every": 100},
+    },
+    "smoke": {
+        "tile": {"input_px": 100},
+        "model": {"base_channels": 4, "depth": 3},
+        "augment": {"gray": []},
+        "train": {"updates": 20, "batch": 1, "eval_every": 4, "checkpoint_every": 5, "device": "cpu", "threads": 1,
+                  "precision": "fp32"},
+        "wandb": {"mode": "disabled"},
+    },
+}  # fmt: skip
+"""Named starting points: what each changes against the defaults."""
+
+
+def profile(name: str) -> Config:
+    """The configuration of a named profile; ConfigError when there is none of that name."""
+    if name not in PROFILES:
+        raise ConfigError(f"profile {name!r} is unknown{nearest(name, PROFILES)} (there are {', '.join(PROFILES)})")
+    return from_dict(PROFILES[name])
