@@ -23,7 +23,13 @@ def account(monkeypatch, tmp_path):
     for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    forget_account()
     yield
+    forget_account()
+
+
+def forget_account():
+    """A process keeps the environment of its first run."""
     if "wandb" in sys.modules:
         sys.modules["wandb"].teardown()
 

@@ -68,9 +68,10 @@ def account(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_SILENT", "true")  # the dashboard sets it; here it is taken back
     (tmp_path / "home").mkdir()
-    yield
     import wandb
 
+    wandb.teardown()  # a process keeps the environment of its first run
+    yield
     wandb.teardown()
 
 
