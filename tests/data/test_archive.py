@@ -112,3 +112,16 @@ def test_only_an_empty_folder_is_unpacked_into(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "a.zip", FILES)
     with pytest.raises(DataError, match="not empty"):
         unpack(archive, tmp_path)
+
+
+def test_a_zip_entry_without_a_name_is_refused(tmp_path: Path) -> None:
+    """A name that begins with NUL is none to ZipFile."""
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a", b"content")
+    raw = bytearray(archive.read_bytes())
+    for mark, header in ((b"PK\x03\x04", 30), (b"PK\x01\x02", 46)):
+        raw[raw.index(mark) + header] = 0
+    archive.write_bytes(bytes(raw))
+    with pytest.raises(DataError):
+        unpack(archive, tmp_path / "out", max_bytes=1000)

@@ -103,8 +103,9 @@ def _zip_entries(archive: Path) -> Generator[tuple[str, _Open | None]]:
                 raise DataError(f"{archive}: entry {info.filename!r} is a link or device; not the published archive")
             if info.flag_bits & 1:
                 raise DataError(f"{archive}: entry {info.filename!r} is encrypted; not the published archive")
+            folder = info.filename.endswith("/")  # is_dir() fails for an entry without a name
             # orig_filename: ZipFile rewrites separators and cuts names at NUL
-            yield info.orig_filename, None if info.is_dir() else partial(file.open, info)
+            yield info.orig_filename, None if folder else partial(file.open, info)
 
 
 def _tar_entries(archive: Path) -> Generator[tuple[str, _Open | None]]:
