@@ -63,6 +63,12 @@ def test_a_frame_is_never_scored_twice(runs, tmp_path):
     assert not (tmp_path / "all").exists()
 
 
+def test_a_damaged_split_is_one_line(runs, tmp_path):
+    (runs[1] / "split.json").write_text("[]")
+    with pytest.raises(RunError, match=r"split\.json: does not name the held_out frames"):
+        evaluate_folds(runs, tmp_path / "all", QUIET)
+
+
 def test_runs_of_other_data_are_refused(runs, tmp_path, monkeypatch):
     stacks = iter([discs(), replace(discs(), source="elsewhere")])
     monkeypatch.setattr("unet.results.load", lambda *_: next(stacks))

@@ -23,7 +23,7 @@ from unet.metrics.pixel import confusion
 from unet.mistakes import object_mistakes
 from unet.picture import Row, draw_rows
 from unet.progress import Bar, Terminal
-from unet.scoring import Scores, picture_rows, record, score
+from unet.scoring import Scores, or_none, picture_rows, record, score
 
 SCORES, PICTURE = "scores.json", "prediction.png"
 MOST_ROWS = 3
@@ -78,10 +78,10 @@ def _objects(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out
     references, results = [list(a.astype(np.int32)) for a in (truth, predicted)]
     names = [f"{prediction.name}[{number:02d}]" for number in range(len(references))]
     found = ctc_scores(dict(zip(names, references, strict=True)), dict(zip(names, results, strict=True)))
-    scores = Scores({name: _or_none(value) for name, value in found.items()}, {})
+    scores = Scores({name: or_none(value) for name, value in found.items()}, {})
     for i, (name, reference, result) in enumerate(zip(names, references, results, strict=True)):
         bar.steps(len(names) + i, 2 * len(names))
-        scores.by_frame[name] = {"seg": _or_none(seg([reference], [result]))}
+        scores.by_frame[name] = {"seg": or_none(seg([reference], [result]))}
     worst = sorted(range(len(names)), key=lambda i: _or_inf(scores.by_frame[names[i]]["seg"]))[:MOST_ROWS]
     rows = [_object_row(names[i], references[i], results[i]) for i in worst]
     draw_rows(out / PICTURE, rows, f"{prediction.name}, worst first")
@@ -110,10 +110,6 @@ def _saved(prediction: Path, names: list[str], scores: Scores, out: Path) -> dic
     saved = {"data": str(prediction), "frames": names, **record(scores)}
     write_json(out / SCORES, saved)
     return saved
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _or_inf(value: float | None) -> float:

@@ -85,12 +85,18 @@ def _check_metadata(file: Path, metadata: dict[str, Any]) -> None:
         )
 
 
-def named_frames(folder: RunFolder, stack: Stack, part: str) -> list[int]:
-    """Indices of the frames the run has named "train" or "held_out"; RunError when the data no longer has one."""
+def split_names(folder: RunFolder, part: str) -> list[str]:
+    """Names of the run's "train" or "held_out" frames; RunError when its record does not hold them."""
     parts = folder.read_json("split.json")
     names = parts.get(part) if isinstance(parts, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise RunError(f"{folder.path / 'split.json'}: does not name the {part} frames; restore it")
+    return names
+
+
+def named_frames(folder: RunFolder, stack: Stack, part: str) -> list[int]:
+    """Indices of the frames the run has named "train" or "held_out"; RunError when the data no longer has one."""
+    names = split_names(folder, part)
     index = {frame.name: i for i, frame in enumerate(stack.frames)}
     missing = [name for name in names if name not in index]
     if missing:
@@ -169,7 +175,7 @@ def evaluate_folds(
         raise RunError(f"{out} holds scores already; name another folder with --out")
     held_by: dict[str, Path] = {}
     for path in paths:
-        for name in RunFolder.open_existing(path).read_json("split.json")["held_out"]:
+        for name in split_names(RunFolder.open_existing(path), "held_out"):
             if name in held_by:
                 raise RunError(f"{held_by[name]} and {path} both held {name} out; name runs of different folds")
             held_by[name] = path

@@ -112,10 +112,10 @@ def _add_object_scores(
     ignored = {p.frame.name: _label(p) == IGNORE for p in known}
     marked = {name: markers[name] for name in references if name in markers}
     values = ctc_scores(references, results, markers=marked or None, ignore=ignored)
-    scores.values |= {name: _or_none(value) for name, value in values.items()}
+    scores.values |= {name: or_none(value) for name, value in values.items()}
     for i, name in enumerate(references):
         on_step(len(references) + i, 2 * len(references))
-        scores.by_frame[name]["seg"] = _or_none(seg([references[name]], [results[name]]))
+        scores.by_frame[name]["seg"] = or_none(seg([references[name]], [results[name]]))
     for chosen in dict.fromkeys(_chosen(settings, p) for p in known):
         values_of = ", ".join(f"{key} {value}" for key, value in chosen.to_dict().items())
         scores.notes.append(f"instances (chosen on the training part): {values_of}")
@@ -168,7 +168,8 @@ def _label(prediction: FramePrediction) -> NDArray[np.uint8]:
     return label
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """The score, None instead of NaN, which JSON does not have."""
     return None if math.isnan(value) else value
 
 
