@@ -11,8 +11,6 @@ wall time alone.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
 import sys
 import time
@@ -29,7 +27,7 @@ import torch.nn.functional as F
 from measure import RESULTS
 from torch import Tensor
 
-from unet.files import write_text
+from unet.files import append_csv
 from unet.loss import fused, reference
 from unet.loss.driver import unusable
 from unet.runs.environment import describe
@@ -242,15 +240,10 @@ def table(title: str, rows: Sequence[Row], least_bytes: int, rate: float | None)
 
 def append(path: Path, common: dict[str, Any], rows: Sequence[Row], least_bytes: int, rate: float | None) -> None:
     """Add the rows to a CSV file (made if it is not there)."""
-    text = io.StringIO(path.read_text(encoding="utf-8") if path.exists() else "")
-    new = not text.read(1)
-    text.seek(0, io.SEEK_END)
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    if new:
-        writer.writeheader()
+    measured = []
     for row in rows:
         low, middle, high = np.percentile(row.seconds, (20, 50, 80))
-        writer.writerow(
+        measured.append(
             common
             | {"rival": row.rival, "way": row.way, "calls": len(row.seconds), "least_bytes": least_bytes}
             | {"p20_us": f"{low * 1e6:.2f}", "p50_us": f"{middle * 1e6:.2f}", "p80_us": f"{high * 1e6:.2f}"}
@@ -258,7 +251,7 @@ def append(path: Path, common: dict[str, Any], rows: Sequence[Row], least_bytes:
             | {"launches": "" if row.launches is None else row.launches}
             | {"peak_mib": "" if row.peak_mib is None else f"{row.peak_mib:.2f}"}
         )
-    write_text(path, text.getvalue())
+    append_csv(path, COLUMNS, measured)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

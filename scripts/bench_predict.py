@@ -12,9 +12,7 @@ Target: the network takes 95 % of the time; peak memory from 4096^2 to 16384^2 w
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import io
 import subprocess
 import sys
 import tempfile
@@ -33,7 +31,7 @@ from numpy.typing import NDArray
 from unet.config import ModelConfig, from_dict, to_dict
 from unet.data.stack import Normalisation
 from unet.device import choose
-from unet.files import write_text
+from unet.files import append_csv
 from unet.model import build, parameters
 from unet.predict import Network, plan, predict_image
 from unet.runs.checkpoint import save_weights
@@ -169,6 +167,7 @@ def time_net(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     print(f"rows added to {arguments.csv}\n")
 
 
+MEMORY_COLUMNS = ("date", "side_px", "peak_bytes", "net", "rotations", "device", "torch", "commit")
 MEASURED = """import re, resource, sys
 from unet.cli import main
 code = main(sys.argv[2:])
@@ -214,17 +213,16 @@ def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
         (folder / "in.tif").unlink()
         (folder / "out.tif").unlink()
     environment = describe(torch.device("cpu"))
-    new = not arguments.memory_csv.exists()
-    text = io.StringIO("" if new else arguments.memory_csv.read_text(encoding="utf-8"))
-    text.seek(0, io.SEEK_END)
-    writer = csv.writer(text, lineterminator="\n")
-    if new:
-        writer.writerow(["date", "side_px", "peak_bytes", "net", "rotations", "device", "torch", "commit"])
-    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
-    for side, peak in peaks.items():
-        here = environment["processor"], environment["packages"]["torch"], environment["commit"] or ""
-        writer.writerow([date, side, peak, "4 channels, 4 levels", arguments.rotations, *here])
-    write_text(arguments.memory_csv, text.getvalue())
+    common = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        "net": "4 channels, 4 levels",
+        "rotations": arguments.rotations,
+        "device": environment["processor"],
+        "torch": environment["packages"]["torch"],
+        "commit": environment["commit"] or "",
+    }
+    rows = [common | {"side_px": side, "peak_bytes": peak} for side, peak in peaks.items()]
+    append_csv(arguments.memory_csv, MEMORY_COLUMNS, rows)
     print(f"rows added to {arguments.memory_csv}")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unet.files import write_text
+from unet.files import append_csv
 from unet.progress import Bar
 from unet.runs.environment import describe
 
@@ -92,12 +90,6 @@ def append_rows(
     errors: Mapping[str, float] | None = None,
 ) -> None:
     """Add one row per rival to a CSV file (made if it is not there)."""
-    text = io.StringIO(path.read_text(encoding="utf-8") if path.exists() else "")
-    new = not text.read(1)
-    text.seek(0, io.SEEK_END)
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    if new:
-        writer.writeheader()
     here = describe(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     common = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
@@ -109,13 +101,14 @@ def append_rows(
         "versions": " ".join(f"{p}={_version(p)}" for p in packages) + f" python={here['python']}",
         "commit": here["commit"] or "",
     }
+    rows = []
     for name, timing in timings.items():
         p20, p50, p80 = (f"{value:.4g}" for value in timing.percentiles_ms())
         measured = {"rival": name, "p20_ms": p20, "p50_ms": p50, "p80_ms": p80, "calls": timing.seconds.size}
         error = f"{errors[name]:.2g}" if errors and name in errors else ""
-        writer.writerow(common | measured | {"per_second": f"{timing.per_second:.4g}", "error": error,
-                                                 "per_cpu_second": f"{timing.per_cpu_second:.4g}"})  # fmt: skip
-    write_text(path, text.getvalue())
+        rates = {"per_second": f"{timing.per_second:.4g}", "per_cpu_second": f"{timing.per_cpu_second:.4g}"}
+        rows.append(common | measured | rates | {"error": error})
+    append_csv(path, COLUMNS, rows)
 
 
 def _version(package: str) -> str:

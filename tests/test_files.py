@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from unet.errors import RunError, printable
-from unet.files import atomic_write, sha256, sweep, write_error, write_json, write_text
+from unet.files import append_csv, atomic_write, sha256, sweep, write_error, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -79,3 +79,10 @@ def test_a_write_cut_short_is_a_full_disk(tmp_path):
     )
     assert "p.tif: no space left on the device" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_are_added_to_a_csv_file_under_one_header(tmp_path):
+    path = tmp_path / "new" / "a.csv"
+    append_csv(path, ("name", "value"), [{"name": "a, b", "value": 1}])
+    append_csv(path, ("name", "value"), [{"name": "c", "value": 2}, {"name": "d", "value": ""}])
+    assert path.read_text() == 'name,value\n"a, b",1\nc,2\nd,\n'

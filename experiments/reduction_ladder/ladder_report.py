@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unet.files import atomic_write, write_text
+from unet.files import append_csv, atomic_write, write_text
 from unet.runs.environment import describe
 
 COLUMNS = ("date", "part", "step", "p20_us", "p50_us", "p80_us", "bytes", "gb_per_s", "share_of_peak", "expected_us",
@@ -107,23 +105,18 @@ def write(folder: Path, sums: Sequence[Row], additions: Sequence[Row], sizes: tu
 
 
 def _append(path: Path, common: dict[str, str], parts: Sequence[tuple[Sequence[Row], str, float]]) -> None:
-    text = io.StringIO(path.read_text(encoding="utf-8") if path.exists() else "")
-    new = not text.read(1)
-    text.seek(0, io.SEEK_END)
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    if new:
-        writer.writeheader()
+    measured = []
     for rows, part, peak in parts:
         for row, (gain, expected) in zip(rows, gains(rows), strict=True):
             low, middle, high = (f"{value * 1e6:.2f}" for value in np.percentile(row.seconds, (20, 50, 80)))
-            writer.writerow(
+            measured.append(
                 common
                 | {"part": part, "step": row.title, "p20_us": low, "p50_us": middle, "p80_us": high, "bytes": row.bytes}
                 | {"gb_per_s": f"{row.rate / 1e9:.1f}", "share_of_peak": f"{row.rate / peak:.4f}"}
                 | {"expected_us": row.expected_us or "", "gain": f"{gain:.3f}" if gain else ""}
                 | {"expected_gain": f"{expected:.3f}" if expected else ""}
             )
-    write_text(path, text.getvalue())
+    append_csv(path, COLUMNS, measured)
 
 
 def _plot(path: Path, rows: Sequence[Row], peak: float, device: str) -> None:
