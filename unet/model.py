@@ -16,6 +16,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unet.config import ModelConfig
 from unet.errors import GeometryError
@@ -111,7 +112,9 @@ def centre_crop(tensor: Tensor, height: int, width: int) -> Tensor:
     top, left = (tensor.shape[-2] - height) // 2, (tensor.shape[-1] - width) // 2
     if top < 0 or left < 0:
         raise GeometryError(f"a map of {tuple(tensor.shape[-2:])} px cannot be cropped to {(height, width)}")
-    return tensor[..., top : top + height, left : left + width]
+    bottom, right = tensor.shape[-2] - height - top, tensor.shape[-1] - width - left
+    # Not a slice: its backward pass forgets channels_last, and what follows then runs on mixed layouts.
+    return functional.pad(tensor, [-left, -right, -top, -bottom])
 
 
 def dropout_rates(config: ModelConfig) -> list[float]:
