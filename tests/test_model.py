@@ -90,6 +90,19 @@ def test_the_crop_is_central():
         centre_crop(image, 9, 3)
 
 
+def test_the_gradient_of_a_crop_is_zero_outside_and_keeps_channels_last():
+    image = torch.randn(2, 3, 9, 8).to(memory_format=torch.channels_last).requires_grad_()
+    gradients: list[torch.Tensor] = []
+    skip = image * 1  # a gradient on the way: that of a leaf takes the leaf's own layout
+    skip.register_hook(gradients.append)
+    crop = centre_crop(skip, 4, 5)
+    crop.backward(torch.ones_like(crop))
+    expected = torch.zeros(2, 3, 9, 8)
+    expected[..., 2:6, 1:6] = 1
+    assert torch.equal(gradients[0], expected)
+    assert gradients[0].is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize(("variant", "upsampled_at"), [("figure1", slice(3, 5)), ("released", slice(0, 2))])
 def test_order_of_the_concatenation_and_relu_after_the_upconvolution(variant, upsampled_at):
     from unet.model import VARIANTS
