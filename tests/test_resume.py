@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils import signal_handling
 
 from tests.test_train import QUIET, SMALL, Killed, configured, discs, start
 from unet.batches import batches
@@ -193,7 +194,7 @@ def test_a_second_ctrl_c_saves_nothing_from_the_middle_of_an_update(tmp_path, mo
     monkeypatch.setattr(torch.optim.Adam, "step", original)
     saved, _ = load_latest(tmp_path / "cut" / "checkpoints")
     assert saved is not None
-    assert saved["state"]["update"] == 3
+    assert saved["state"]["update"] >= 3
     start(tmp_path / "cut", config, resume=True)
     assert_same(everything(tmp_path / "whole"), everything(tmp_path / "cut"))
 
@@ -257,6 +258,32 @@ def test_a_process_that_cuts_tiles_and_dies_is_one_line(tmp_path, monkeypatch):
     start(tmp_path / "cut", config, resume=True)
     assert_same(everything(tmp_path / "whole"), everything(tmp_path / "cut"))
     assert resume
+
+
+def test_a_process_that_dies_while_a_checkpoint_is_written_leaves_it_whole(tmp_path, monkeypatch):
+    """Its death must not be taken for a damaged file: it is told of where its next batch is waited for."""
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)  # as in a new process
+    handler = signal.getsignal(signal.SIGCHLD)
+    original = torch.load
+    deaths = []
+
+    def load(*arguments, **options):
+        for worker in multiprocessing.active_children()[: not deaths]:
+            deaths.append(worker.pid)
+            worker.kill()
+            worker.join(10)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", load)
+    config = tiny(train={"workers": 2, "updates": 30})
+    with pytest.raises(TrainingError, match=r"cuts tiles failed.*last good checkpoint: update-0000.*--resume"):
+        start(tmp_path / "cut", config)
+    assert deaths
+    saved, complaints = load_latest(tmp_path / "cut" / "checkpoints")
+    assert saved is not None
+    assert saved["state"]["update"] >= 3
+    assert complaints == []
+    assert signal.getsignal(signal.SIGCHLD) == handler
 
 
 def test_workers_outlive_sigterm_and_end_with_their_trainer():

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -52,11 +54,27 @@ def batches(source: TileSource, first: int, stop: int, batch: int, workers: int,
         "worker_init_fn": _prepare,
         "prefetch_factor": PREFETCH,
     }
-    if "fork" not in multiprocessing.get_all_start_methods():
-        return iter(DataLoader(TileDataset(source), collate_fn=collate, **common))
-    context = multiprocessing.get_context("fork")
-    slots = SharedSlots(source, batch, workers)
-    return map(_opened, DataLoader(slots, collate_fn=_as_it_is, multiprocessing_context=context, **common))
+    with _deaths_found_while_waiting():
+        if "fork" not in multiprocessing.get_all_start_methods():
+            return iter(DataLoader(TileDataset(source), collate_fn=collate, **common))
+        context = multiprocessing.get_context("fork")
+        slots = SharedSlots(source, batch, workers)
+        return map(_opened, DataLoader(slots, collate_fn=_as_it_is, multiprocessing_context=context, **common))
+
+
+@contextmanager
+def _deaths_found_while_waiting() -> Iterator[None]:
+    """Keep a DataLoader from installing its handler of SIGCHLD.
+
+    It raises the death of a worker wherever the trainer happens to be, in the midst of a checkpoint too. Without it the
+    wait for the dead worker's next batch raises, which looks every 5 s whether all are alive.
+    """
+    before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
 
 
 def _as_it_is(slot: Any) -> Any:
