@@ -101,6 +101,20 @@ def test_only_seeds_that_both_arms_have_are_compared(results):
     assert len(found(results)["em"].differences) == 4
 
 
+def test_runs_of_different_precision_are_no_pair_and_the_page_says_so(results):
+    assert "different precision" not in page.make(STUDY, "smoke", results)
+    file = results / "b-em-seed3" / "environment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"precision": "bf16"}))
+    assert len(found(results)["em"].differences) == 4
+    assert len(found(results)["hela"].differences) == 5
+    assert "difference between the arms: 1." in page.make(STUDY, "smoke", results)
+    for file in results.glob("a-*/environment.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"precision": "bf16"}))
+    text = page.make(STUDY, "smoke", results)
+    assert "| setting b | setting a | EM | IoU, median of last 5 | 1 |" in text
+    assert "difference between the arms: 9." in text
+
+
 def test_the_page_is_a_function_of_the_evidence(results):
     text = page.make(STUDY, "smoke", results)
     assert text == page.make(STUDY, "smoke", results)

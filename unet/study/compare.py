@@ -92,13 +92,30 @@ def summarise(runs: dict[int, Evidence], score: str) -> Summary | None:
 def paired(
     study: Study, profile: str, comparison: Comparison, data: str, score: str, runs: Runs
 ) -> tuple[list[float], list[float]]:
-    """The score of both arms at the seeds that both have."""
-    sides = [
-        values(arm_runs(study, profile, study.arm(name), data, runs), score)
-        for name in (comparison.arm, comparison.reference)
-    ]
-    shared = sorted(set(sides[0]) & set(sides[1]))
-    return [sides[0][seed] for seed in shared], [sides[1][seed] for seed in shared]
+    """The score of both arms at the seeds that both have, trained in the same precision."""
+    ours, theirs = _sides(study, profile, comparison, data, runs)
+    a, b = values(ours, score), values(theirs, score)
+    shared = [seed for seed in sorted(set(a) & set(b)) if _same_precision(ours[seed], theirs[seed])]
+    return [a[seed] for seed in shared], [b[seed] for seed in shared]
+
+
+def of_two_precisions(study: Study, profile: str, runs: Runs) -> int:
+    """How many pairs of runs are not compared because processors with and without bfloat16 trained them."""
+    sides = [_sides(study, profile, comparison, data, runs) for comparison in study.comparisons for data in study.data]
+    return sum(
+        not _same_precision(ours[seed], theirs[seed]) for ours, theirs in sides for seed in set(ours) & set(theirs)
+    )
+
+
+def _sides(
+    study: Study, profile: str, comparison: Comparison, data: str, runs: Runs
+) -> tuple[dict[int, Evidence], dict[int, Evidence]]:
+    arm, reference = study.arm(comparison.arm), study.arm(comparison.reference)
+    return arm_runs(study, profile, arm, data, runs), arm_runs(study, profile, reference, data, runs)
+
+
+def _same_precision(a: Evidence, b: Evidence) -> bool:
+    return bool(a.environment.get("precision") == b.environment.get("precision"))
 
 
 def findings(study: Study, profile: str, runs: Runs) -> list[Finding]:
