@@ -1,5 +1,6 @@
 """The command line: quick help, one clear line and exit code 2 for every mistake."""
 
+import os
 import subprocess
 import sys
 import time
@@ -116,3 +117,26 @@ def test_sizes_prints_figure_1(capsys):
 def test_version(capsys):
     _, out, _ = run(capsys, "--version")
     assert out.startswith("unet-2015 ")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+    ],
+)
+def test_how_threads_wait_is_settled_before_they_are_there_unless_the_user_has_said(given, kept, monkeypatch, capsys):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert run(capsys, "--version")[0] == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == kept
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+
+
+def test_nothing_loads_torch_before_it_is_settled_how_threads_wait():
+    script = "import sys, unet.cli; sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
