@@ -194,7 +194,7 @@ def test_a_second_ctrl_c_saves_nothing_from_the_middle_of_an_update(tmp_path, mo
     monkeypatch.setattr(torch.optim.Adam, "step", original)
     saved, _ = load_latest(tmp_path / "cut" / "checkpoints")
     assert saved is not None
-    assert saved["state"]["update"] >= 3
+    assert saved["state"]["update"] == 3
     start(tmp_path / "cut", config, resume=True)
     assert_same(everything(tmp_path / "whole"), everything(tmp_path / "cut"))
 
