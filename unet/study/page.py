@@ -41,7 +41,8 @@ def make(study: Study, profile: str, folder: Path) -> str:
         verdicts(study, found),
         f"![curves and scores of all runs]({FIGURE})" if runs else "",
         *(_data_part(study, profile, data, runs) for data in study.data),
-        _comparisons(study, found, compare.of_two_precisions(study, profile, runs)),
+        _comparisons(study, found),
+        _left_out(compare.of_two_precisions(study, profile, runs)),
         _choices(study, profile, runs),
         _noise(study, runs),
         _costs(runs),
@@ -153,14 +154,10 @@ def _by_fold(arms: list[Arm], by_arm: dict[str, dict[int, Evidence]], columns: l
     return f"{text.score_name(score)} by the part held out:\n\n{text.table(head, rows)}"
 
 
-def _comparisons(study: Study, found: list[Finding], left_out: int) -> str:
-    """All tests with what they assume and what their number of pairs allows; left_out: pairs of two precisions."""
-    mixed = (
-        "Pairs of runs left out because the two were trained in different precision, which would be taken for a "
-        f"difference between the arms: {left_out}."
-    )
+def _comparisons(study: Study, found: list[Finding]) -> str:
+    """All tests with what they assume and what their number of pairs allows."""
     if not found:
-        return mixed if left_out else ""
+        return ""
     rows = [
         [
             study.arm(f.comparison.arm).what,
@@ -191,8 +188,13 @@ def _comparisons(study: Study, found: list[Finding], left_out: int) -> str:
         "here, and is left out of the means above; so is, everywhere, the score of a prediction that is empty at its "
         "best threshold."
     )
-    notes = f"{note} {mixed}" if left_out else note
-    return f"## Comparisons\n\n{text.table(head, rows)}\n\n{notes}"
+    return f"## Comparisons\n\n{text.table(head, rows)}\n\n{note}"
+
+
+def _left_out(pairs: int) -> str:
+    """How many pairs are not compared, if any."""
+    why = "because the two were trained in different precision, which would be taken for a difference between the arms"
+    return f"Pairs of runs left out {why}: {pairs}." if pairs else ""
 
 
 def _choices(study: Study, profile: str, runs: Runs) -> str:
