@@ -141,6 +141,7 @@ def test_pixel_scores_pool_over_frames_and_hold_no_nan():
     assert scores["iou_a"] is None  # occurs nowhere
     only_unknown = pixel_scores([predicted(stack.frames[1])], stack.class_names)
     assert only_unknown["pixel_accuracy"] is None
+    assert only_unknown["loss"] is None
 
 
 def test_two_files_membranes(tmp_path):

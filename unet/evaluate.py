@@ -72,7 +72,7 @@ def pixel_scores(predictions: list[FramePrediction], class_names: tuple[str, ...
     pairs = [(p.cross_entropy, n) for p, n in zip(predictions, known, strict=True) if n]
     ious = class_ious(counts)
     scores: dict[str, Any] = {
-        "loss": sum(loss * n for loss, n in pairs) / max(1, sum(n for _, n in pairs)),
+        "loss": sum(loss * n for loss, n in pairs) / sum(n for _, n in pairs) if pairs else math.nan,
         "pixel_accuracy": pixel_accuracy(counts),
         "mean_iou": mean_iou(counts),
     }

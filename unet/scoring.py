@@ -113,6 +113,11 @@ def _add_object_scores(
     marked = {name: markers[name] for name in references if name in markers}
     values = ctc_scores(references, results, markers=marked or None, ignore=ignored)
     scores.values |= {name: or_none(value) for name, value in values.items()}
+    if marked:
+        scores.notes.append(
+            f"det: over the {len(marked)} of {len(markers)} frames with tracking markers that are held out and have "
+            "reference masks; the challenge scores every frame of a sequence"
+        )
     for i, name in enumerate(references):
         on_step(len(references) + i, 2 * len(references))
         scores.by_frame[name]["seg"] = or_none(seg([references[name]], [results[name]]))

@@ -77,7 +77,7 @@ def sign_flip_test(differences: ArrayLike, seed: int = 0) -> PairedTest:
     else:
         signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(100_000, d.size))
         extreme, total = 1 + _at_least(signs @ d, observed, d), 100_001
-    smallest = 2.0 / total if d.size > EXACT_PAIRS else min(1.0, 2.0 ** (1 - d.size))
+    smallest = 1.0 / total if d.size > EXACT_PAIRS else min(1.0, 2.0 ** (1 - d.size))
     name = "exact sign-flip test" if d.size <= EXACT_PAIRS else "sign-flip test"
     return PairedTest(name, d.size, extreme / total, smallest)
 
@@ -172,7 +172,7 @@ def probability_of_improvement(arm: Sequence[ArrayLike], reference: Sequence[Arr
     half (Mann-Whitney). Source: Agarwal et al. 2021, arXiv 2108.13264, equation 2. ValueError for unequal numbers of
     tasks or none.
     """
-    if len(arm) != len(reference) or not arm:
+    if len(arm) != len(reference) or len(arm) == 0:
         raise ValueError(f"{len(arm)} tasks against {len(reference)}: give both sides the same tasks, at least one")
     shares = []
     for ours, theirs in zip(arm, reference, strict=True):

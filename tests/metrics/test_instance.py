@@ -77,6 +77,20 @@ def test_labels_have_no_meaning_beyond_identity():
     assert match_objects(large, result)[0] == Match(2**40, 1, pytest.approx(2 / 3))
 
 
+def test_labels_that_floating_point_cannot_tell_apart_are_apart():
+    mask = np.array([[2**53, 2**53 + 1, 1, 0], [2**63 - 1, 2**63 - 2, 1, 0]], np.uint64)
+    assert seg([mask], [mask]) == detection([mask], [mask]).det == 1
+    with pytest.raises(ValueError, match="reference holds the label 9223372036854775808; labels count from 0"):
+        seg([np.array([[2**63, 0]], np.uint64)], [row(1, 0)])
+
+
+@pytest.mark.parametrize("score", [seg, detection, foreground_iou, average_precision, panoptic_quality])
+def test_a_mask_in_place_of_a_list_of_masks_is_refused(score):
+    mask = np.zeros((6, 6), np.uint16)
+    with pytest.raises(ValueError, match=r"reference frame has shape \(6,\), .* give a list of frames"):
+        score(mask, mask)
+
+
 def test_foreground_iou_by_hand():
     references, results = [row(1, 1, 2, 0), row(0, 0, 0, 0)], [row(9, 0, 9, 9), row(1, 0, 0, 0)]
     assert foreground_iou(references, results) == 2 / 5  # pooled: shared 2, union 4 + 1

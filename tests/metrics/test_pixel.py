@@ -33,6 +33,31 @@ def test_confusion_of_unequal_shapes_is_refused():
         confusion(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), 2)
 
 
+@pytest.mark.parametrize(
+    ("label", "predicted", "message"),
+    [
+        ([0, 0, 1], np.array([2, 0, 1]), "holds classes 0..2, expected 0..1"),
+        ([0, 0, 1], np.array([255, 0, 1], np.uint8), "holds classes 0..255"),
+        ([1, 0, 1], np.array([-1, 0, 1]), "holds classes -1..1"),
+        ([0, 0, 1], np.array([0.0, 0.7, 1.0]), "prediction has type float64"),
+        ([0.0, 0.7, 1.0], np.array([0, 0, 1]), "label has type float64"),
+    ],
+)
+def test_a_class_that_cannot_be_is_refused(label, predicted, message):
+    with pytest.raises(ValueError, match=message):
+        confusion(np.array(label), predicted, 2)
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.int8, np.uint8, np.uint64, np.int64])
+def test_confusion_of_every_integer_type_is_the_same(kind):
+    counts = confusion(np.array([0, 1, 1], kind), np.array([1, 1, 0], kind), 2)
+    np.testing.assert_array_equal(counts, [[0, 1], [1, 1]])
+
+
+def test_what_is_predicted_where_nothing_is_known_does_not_matter():
+    np.testing.assert_array_equal(confusion(np.array([0, 255]), np.array([0, 7]), 2), [[1, 0], [0, 0]])
+
+
 def test_scores_of_nothing_are_not_a_number():
     counts = confusion(np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.uint8), 2)
     assert math.isnan(pixel_accuracy(counts))

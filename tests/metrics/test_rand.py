@@ -29,6 +29,15 @@ def test_rand_error_of_a_merger_by_hand():
     assert rand_error(label, proposal, pairs="n(n-1)/2").value == pytest.approx(1 / 2, abs=1e-15)
 
 
+def test_v_info_of_the_same_partition_in_another_order_is_one():
+    # three cells of 4, 4 and 3 x 2 pixels, in a proposal that numbers them otherwise; rounding once gave 1 + 2e-16
+    proposal = np.zeros((12, 6), np.float32)
+    proposal[:, [0, 2, 4, 5]] = 1
+    label = np.zeros((12, 6), np.uint8)
+    label[8:12, 0] = label[0:4, 2] = label[6:9, 4:6] = 1
+    assert v_info(label, proposal).value == 1.0
+
+
 def test_background_pixels_of_the_proposal_are_singletons():
     # one cell of 5; the proposal has regions of 1 and 2 pixels and two background pixels:
     # tp = 1 + 4 + 2, tp + fp = the same, tp + fn = 25: p = 1, r = 7/25, F = 14/32

@@ -68,7 +68,8 @@ def train(plan: dict, run: Path, text: str, stopped: list) -> int:
         if os.getppid() != int(sys.argv[3]) or stopped:
             return 143
         time.sleep(plan.get("step_s", 0.0))
-        loss = 1 / update + 0.01 * noise(seed, where, update) + float(config["optim.lr"])
+        jitter = noise(seed, where, update)
+        loss = 1 / update + 0.01 * jitter + float(config["optim.lr"]) * (1 + 0.1 * jitter)
         row = {"update": update, "part": "train", "loss": loss, "loss_max": loss}
         if update % 4 == 0:
             row = {"update": update, "part": "held_out", "loss": loss, "mean_iou": score(plan, run, seed, where)}

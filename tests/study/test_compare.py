@@ -70,6 +70,24 @@ def test_the_verdict_turns_with_the_arms_and_with_the_score(results):
     assert finding.verdict == "worse"
 
 
+def test_differences_that_are_all_the_same_are_no_evidence(results):
+    counted = compare._finding(Comparison("b", "a"), "em", "spikes", [0, 0, 0], [1, 1, 1])
+    assert (counted.t.p, counted.flip.p) == (0.0, 0.25)
+    assert replace(counted, p=counted.t.p).verdict == "open"
+
+
+@pytest.mark.parametrize("score", ["warping_error_classic", "rand_error_before_2015", "det_splits"])
+def test_less_of_an_error_is_better(score):
+    small, large = [0.001, 0.0012, 0.0011], [0.1, 0.11, 0.13]
+    finding = compare._finding(Comparison("b", "a"), "em", score, small, large)
+    assert (replace(finding, p=0.0).verdict, finding.improvement) == ("better", 1.0)
+
+
+def test_a_score_without_a_direction_gets_no_verdict(results):
+    with pytest.raises(ConfigError, match="'objects': whether more of it is better is not known"):
+        compare._finding(Comparison("b", "a"), "em", "objects", [1, 2], [3, 4])
+
+
 def test_one_pair_that_says_otherwise_opens_the_question(results):
     change(results, "b-em-seed3", 0.2)
     assert found(results)["em"].verdict == "open"

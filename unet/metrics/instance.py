@@ -21,6 +21,8 @@ Ignore = NDArray[np.bool_]
 AP_THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 """IoU 0.50, 0.55, ... 0.95."""
 
+_LARGEST = int(np.iinfo(np.int64).max)
+
 
 class Match(NamedTuple):
     """A reference object and the result object that holds more than half of it; result and iou are 0 without one."""
@@ -72,7 +74,9 @@ class Overlaps:
 
 
 def overlaps(reference: Mask, result: Mask) -> Overlaps:
-    """Objects and overlaps of one frame; ValueError for unequal shapes, labels below 0, masks that are no integers."""
+    """Objects and overlaps of one frame; ValueError for unequal shapes, masks that are
+    no integers, labels below 0 or above 2^63 - 1, and frames that have other than 2 or 3 dimensions.
+    """
     reference, result = _check(reference, result)
     reference_ids, reference_sizes = _objects(reference)
     result_ids, result_sizes = _objects(result)
@@ -110,12 +114,18 @@ def _check(reference: Mask, result: Mask) -> tuple[Mask, Mask]:
     reference, result = np.asarray(reference), np.asarray(result)
     if reference.shape != result.shape:
         raise ValueError(f"reference {reference.shape} and result {result.shape} differ in shape")
-    for name, mask in (("reference", reference), ("result", result)):
-        if mask.dtype.kind not in "iu":
-            raise ValueError(f"{name} has type {mask.dtype}, expected an integer label per pixel (0 = background)")
-        if mask.dtype.kind == "i" and mask.size and mask.min() < 0:
-            raise ValueError(f"{name} holds the label {mask.min()}; labels count from 0 = background")
-    return reference, result
+    return _check_mask("reference", reference), _check_mask("result", result)
+
+
+def _check_mask(name: str, mask: Mask) -> Mask:
+    if mask.dtype.kind not in "iu":
+        raise ValueError(f"{name} has type {mask.dtype}, expected an integer label per pixel (0 = background)")
+    if mask.ndim not in (2, 3):  # also a mask that was given in place of a list of masks, and so is read row by row
+        raise ValueError(f"{name} frame has shape {mask.shape}, expected H x W or Z x H x W; give a list of frames")
+    for label in (mask.min(), mask.max()) if mask.size else ():
+        if not 0 <= int(label) <= _LARGEST:
+            raise ValueError(f"{name} holds the label {label}; labels count from 0 = background to 2^63 - 1")
+    return mask.astype(np.int64) if mask.dtype.itemsize == 8 else mask  # uint64 meets int64 as float64 in numpy
 
 
 def _frames(references: Sequence[Mask], results: Sequence[Mask]) -> list[Overlaps]:

@@ -17,11 +17,21 @@ Counts = NDArray[np.int64]
 
 
 def confusion(label: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int) -> Counts:
-    """K x K counts of pixels by [label class, predicted class], over arrays of any equal shape."""
+    """K x K counts of pixels by [label class, predicted class], over arrays of any equal shape.
+
+    Raises ValueError for unequal shapes, arrays that are no integers, and a predicted class outside 0..K-1 where the
+    label is known.
+    """
     if label.shape != predicted.shape:
         raise ValueError(f"label {label.shape} and prediction {predicted.shape} differ in shape")
+    for name, array in (("label", label), ("prediction", predicted)):
+        if array.dtype.kind not in "biu":
+            raise ValueError(f"{name} has type {array.dtype}, expected an integer class per pixel")
     known = (label >= 0) & (label < classes)
-    pairs = label[known].astype(np.int64) * classes + predicted[known]
+    chosen = predicted[known]
+    if chosen.size and not 0 <= chosen.min() <= chosen.max() < classes:
+        raise ValueError(f"prediction holds classes {chosen.min()}..{chosen.max()}, expected 0..{classes - 1}")
+    pairs = label[known].astype(np.int64) * classes + chosen.astype(np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 

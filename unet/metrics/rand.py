@@ -149,4 +149,4 @@ def _information(o: Overlap, labels: Labels) -> float:
         return 0.0
     log_n = math.log(labels.pixels)
     label, region, joint = (log_n - s / labels.pixels for s in (o.label_log, o.region_log, o.joint_log))
-    return 2 * (label + region - joint) / (label + region)
+    return min(1.0, max(0.0, 2 * (label + region - joint) / (label + region)))  # the logs are rounded

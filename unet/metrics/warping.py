@@ -96,7 +96,7 @@ def warp(cells_HW: Cells, slice_HW: Proposal, threshold: float) -> tuple[Cells, 
     columns, rows = np.nonzero((cells_HW != above(slice_HW, threshold)).T)
     distance = np.abs(slice_HW[rows, columns] - np.float64(threshold)).astype(np.float32)
     order = np.argsort(-distance, kind="stable")
-    padded = np.pad(cells_HW, 1)
+    padded = np.ascontiguousarray(np.pad(cells_HW, 1))  # flips are made in its flat view
     left = _flips.flip_simple(padded, ((rows + 1) * (width + 2) + columns + 1)[order])
     row, column = np.divmod(left, width + 2)
     return np.ascontiguousarray(padded[1 : height + 1, 1 : width + 1]), (row - 1) * width + column - 1

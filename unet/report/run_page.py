@@ -15,7 +15,7 @@ from unet.report.pictures import LAYERS, Picture, Pictures
 from unet.report.run import Run, differences
 from unet.study import text
 from unet.study.claims import Target
-from unet.study.evidence import HIGHER_IS_BETTER, empty_scores
+from unet.study.evidence import HIGHER_IS_BETTER, empty_scores, higher_is_better
 from unet.study.paper import TARGETS
 
 BADGES = {
@@ -138,8 +138,7 @@ def _gap(value: float | None, paper: float, name: str) -> str:
 
 
 def _direction(name: str) -> str:
-    higher = HIGHER_IS_BETTER.get(name, True if name.startswith(("iou_", "pq_", "ap_")) else None)
-    higher = False if name.startswith(("rand_error", "warping_error")) else higher
+    higher = higher_is_better(name)
     return "" if higher is None else "higher" if higher else "lower"
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from unet.errors import ConfigError
 from unet.stats import (
     CLAIM_LEVEL,
     Interval,
@@ -24,7 +25,7 @@ from unet.stats import (
 )
 from unet.study import choice
 from unet.study.choice import Runs
-from unet.study.evidence import HIGHER_IS_BETTER, Evidence
+from unet.study.evidence import Evidence, higher_is_better
 from unet.study.matrix import Arm, Comparison, Study
 
 MIN_PAIRS = 3
@@ -56,11 +57,16 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """better or worse when p < 0.01 after correction and the interval leaves out 0, from three pairs on."""
+        """better or worse when p < 0.01 after correction and the interval leaves out 0, from three pairs on.
+
+        Differences that are all the same stay open: the t test calls them certain, but counts (of spikes, say) are
+        easily the same three times.
+        """
         excluded = self.interval.low > 0 or self.interval.high < 0
-        if len(self.differences) < MIN_PAIRS or not self.p < CLAIM_LEVEL or not excluded:
+        enough = len(self.differences) >= MIN_PAIRS and len(set(self.differences)) > 1
+        if not enough or not self.p < CLAIM_LEVEL or not excluded:
             return "open"
-        return "better" if (self.mean > 0) == HIGHER_IS_BETTER.get(self.score, True) else "worse"
+        return "better" if (self.mean > 0) == _more_is_better(self.score) else "worse"
 
 
 def seeds_of(runs: Runs) -> int:
@@ -133,11 +139,18 @@ def findings(study: Study, profile: str, runs: Runs) -> list[Finding]:
 
 def _finding(comparison: Comparison, data: str, score: str, ours: Sequence[float], theirs: Sequence[float]) -> Finding:
     d = np.subtract(ours, theirs)
-    sign = 1 if HIGHER_IS_BETTER.get(score, True) else -1
+    sign = 1 if _more_is_better(score) else -1
     improvement = probability_of_improvement([sign * np.asarray(ours)], [sign * np.asarray(theirs)])
     return Finding(
         comparison, data, score, tuple(map(float, d)), bootstrap_interval(d), t_test(d), sign_flip_test(d), improvement
     )
+
+
+def _more_is_better(score: str) -> bool:
+    higher = higher_is_better(score)
+    if higher is None:
+        raise ConfigError(f"no verdict can be given on {score!r}: whether more of it is better is not known")
+    return higher
 
 
 def equivalent(finding: Finding, margin: float) -> PairedTest:

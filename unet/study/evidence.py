@@ -37,10 +37,20 @@ DIGITS = 6
 HIGHER_IS_BETTER = {
     "mean_iou_last5": True, "mean_iou": True, "pixel_accuracy": True, "blog_iou": True, "seg": True, "det": True,
     "foreground_iou": True, "ap": True, "ap_50": True, "ap_75": True, "pq": True, "v_rand": True, "v_info": True,
-    "pixel_error": False, "misclassification": False, "rand_error": False, "warping_error": False,
+    "pq_segmentation": True, "pq_recognition": True,
+    "pixel_error": False, "misclassification": False, "rand_error": False, "rand_error_before_2015": False,
+    "warping_error": False, "warping_error_classic": False,
     "loss": False, "loss_last5": False, "spikes": False, "train_loss": False,
+    "det_splits": False, "det_false_negatives": False, "det_false_positives": False,
 }  # fmt: skip
-_WITHOUT_WORST = ("loss", "loss_last5", "spikes", "train_loss")  # no worst value that a diverged run could stand for
+_WITHOUT_WORST = (  # no worst value that a diverged run could stand for
+    "loss", "loss_last5", "spikes", "train_loss", "det_splits", "det_false_negatives", "det_false_positives",
+)  # fmt: skip
+
+
+def higher_is_better(score: str) -> bool | None:
+    """Whether more of a score is better; None where it is not known or neither (the number of objects)."""
+    return HIGHER_IS_BETTER.get(score, True if score.startswith("iou_") else None)
 
 
 @dataclass(frozen=True)
