@@ -55,6 +55,21 @@ def test_the_small_run_itself_works(place):
     assert (place / "run" / "scores.json").is_file()
 
 
+def test_frames_of_unequal_size_are_written_where_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (tmp_path / "mine" / part).mkdir(parents=True)
+    for number, side in enumerate((60, 64, 60, 66)):
+        image = rng.integers(0, 255, (side, 60), np.uint8)
+        tifffile.imwrite(tmp_path / "mine" / "images" / f"{number}.tif", image)
+        tifffile.imwrite(tmp_path / "mine" / "labels" / f"{number}.tif", (image > 99).astype(np.uint8))
+    assert main([*TINY, "--data.folder", "mine", "--data.folds", "2"]) == 0
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.count(" run/"))
+    assert told["probabilities:"] == "run/probabilities"
+    assert all(Path(place).exists() for place in told.values())
+
+
 def test_a_missing_tiff(place, capsys):
     assert "absent.tif" in refused(capsys, *TINY, "--data.root", "absent.tif")
     (place / "data" / "ISBI-2012-EM" / "train-labels.tif").unlink()
@@ -113,6 +128,9 @@ def test_a_resumed_run_cannot_change_its_configuration(place, capsys):
     capsys.readouterr()
     message = refused(capsys, "train", "--resume", "--run", "run", "--optim.lr", "0.5")
     assert "optim.lr was 0.002 and cannot become 0.5" in message
+    (place / "c.yaml").write_text("optim: {lr: 0.5}")
+    again = refused(capsys, "train", "--resume", "--run", "run", "--config-file", "c.yaml")
+    assert again == message
 
 
 def test_no_space_left(place, capsys, monkeypatch):

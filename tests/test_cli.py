@@ -49,6 +49,8 @@ def test_every_command_has_help(command, capsys):
         (["train", "--optim.lrr", "1"], "unknown option --optim.lrr; did you mean '--optim.lr'"),
         (["train", "--lr", "1"], "did you mean '--optim.lr'"),
         (["train", "--optim.lr", "-1"], "optim.lr: -1.0 is not allowed"),
+        (["train", "--weight.sigma-px", "inf"], "weight.sigma_px: inf is not allowed"),
+        (["train", "--weight.w0", "inf"], "weight.w0: inf is not allowed"),
         (["train", "--optim.lr", "fast"], "could not convert string to float: 'fast'"),
         (["train", "--optim.kind", "sdg"], "did you mean 'sgd'"),
         (["train", "--tile.input-px", "512"], "508 or 524"),
@@ -103,6 +105,14 @@ def test_flags_go_over_file_over_profile(tmp_path, capsys):
     resolved = yaml.safe_load(out)
     assert (resolved["optim"]["lr"], resolved["optim"]["kind"]) == (0.25, "adam")
     assert resolved["train"]["batch"] == 1
+
+
+@pytest.mark.parametrize("words", [["--profile", "auto"], ["--profile=auto"]])
+def test_the_automatic_profile_leaves_other_automatic_settings_alone(words, tmp_path, capsys):
+    automatic = ["--train.precision", "auto", "--train.device=auto", "--dry-run"]
+    code, out, err = run(capsys, "train", *words, *automatic)
+    assert code == 0, err
+    assert "precision: auto" in out
 
 
 def test_sizes_prints_figure_1(capsys):

@@ -157,6 +157,18 @@ def test_colour_images_and_several_classes(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("place")
+def test_a_label_map_never_takes_the_place_of_probabilities(capsys):
+    Path("col").mkdir()
+    for name in ("a.png", "a-classes.png"):
+        Image.fromarray(gray(9, 9)).save(f"col/{name}")
+    for words in (["--classes"], ["--classes", "--overwrite"]):
+        assert "a-classes.png and a.png would both become a-classes.tif" in refused(capsys, "col", *words, "--out", "o")
+    assert not Path("o").exists()
+    predict(capsys, "col", "--out", "o")
+    assert names("o") == ["a-classes.tif", "a.tif"]
+
+
+@pytest.mark.usefixtures("place")
 def test_mistakes_are_one_line(capsys):
     tifffile.imwrite("a.tif", gray(30, 30))
     tifffile.imwrite("rgb.tif", np.zeros((20, 20, 3), np.uint8), photometric="rgb")

@@ -48,6 +48,13 @@ def test_a_sheet_of_any_stack(stack: Stack, tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["sheet.png"]
 
 
+def test_names_may_hold_any_characters(tmp_path: Path) -> None:
+    stack = make_stack((90, 80))
+    odd = replace(stack, name="$x$", frames=tuple(replace(f, name="a$_$0\t\\frac{") for f in stack.frames))
+    contact_sheet(odd, config(PLAIN), tmp_path / "odd.png")
+    assert picture(tmp_path / "odd.png").std() > 20
+
+
 def test_output_window_grid_and_ignored_pixels_are_drawn(tmp_path: Path) -> None:
     plain, ignored = tmp_path / "plain.png", tmp_path / "ignored.png"
     contact_sheet(make_stack((90, 80)), config(PLAIN), plain)

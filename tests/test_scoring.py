@@ -159,6 +159,15 @@ def test_two_files_membranes(tmp_path):
     assert compare(eight_bit, tmp_path / "l.tif", tmp_path / "out8")["scores"]["rand_error"] == 0
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.bool_])
+def test_a_mask_of_0_and_1_is_a_prediction_in_every_type(tmp_path, kind):
+    label = np.stack([grid(), grid(step=16)])
+    tifffile.imwrite(tmp_path / "l.tif", label.astype(np.bool_), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "p.tif", label.astype(kind), photometric="minisblack")
+    scores = compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")["scores"]
+    assert (scores["pixel_accuracy"], scores["iou_cell"], scores["v_rand"]) == (1, 1, pytest.approx(1))
+
+
 def test_two_files_objects(tmp_path):
     gold = np.zeros((1, 30, 30), np.uint16)
     gold[0, 2:10, 2:10], gold[0, 15:25, 2:10] = 1, 2

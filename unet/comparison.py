@@ -47,6 +47,8 @@ def compare(
         raise DataError(
             f"{prediction} is {predicted.shape} but {labels} is {truth.shape}; both must be N x H x W alike"
         )
+    if truth.dtype == np.bool_:
+        truth = truth.astype(np.uint8)
     if not np.issubdtype(truth.dtype, np.integer):
         raise DataError(f"{labels}: labels are {truth.dtype}; use integers")
     values = np.unique(truth)
@@ -98,7 +100,7 @@ def _object_row(name: str, reference: NDArray[np.int32], result: NDArray[np.int3
 
 
 def _probabilities(path: Path, predicted: NDArray[Any]) -> NDArray[np.float32]:
-    if predicted.dtype == np.uint8:
+    if predicted.dtype == np.uint8 and predicted.max() > 1:  # 0 and 1 alone are a mask
         return predicted.astype(np.float32) / np.float32(255)
     values = predicted.astype(np.float32)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:

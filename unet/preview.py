@@ -148,7 +148,7 @@ def draw_place(axis: Any, frame: Frame, where: CoordinateMap, source: TileSource
 
 def _show(axis: Any, picture: NDArray[Any], title: str) -> None:
     axis.imshow(picture, interpolation="nearest")
-    axis.set_title(title, fontsize=8)
+    axis.set_title(printable(title), fontsize=8, parse_math=False)
 
 
 def _show_weight(axis: Any, weight_HW: FloatImage, title: str) -> None:
@@ -157,7 +157,8 @@ def _show_weight(axis: Any, weight_HW: FloatImage, title: str) -> None:
     shown = np.ma.masked_equal(weight_HW, 0)
     colours = colormaps["magma"].with_extremes(bad=IGNORE_COLOUR)
     drawn = axis.imshow(shown, cmap=colours, vmin=0, vmax=max(float(weight_HW.max()), 1e-12), interpolation="nearest")
-    axis.set_title(f"{title} {weight_HW.min():.3g} .. {weight_HW.max():.3g}, mean {weight_HW.mean():.3g}", fontsize=8)
+    told = f"{title} {weight_HW.min():.3g} .. {weight_HW.max():.3g}, mean {weight_HW.mean():.3g}"
+    axis.set_title(printable(told), fontsize=8, parse_math=False)
     bar = axis.figure.colorbar(drawn, ax=axis, fraction=0.04, pad=0.02)
     bar.ax.tick_params(labelsize=6)
     bar.outline.set_visible(False)

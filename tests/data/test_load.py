@@ -147,16 +147,17 @@ def test_normalisation_reaches_the_built_in_stacks(name: str) -> None:
         assert spread["percentile"] > 2 * spread["fixed"]
 
 
-def test_own_folder(elsewhere: Path) -> None:
+@pytest.mark.parametrize("name", ["mine", "synthetic-phc", "synthetic-cells"])
+def test_own_folder(elsewhere: Path, name: str) -> None:
     label = np.zeros((16, 16), np.uint16)
     label[2:8, 2:8], label[2:8, 8:14] = 5, 300
     for part, pixels in (("images", np.zeros((16, 16), np.uint8)), ("labels", label)):
-        (elsewhere / "mine" / part).mkdir(parents=True)
-        Image.fromarray(pixels).save(elsewhere / "mine" / part / "a.png")
-    config = DataConfig(folder="mine")
+        (elsewhere / name / part).mkdir(parents=True)
+        Image.fromarray(pixels).save(elsewhere / name / part / "a.png")
+    config = DataConfig(folder=name)
     lines: list[str] = []
     stack = load(config, lines.append)
-    assert stack.name == "mine"
+    assert stack.name == name
     assert len(lines) == 1
     np.testing.assert_array_equal(truth(config, stack)["a"], label)
 

@@ -60,14 +60,25 @@ def test_a_neighbouring_rank_would_show():
 @pytest.mark.usefixtures("small_blocks")
 def test_windows_of_a_memory_map(tmp_path, kind, normalisation):
     rng = np.random.default_rng(1)
-    image = np.memmap(tmp_path / "a", kind, "w+", shape=(2, 23, 37))
+    image = np.memmap(tmp_path / "a", kind, "w+", shape=(3, 23, 37))
     image[0], image[1] = plane_of(rng, kind, (23, 37)), 7  # a channel without contrast, too
+    image[2], image[2, 4, 5] = 3, 90  # and one whose percentiles are equal: 1 of 851 pixels is bright
     expected = normalisation(np.array(image))
     prepare = rescaling(normalisation, image, "a")
     for window in (np.s_[:, :, :], np.s_[:, 3:9, 30:], np.s_[:, 22:, :1]):
         found = prepare(image[window])
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, expected[window])
+
+
+@pytest.mark.parametrize("bright", [31_000, 4])
+def test_an_image_that_is_nearly_all_background_is_stretched_by_its_extremes(bright):
+    image = np.full((1, 64, 64), 3, np.uint16)
+    image[0, 9, 9] = bright  # 1 of 4096 pixels: the percentile 99.9 is background
+    made = Normalisation("percentile", low=0.1, high=99.9)(image)
+    assert (made.min(), made.max()) == (0, 1)
+    constant = Normalisation("percentile", low=0.1, high=99.9)(np.full((1, 8, 8), 3, np.uint16))
+    assert not constant.any()
 
 
 def test_a_window_normalised_by_itself_would_show():

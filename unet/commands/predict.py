@@ -98,12 +98,18 @@ def output_files(images: Path, sources: list[Path], out: str) -> tuple[Path, lis
     if folder.exists() and images.is_dir() and folder.samefile(images):
         raise RunError(f"{folder}: holds the images; name another folder with --out")
     outputs = [folder / f"{source.stem}.tif" for source in sources]
-    seen: dict[Path, Path] = {}
-    for source, path in zip(sources, outputs, strict=True):
-        if path in seen:
-            raise DataError(f"{seen[path]} and {source.name} would both become {path.name}; rename one of them")
-        seen[path] = source
     return (folder if images.is_dir() else outputs[0]), outputs
+
+
+def refuse_clashes(tasks: list[Task]) -> None:
+    """DataError when two files of a folder would be written to one place."""
+    seen: dict[Path, Path] = {}
+    for task in tasks:
+        for output in task.outputs:
+            if output.path in seen:
+                first, second = seen[output.path].name, task.source.name
+                raise DataError(f"{first} and {second} would both become {output.path.name}; rename one of them")
+            seen[output.path] = task.source
 
 
 def _load(arguments: Arguments) -> tuple[Network, Settings]:
@@ -138,6 +144,7 @@ def _write_maps(arguments: Arguments, sources: list[Path], terminal: Terminal) -
     target, outputs = output_files(Path(arguments.images), sources, arguments.out)
     network, settings = _load(arguments)
     tasks = [make_task(network, s, o, settings) for s, o in zip(sources, outputs, strict=True)]
+    refuse_clashes(tasks)
     if not arguments.resume and not arguments.overwrite:
         taken = next((o.path for task in tasks for o in task.outputs if o.path.exists()), None)
         if taken is not None:

@@ -81,23 +81,25 @@ def resolve(argv: list[str]) -> tuple[Arguments, Path]:
     name = _value(argv, "--profile") or "full"
     if name == "auto":
         name = _profile_for_this_machine()
-        argv = [name if word == "auto" else word.replace("--profile=auto", f"--profile={name}") for word in argv]
+        argv = [_profile_named(name, before, word) for before, word in itertools.pairwise(["", *argv])]
     base = profile(name)
     if file := _value(argv, "--config-file"):
         base = load_yaml(Path(file), base)
     run = _value(argv, "--run")
     resume = "--resume" in argv
+    stored = base
     if resume:
         if not run or not (Path(run) / CONFIG).is_file():
             raise RunError(f"--resume needs --run with the folder of a run ({run or 'none was named'})")
-        base = load_yaml(Path(run) / CONFIG)
+        stored = load_yaml(Path(run) / CONFIG)
+        base = load_yaml(Path(file), stored) if file else stored
     default = Arguments(config=base)
     description = f"Train a network and score it on held-out images. Profiles: {', '.join(PROFILES)}."
     arguments = parse(Arguments, argv, "unet train", description, default)
     if resume:
         if arguments.overwrite:
             raise ConfigError("--resume and --overwrite exclude each other; choose one")
-        _refuse_changes(base, arguments.config)
+        _refuse_changes(stored, arguments.config)
     return arguments, Path(run) if run else unused(Path("runs") / _default_name(arguments))
 
 
@@ -105,6 +107,13 @@ def _profile_for_this_machine() -> str:
     import torch
 
     return "full" if torch.cuda.is_available() else "quick"
+
+
+def _profile_named(name: str, before: str, word: str) -> str:
+    """The word, with the profile's name for `auto` where it is the profile (other flags know an auto of their own)."""
+    if word == "--profile=auto":
+        return f"--profile={name}"
+    return name if word == "auto" and before == "--profile" else word
 
 
 def _default_name(arguments: Arguments) -> str:
@@ -140,5 +149,6 @@ def _refuse_changes(stored: Config, asked: Config) -> None:
 def _where(path: Path) -> list[str]:
     from unet.results import PICTURE, PROBABILITIES, WEIGHTS
 
-    named = {"picture": PICTURE, "probabilities": PROBABILITIES, "checkpoint": WEIGHTS, "record": CONFIG}
+    written = PROBABILITIES if (path / PROBABILITIES).exists() else Path(PROBABILITIES).stem  # unequal sizes: a folder
+    named = {"picture": PICTURE, "probabilities": written, "checkpoint": WEIGHTS, "record": CONFIG}
     return [f"{what + ':':<15}{path / name}" for what, name in named.items()]

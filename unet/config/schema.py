@@ -5,6 +5,7 @@ Every field is a key of the YAML file and a flag of the command line (`optim.lr`
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -88,8 +89,8 @@ class WeightConfig:
     sigma_px: float = 5.0
 
     def __post_init__(self) -> None:
-        _check(self.w0 >= 0, "weight.w0", self.w0, "use 0 (no border term) or more")
-        _check(self.sigma_px > 0, "weight.sigma_px", self.sigma_px, "use more than 0 pixels")
+        _check(0 <= self.w0 < math.inf, "weight.w0", self.w0, "use 0 (no border term) or more")
+        _check(0 < self.sigma_px < math.inf, "weight.sigma_px", self.sigma_px, "use more than 0 pixels")
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,12 @@ class OptimConfig:
         _check(0 < self.lr < 1e3, "optim.lr", self.lr, "use a learning rate above 0")
         _check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "use 0 <= momentum < 1")
         _check(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "use 0 <= beta < 1")
-        _check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "use 0 or more")
+        _check(0 <= self.weight_decay < math.inf, "optim.weight_decay", self.weight_decay, "use 0 or more")
         _check(self.warmup_updates >= 0, "optim.warmup_updates", self.warmup_updates, "use 0 or more updates")
         _check(self.step_updates >= 1, "optim.step_updates", self.step_updates, "use at least 1 update")
         _check(0 < self.step_factor <= 1, "optim.step_factor", self.step_factor, "use 0 < factor <= 1")
         _check(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "use 0..1")
-        _check(self.clip_norm >= 0, "optim.clip_norm", self.clip_norm, "use 0 (off) or more")
+        _check(0 <= self.clip_norm < math.inf, "optim.clip_norm", self.clip_norm, "use 0 (off) or more")
 
 
 @dataclass(frozen=True)

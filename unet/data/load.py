@@ -73,10 +73,10 @@ def truth(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
 
     Raises DataError when the files are missing or damaged.
     """
+    if config.name == "folder":  # first: a folder may be called synthetic-something
+        return own.instances(Path(config.folder), config)
     if stack.name.startswith("synthetic-"):
         return synthetic.truth(stack.name, config.seed)
-    if config.name == "folder":
-        return own.instances(Path(config.folder), config)
     if config.name == "em":
         return {}
     folder = _tracking_folder(config)

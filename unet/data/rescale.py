@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.data.mapped import release
-from unet.data.stack import FloatImage, Normalisation
+from unet.data.stack import EXTREMES, FloatImage, Normalisation
 from unet.errors import DataError
 
 Check = Callable[[], None]
@@ -53,9 +53,15 @@ def rescaling(
             raise DataError(f"{name}: {bad} gray values are NaN or infinite; repair or remove the image")
     if normalisation.kind == "fixed":
         return normalisation
-    wanted = (normalisation.low, normalisation.high) if normalisation.kind == "percentile" else (0.0, 100.0)
-    low, high = np.array([percentiles(plane, wanted, check) for plane in image_CHW]).T
+    low, high = np.array([_darkest_brightest(plane, normalisation, check) for plane in image_CHW]).T
     return Rescaling(low, np.where(high > low, high - low, 1.0))
+
+
+def _darkest_brightest(
+    plane_HW: NDArray[Any], normalisation: Normalisation, check: Check | None
+) -> NDArray[np.float64]:
+    found = percentiles(plane_HW, normalisation.percentiles, check)
+    return found if found[1] > found[0] else percentiles(plane_HW, EXTREMES, check)
 
 
 def percentiles(plane_HW: NDArray[Any], q: Sequence[float], check: Check | None = None) -> NDArray[np.float64]:

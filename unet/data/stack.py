@@ -17,6 +17,9 @@ from unet.errors import DataError
 IGNORE = 255
 """Label value of pixels that carry no loss and no score."""
 
+EXTREMES = (0.0, 100.0)
+"""The percentiles of the darkest and the brightest gray value."""
+
 FloatImage = NDArray[np.float32]
 LabelImage = NDArray[np.uint8]
 InstanceImage = NDArray[np.int32]
@@ -27,7 +30,8 @@ class Normalisation:
     """image = (raw - offset) / scale, per channel; recorded in the run and applied again at prediction.
 
     kind: "fixed" (offset and scale are the numbers given, the same for every image), "percentile" or "minmax"
-    (offset and scale are taken from each image and channel: its low and high percentile, or its extremes).
+    (offset and scale are taken from each image and channel: its low and high percentile, or its extremes). Where the
+    percentiles are equal (an image that is nearly all background) the extremes are taken; a constant image becomes 0.
     """
 
     kind: str = "fixed"
@@ -47,10 +51,17 @@ class Normalisation:
         raw = np.asarray(raw_CHW)
         if self.kind == "fixed":
             return np.asarray((raw.astype(np.float32) - np.float32(self.offset)) / np.float32(self.scale), np.float32)
-        percentiles = (self.low, self.high) if self.kind == "percentile" else (0.0, 100.0)
-        low, high = np.percentile(raw.reshape(raw.shape[0], -1).astype(np.float64), percentiles, axis=1)
+        flat = raw.reshape(raw.shape[0], -1).astype(np.float64)
+        low, high = np.percentile(flat, self.percentiles, axis=1)
+        if (high == low).any():
+            low, high = np.where(high > low, (low, high), (flat.min(axis=1), flat.max(axis=1)))
         span = np.where(high > low, high - low, 1.0)
         return np.asarray((raw - low[:, None, None]) / span[:, None, None], np.float32)
+
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """Which gray values become 0 and 1; of no meaning for "fixed"."""
+        return (self.low, self.high) if self.kind == "percentile" else EXTREMES
 
 
 @dataclass(frozen=True, eq=False)
