@@ -70,6 +70,19 @@ def test_frames_of_unequal_size_are_written_where_it_says(tmp_path, monkeypatch,
     assert all(Path(place).exists() for place in told.values())
 
 
+@pytest.mark.parametrize(("folder", "image"), [("mine", b"im\xb5m"), (b"da\xe9", "im")])
+def test_a_name_that_is_not_utf_8_is_one_line_and_leaves_nothing(folder, image, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for part, pixels in (("images", np.eye(60, dtype=np.uint8)), ("labels", np.eye(60, dtype=np.uint8))):
+        place = tmp_path / os.fsdecode(folder) / part
+        place.mkdir(parents=True)
+        for number in "012":
+            tifffile.imwrite(place / f"{os.fsdecode(image)}{number}.tif", pixels)
+    error = refused(capsys, *TINY, "--data.folder", os.fsdecode(folder))
+    assert "not UTF-8; rename" in error
+    assert not Path("run").exists()
+
+
 def test_a_missing_tiff(place, capsys):
     assert "absent.tif" in refused(capsys, *TINY, "--data.root", "absent.tif")
     (place / "data" / "ISBI-2012-EM" / "train-labels.tif").unlink()

@@ -48,6 +48,15 @@ def one_line(error: BaseException) -> str:
     return text or type(error).__name__
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a name can be written into a text file: names in other encodings come from the system as surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def printable(text: str, keep: str = "") -> str:
     """Control characters, line ends and lone surrogates written out (`\\n`, `\\x1b`), but for those in `keep`.
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from unet.errors import ConfigError
+from unet.errors import ConfigError, is_unicode
 from unet.geometry import layer_sizes
 
 DataName = Literal["em", "phc", "hela", "folder", "synthetic-em", "synthetic-phc", "synthetic-hela"]
@@ -47,6 +47,7 @@ class DataConfig:
         _check((self.split == "list") == bool(self.held_out), "data.held_out", list(self.held_out),
                "name frames exactly when data.split is list")  # fmt: skip
         if self.folder:
+            _check(is_unicode(self.folder), "data.folder", self.folder, "the name is not UTF-8; rename the folder")
             _check(self.name in ("em", "folder"), "data.name", self.name, "a data.folder goes with name folder only")
             object.__setattr__(self, "name", "folder")
         _check(self.name != "folder" or bool(self.folder), "data.folder", self.folder, "name the folder of your data")

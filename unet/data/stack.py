@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.errors import DataError
+from unet.errors import DataError, is_unicode
 
 IGNORE = 255
 """Label value of pixels that carry no loss and no score."""
@@ -80,6 +80,8 @@ class Frame:
     instances: InstanceImage | None = None
 
     def __post_init__(self) -> None:
+        if not is_unicode(self.name):  # split.json and scores.json hold it
+            raise DataError(f"{self.name}: the name of the file is not UTF-8; rename it")
         if self.image.ndim != 3 or self.image.dtype != np.float32 or 0 in self.image.shape:
             raise DataError(f"{self.name}: image is {self.image.dtype} {self.image.shape}, expected float32 C x H x W")
         if not np.isfinite(self.image).all():
