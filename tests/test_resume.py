@@ -399,6 +399,42 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch):
     assert all(row["seconds_per_update"] > 0 for row in rows)
 
 
+def test_what_was_automatic_stays_what_it_became(tmp_path, monkeypatch):
+    """A study that goes on with fewer runs at once has more threads, another machine other instructions."""
+    config = tiny(train={"threads": 0, "precision": "auto"})
+    before = torch.get_num_threads()
+    try:
+        for name, threads, features in (("whole", 1, []), ("cut", 1, []), ("cut", 2, ["amx"])):
+            torch.set_num_threads(threads)
+            monkeypatch.setattr("unet.device.cpu_features", lambda found=features: found)
+            if name == "whole" or threads == 2:
+                start(tmp_path / name, config, resume=threads == 2)
+            else:
+                with monkeypatch.context() as patch, pytest.raises(Killed):
+                    patch.setattr(Trainer, "_evaluate", dies_at(8))
+                    start(tmp_path / name, config)
+        made = json.loads((tmp_path / "cut" / "environment.json").read_text())
+        assert (made["threads"], made["precision"], made["resumed"]) == (1, "fp32", [])
+        assert_same(everything(tmp_path / "whole"), everything(tmp_path / "cut"))
+        start(tmp_path / "cut", tiny(train={"threads": 2, "precision": "auto"}), resume=True)
+        made = json.loads((tmp_path / "cut" / "environment.json").read_text())
+        assert made["resumed"] == [{"update": 12, "before": {"threads": 1}}]  # as it was asked for
+    finally:
+        torch.set_num_threads(before)
+
+
+def dies_at(update):
+    """An evaluation during which the process dies."""
+    original = Trainer._evaluate
+
+    def evaluate(self, bar):
+        if self.state.update == update:
+            raise Killed
+        original(self, bar)
+
+    return evaluate
+
+
 def test_the_record_tells_what_changed_when_a_run_was_resumed(tmp_path, monkeypatch):
     config = tiny()
     cut(monkeypatch, tmp_path / "run", config, 8)

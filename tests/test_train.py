@@ -64,6 +64,29 @@ def end_state(path):
     return (load_weights(path / "weights.safetensors")[0], (path / METRICS).read_bytes())
 
 
+@pytest.mark.parametrize("reduction", ["mean", "weighted_mean", "sum"])
+def test_accumulated_batches_are_one_large_batch(tmp_path, monkeypatch, reduction):
+    """Also where the tiles have unequal shares of known pixels, one of them none."""
+    known = [20, 72, 0, 50, 9]
+    frames = [
+        replace(frame, label=np.where(np.arange(72)[:, None] < rows, frame.label, 255).astype(np.uint8))
+        for frame, rows in zip(discs().frames, known, strict=True)
+    ]
+    monkeypatch.setattr("unet.train.load", lambda *_: replace(discs(), frames=tuple(frames)))
+    settings = {"model": {"dropout": 0.0}, "loss": {"reduction": reduction},
+                "optim": {"kind": "sgd", "lr": 1e-5 if reduction == "sum" else 1e-2, "clip_norm": 0.0}}  # fmt: skip
+    ends = []
+    for batch, accumulate in ((8, 1), (2, 4), (1, 8)):
+        train = {"updates": 3, "batch": batch, "accumulate": accumulate}
+        start(tmp_path / f"{batch}", configured(**settings, train=train))
+        rows = [row for row in RunFolder(tmp_path / f"{batch}").rows(METRICS) if row["part"] == "train"]
+        ends.append((load_weights(tmp_path / f"{batch}" / "weights.safetensors")[0], [row["loss"] for row in rows]))
+    for weights, losses in ends[1:]:
+        torch.testing.assert_close(weights, ends[0][0], rtol=1e-4, atol=1e-6)
+        assert losses == pytest.approx(ends[0][1], rel=1e-5)
+    assert all(loss > 0 for loss in ends[0][1])
+
+
 def test_it_learns_and_leaves_a_complete_folder(tmp_path):
     folder = start(tmp_path / "run", configured(train={"updates": 150, "eval_every": 50}))
     scores = evaluate_run(tmp_path / "run", QUIET)

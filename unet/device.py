@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,7 +13,7 @@ from unet.config import Config, ModelConfig
 from unet.errors import ConfigError, TrainingError
 from unet.geometry import layer_sizes, valid_sizes
 from unet.model import VARIANTS
-from unet.runs.environment import cpu_features
+from unet.runs.environment import as_begun, cpu_features
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,27 @@ class Hardware:
     compile: bool
     channels_last: bool
     workers: int
+    threads: int = 0  # of the CPU arithmetic, 0: as torch chooses
 
 
-def choose(config: Config) -> Hardware:
-    """Resolve the `auto` settings: bf16 and compilation on CUDA; bf16 on CPUs that have it; workers beside a GPU."""
+def prepare(config: Config, begun: Any = None) -> Hardware:
+    """`choose`, and the number of threads set accordingly."""
+    hardware = choose(config, begun)
+    if hardware.threads:
+        torch.set_num_threads(hardware.threads)
+    return hardware
+
+
+def choose(config: Config, begun: Any = None) -> Hardware:
+    """Resolve the `auto` settings: bf16 and compilation on CUDA; bf16 on CPUs that have it; workers beside a GPU.
+
+    begun: environment.json of a run that is gone on with or scored; what was automatic is what it became there, since
+    other threads or another precision would give other bits. Without effect on another kind of device.
+    """
     settings = config.train
     device = _device(settings.device)
+    if isinstance(begun, dict) and (begun.get("cuda") is not None) == (device.type == "cuda"):
+        settings = as_begun(settings, begun)
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" or cpu_features() else "fp32"
@@ -37,7 +53,7 @@ def choose(config: Config) -> Hardware:
     workers = settings.workers
     if workers < 0:
         workers = max(0, min(4, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
-    return Hardware(device, precision, compiled, settings.channels_last, workers)
+    return Hardware(device, precision, compiled, settings.channels_last, workers, settings.threads)
 
 
 def _device(name: str) -> torch.device:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from unet.config import Config
 from unet.data.split import split
 from unet.data.stack import Stack
-from unet.device import choose
+from unet.device import check_memory, prepare
 from unet.errors import ConfigError, RunError
 from unet.evaluate import predict_frames
 from unet.progress import Bar, Terminal
@@ -30,7 +30,8 @@ from unet.runs.dashboard import mirrored
 from unet.runs.folder import RunFolder, taken
 from unet.signals import Stopper
 from unet.tiles import TileSource
-from unet.train import Trainer, evaluation_tile
+from unet.train import CHECKPOINTS, Trainer, evaluation_tile
+from unet.trouble import explained
 
 DYNAMICS = "dynamics.jsonl"
 
@@ -90,12 +91,14 @@ def follow(
     if every < 1:
         raise ConfigError(f"every: {every!r} is not allowed; use 1 or more updates")
     terminal = terminal or Terminal(quiet=True)
+    hardware = prepare(config)
     parts = split(stack, config.data)
-    hardware = choose(config)
+    check_memory(config, hardware, stack.channels)
     source = TileSource(stack.select(parts.train), config, config.train.seed)
     with (
         taken(path, config, resume=False, overwrite=overwrite) as folder,
         Stopper() as stopper,
+        explained(config, path, folder.file(CHECKPOINTS)),
         mirrored(None, terminal.say) as mirror,
     ):
         _Follower(every, config, hardware, stack, parts, source, folder, terminal, stopper, mirror).run()

@@ -15,7 +15,7 @@ from typing import Any
 
 from unet.config import Config
 from unet.errors import RunError, one_line
-from unet.runs.environment import MADE_BY
+from unet.runs.environment import MADE_BY, as_begun
 from unet.runs.folder import CONFIG, METRICS, RunFolder
 
 ENVIRONMENT, SCORES, SPLIT, WEIGHTS = "environment.json", "scores.json", "split.json", "weights.safetensors"
@@ -44,13 +44,10 @@ class Original:
     def flags(self, target: Path) -> list[str]:
         """The words of `unet` that make the run again: its configuration, and what was chosen for the machine."""
         words = ["train", "--config-file", str(self.path / CONFIG), "--run", str(target)]
-        known = self.environment
-        if known.get("precision") in ("fp32", "bf16") and self.config.train.precision == "auto":
-            words += ["--train.precision", known["precision"]]
-        if isinstance(known.get("compiled"), bool) and self.config.train.compile == "auto":
-            words += ["--train.compile", "on" if known["compiled"] else "off"]
-        if isinstance(known.get("threads"), int) and known["threads"] > 0 and not self.config.train.threads:
-            words += ["--train.threads", str(known["threads"])]
+        asked, made = self.config.train, as_begun(self.config.train, self.environment)
+        for key in ("precision", "compile", "threads"):
+            if getattr(made, key) != getattr(asked, key):
+                words += [f"--train.{key}", str(getattr(made, key))]
         return words
 
     def notes(self, now: dict[str, Any]) -> list[str]:

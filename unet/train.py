@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from unet.config import Config, to_dict
 from unet.data.load import load
 from unet.data.split import Split, split
 from unet.data.stack import Stack
-from unet.device import Hardware, check_memory, choose
+from unet.device import Hardware, check_memory, prepare
 from unet.errors import Diverged, RunError, one_line
 from unet.evaluate import FramePrediction, pixel_scores, predict_frames
 from unet.journal import LOG_EVERY, Journal, State
 from unet.loss.dispatch import choose_loss
+from unet.loss.reference import denominator, valid_pixels
 from unet.model import build, parameters
 from unet.optim import learning_rate, make_optimizer
 from unet.panels import Panels
@@ -32,7 +32,7 @@ from unet.predict import Network
 from unet.progress import Bar, Terminal
 from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
 from unet.runs.dashboard import Dashboard, mirrored
-from unet.runs.environment import continued, describe
+from unet.runs.environment import continued, describe, recorded
 from unet.runs.folder import METRICS, RunFolder, taken
 from unet.signals import Interrupted, Stopper
 from unet.slots import Batch
@@ -47,13 +47,12 @@ def train(
 ) -> RunFolder:
     """Train a network as configured into the run folder `path`; returns the folder with scores not yet made.
 
-    With `resume` an interrupted run goes on from its newest undamaged checkpoint. Ctrl-C and SIGTERM write a checkpoint
+    With `resume` an interrupted run goes on from its newest undamaged checkpoint, with the precision and the threads it
+    was begun with where config leaves them open. Ctrl-C and SIGTERM write a checkpoint
     and raise unet.signals.Interrupted. All input is checked before the folder is touched. `dashboard`: where the run is
     mirrored; it is left open for what follows (default: one of its own).
     """
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-    hardware = choose(config)
+    hardware = prepare(config, recorded(path) if resume else None)
     stack = load(config.data, terminal.say, terminal)
     parts = split(stack, config.data)
     check_memory(config, hardware, stack.channels)
@@ -141,7 +140,10 @@ class Trainer:
         return batches(self.source, first, stop, self.config.train.batch, self.hardware.workers, pin)
 
     def _update(self, stream: Iterator[Batch]) -> None:
-        """One update of the weights, from `accumulate` batches; a stop between them leaves all as it was before."""
+        """One update of the weights, from `accumulate` batches; a stop between them leaves all as it was before.
+
+        The update is that of one batch of all their tiles: a mean is divided by the pixels of all, whatever each has.
+        """
         settings = self.config.train
         update = self.state.update
         torch.manual_seed(derived_seed(settings.seed, update))
@@ -149,20 +151,33 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.hardware.device)
+        total, divisor = (torch.zeros((), device=self.hardware.device) for _ in range(2))
+        pooled = settings.accumulate > 1 and self.config.loss.reduction != "sum"
         for _ in range(settings.accumulate):
             self.stopper.check()
             image, target, weight = self._next(stream)
             with torch.autocast(self.hardware.device.type, torch.bfloat16, enabled=self.hardware.precision == "bf16"):
                 logits = self.forward(image)
-            loss = self.loss.function(logits, target, weight).loss / settings.accumulate
+            loss = self.loss.function(logits, target, weight).loss
+            if pooled:
+                share = denominator(weight, weight, valid_pixels(target), self.config.loss.reduction)
+                loss, divisor = loss * share, divisor + share
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        if pooled:
+            self._divide([total, *(p.grad for p in self.model.parameters() if p.grad is not None)], divisor)
         self.journal.add(update, total, self._gradient_norm())
         self.optimizer.step()
         self.state.update += 1
         if self.hardware.device.type == "cpu" or self.state.update % LOG_EVERY == 0:
             self.journal.flush()
+
+    @staticmethod
+    def _divide(sums: list[Tensor], divisor: Tensor) -> None:
+        """In place; by 1 where no pixel of the update carries loss."""
+        divisor = torch.where(divisor == 0, torch.ones_like(divisor), divisor)
+        for tensor in sums:
+            tensor /= divisor
 
     def _next(self, stream: Iterator[Batch]) -> Batch:
         with self.journal.waiting():
@@ -227,8 +242,12 @@ class Trainer:
             "data_sha256": self.stack.sha256(),
             "parameters": parameters(self.model),
         }
-        with suppress(RunError):  # none, or damaged: there is nothing to carry on
-            environment = continued(self.folder.read_json("environment.json"), environment, self.state.update)
+        if earlier := recorded(self.folder.path):
+            environment, changed = continued(earlier, environment, self.state.update)
+            if changed:
+                self.terminal.say(
+                    f"resumed with another {', '.join(changed)}: the bits may differ from a run never stopped"
+                )
         self.folder.write_json("environment.json", environment)
         frames = self.stack.frames
         names = {part: [frames[i].name for i in getattr(self.parts, part)] for part in ("train", "held_out")}

@@ -50,17 +50,24 @@ def valid_weights(losses_NHW: Tensor, weight_NHW: Tensor | None, valid_NHW: Tens
     return torch.where(valid_NHW, weight, torch.zeros((), dtype=weight.dtype, device=weight.device))
 
 
-def divisor(losses_NHW: Tensor, weight_NHW: Tensor | None, valid_NHW: Tensor, reduction: Reduction) -> Tensor:
-    """What the sum of w * loss is divided by: 1 ("sum"), the number of valid pixels ("mean"), the sum of their weights
-    ("weighted_mean"); never 0."""
+def denominator(losses_NHW: Tensor, weight_NHW: Tensor | None, valid_NHW: Tensor, reduction: Reduction) -> Tensor:
+    """1 ("sum"), the number of valid pixels ("mean"), the sum of their weights ("weighted_mean"), in the losses' dtype.
+
+    Those of several batches add up to that of the batch of all their images.
+    """
     if reduction == "sum":
         return losses_NHW.new_ones(())
     if reduction == "mean":
-        return valid_NHW.sum().clamp(min=1).to(losses_NHW.dtype)
+        return valid_NHW.sum().to(losses_NHW.dtype)
     if reduction == "weighted_mean":
-        total = valid_weights(losses_NHW, weight_NHW, valid_NHW).sum()
-        return torch.where(total == 0, torch.ones_like(total), total)
+        return valid_weights(losses_NHW, weight_NHW, valid_NHW).sum()
     raise ValueError(f"reduction {reduction!r} is unknown; use mean, weighted_mean or sum")
+
+
+def divisor(losses_NHW: Tensor, weight_NHW: Tensor | None, valid_NHW: Tensor, reduction: Reduction) -> Tensor:
+    """What the sum of w * loss is divided by: the denominator, or 1 where that is 0."""
+    total = denominator(losses_NHW, weight_NHW, valid_NHW, reduction)
+    return torch.where(total == 0, torch.ones_like(total), total)
 
 
 def reduce(losses_NHW: Tensor, weight_NHW: Tensor | None, valid_NHW: Tensor, reduction: Reduction) -> Tensor:

@@ -6,11 +6,17 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from unet.config import TrainConfig
+from unet.errors import RunError
+from unet.runs.folder import RunFolder
 
 PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "albumentations", "scikit-image", "tifffile", "wandb")
 
@@ -39,17 +45,37 @@ MADE_BY = ("unet", "commit", "python", "packages", "platform", "processor", "cpu
 """What of a run's record its bits may depend on."""
 
 
-def continued(earlier: Any, now: dict[str, Any], update: int) -> dict[str, Any]:
-    """The record of a run that is resumed at `update`: the first command, and what was different before.
+def recorded(run: Path) -> dict[str, Any] | None:
+    """The environment.json of a run folder; None when there is none, or none that can be read."""
+    with suppress(RunError):
+        found = RunFolder(run).read_json("environment.json")
+        return found if isinstance(found, dict) else None
+    return None
 
-    earlier: the content of environment.json as the attempt before left it; anything else is taken for nothing.
+
+def continued(earlier: dict[str, Any], now: dict[str, Any], update: int) -> tuple[dict[str, Any], list[str]]:
+    """The record of a run that is resumed at `update`: the first command, and what was different before; and its names.
+
+    earlier: the record as the attempt before left it.
     """
-    if not isinstance(earlier, dict):
-        return now
     kept = {"command": earlier["command"]} if isinstance(earlier.get("command"), list) else {}
     before = {key: earlier[key] for key in MADE_BY if key in earlier and key in now and earlier[key] != now[key]}
     resumed = earlier["resumed"] if isinstance(earlier.get("resumed"), list) else []
-    return now | kept | {"resumed": [*resumed, {"update": update, "before": before}] if before else resumed}
+    resumed = [*resumed, {"update": update, "before": before}] if before else resumed
+    return now | kept | {"resumed": resumed}, list(before)
+
+
+def as_begun(settings: TrainConfig, environment: dict[str, Any]) -> TrainConfig:
+    """The settings with what was automatic replaced by what it became when the run of this record was made."""
+    known: dict[str, Any] = {}
+    if settings.precision == "auto" and environment.get("precision") in ("fp32", "bf16"):
+        known["precision"] = environment["precision"]
+    if settings.compile == "auto" and isinstance(environment.get("compiled"), bool):
+        known["compile"] = "on" if environment["compiled"] else "off"
+    threads = environment.get("threads")
+    if settings.threads == 0 and type(threads) is int and threads > 0:
+        known["threads"] = threads
+    return replace(settings, **known)
 
 
 def commit() -> str | None:
