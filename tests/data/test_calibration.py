@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.data.files import write_time_points
 from unet.data.calibration import Calibration, read_calibration
 
 STACK = np.zeros((4, 20, 30), np.uint16)
@@ -58,6 +59,14 @@ def test_ome_sizes(tmp_path):
     sizes = {"PhysicalSizeX": 0.1, "PhysicalSizeY": 200.0, "PhysicalSizeYUnit": "nm", "PhysicalSizeZ": 2.0}
     found = of(tmp_path, ome=True, photometric="minisblack", metadata={"axes": "ZYX"} | sizes)
     assert found == Calibration("Z", (4,), ((10, 1), (5, 1)), 1, {"unit": "micron", "spacing": 2.0})
+
+
+def test_one_file_per_time_point_is_one_image(tmp_path):
+    sizes = 'PhysicalSizeX="0.5" PhysicalSizeY="0.25"'
+    write_time_points(tmp_path, STACK, sizes)
+    for t in range(4):
+        found = read_calibration(tmp_path / f"t{t}.ome.tif")
+        assert found == Calibration("", (), ((2, 1), (4, 1)), 1, {"unit": "micron"})
 
 
 def test_png(tmp_path):

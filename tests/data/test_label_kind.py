@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unet.data.label_kind import recognise
+from unet.data import label_kind
+from unet.data.label_kind import class_labels, named, recognise
 
 
 def scattered(count: int, seed: int = 0) -> np.ndarray:
@@ -43,3 +44,52 @@ def test_kinds(labels: list[np.ndarray], kind: str) -> None:
     found, why = recognise(labels)
     assert found == kind
     assert why
+
+
+def test_more_numbers_than_classes_can_have_are_objects_without_a_look_at_their_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(label_kind, "_share_in_one_piece", None)  # not to be called: it only would cost time
+    for labels in (objects(list(range(1, 18))), scattered(17), objects([1, 2]), scattered(4)):
+        recognise([labels])
+    assert recognise([objects([*range(1, 18), 255])]) == ("instances", "18 numbers up to 255")
+
+
+def test_share_of_numbers_in_one_piece() -> None:
+    one = np.zeros((40, 60), np.uint16)
+    one[:20, :20], one[20:, 20:40] = 1, 1  # touch at a corner
+    one[:20, 20:40] = 2  # touches 1
+    one[0:5, 50:55], one[10:15, 50:55] = 3, 3  # two pieces
+    one[20:40, 40:60], one[0, 59] = 4, 4  # a speck aside
+    one[20:40, 0:5], one[20:40, 10:15] = 255, 255  # ignored
+    assert label_kind._share_in_one_piece([one]) == 0.75
+    assert label_kind._share_in_one_piece([one, np.zeros((3, 3), bool), np.ones((3, 3), bool)]) == 0.8
+    assert label_kind._share_in_one_piece([np.zeros((3, 3), int)]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "kind"),
+    [
+        ([np.zeros((4, 4), int), scattered(2) * 255], ("sky", "ground"), "binary"),
+        ([scattered(2)], ("sky", "ground"), "classes"),
+        ([np.where(scattered(2) == 1, 255, scattered(2, 1))], ("sky", "ground"), "classes"),  # 255 is ignored here
+        ([scattered(2) * 255], ("sky", "ground", "tree"), "classes"),
+    ],
+)
+def test_kinds_of_named_classes(labels: list[np.ndarray], names: tuple[str, ...], kind: str) -> None:
+    found, why = named(labels, names)
+    assert found == kind
+    assert "named in classes.txt" in why
+
+
+@pytest.mark.parametrize("names", [(), ("sky", "ground"), ("sky", "ground", "tree")])
+def test_classes_of_which_only_0_occurs_beside_ignored_pixels_are_refused(names: tuple[str, ...]) -> None:
+    empty, mask = np.zeros((4, 4), int), scattered(2) * 255
+    for labels in ([empty, mask], [mask], [np.full((4, 4), 255)]):
+        found, _, wrong = class_labels(labels, ["a", "b"][: len(labels)], "classes", names)
+        assert found == []
+        assert len(wrong) == 1
+        assert "leaves no class but 0" in wrong[0]
+    for labels in ([empty, scattered(2)], [empty, empty], [mask, scattered(2)]):
+        wrong = class_labels(labels, ["a", "b"], "classes", names)[2]
+        assert not any("no class but 0" in line for line in wrong)

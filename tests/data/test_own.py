@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -270,3 +271,77 @@ def test_an_imagej_file_without_axes_holds_channels_by_name_and_slices_by_its_la
     stack = own.read(folder, config(folder, normalise="fixed"), say_nothing)
     assert (len(stack), stack.channels) == (6, 1)
     np.testing.assert_array_equal(np.concatenate([f.image for f in stack.frames]) * 65535, images)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("colours", [3, 4])
+def test_colour_masks_of_colour_images_are_refused(folder: Path, suffix: str, colours: int) -> None:
+    """A red and a green object: no three slices, though image and label have as many channels."""
+    mask = np.zeros((20, 30, colours), np.uint8)
+    mask[2:7, 1:6, 0], mask[2:7, 10:15, 1] = 255, 255
+    for i in range(3):
+        for part, pixels in (("images", gray(i, (20, 30, colours))), ("labels", mask)):
+            if suffix == "png":
+                Image.fromarray(pixels).save(folder / part / f"{i}.png")
+            else:
+                tifffile.imwrite(folder / part / f"{i}.tif", pixels, photometric="rgb")
+    with pytest.raises(DataError, match=rf"3 problems to mend: labels/0\.{suffix}: is a colour image; save one number"):
+        own.read(folder, config(folder), say_nothing)
+
+
+def test_colours_stored_pixel_by_pixel_are_no_slices_whatever_the_labels_are(folder: Path) -> None:
+    labels = np.stack([blobs([1]), blobs([1, 1]), blobs([0, 1])])
+    write(folder, "a.tif", gray(0, (20, 30, 3)), labels)
+    with pytest.raises(DataError, match=r"labels/a\.tif: has 3 slices, its image 1"):
+        own.read(folder, config(folder), say_nothing)
+    planes = gray(0, (3, 20, 30))
+    tifffile.imwrite(folder / "images" / "a.tif", planes, photometric="rgb", planarconfig="separate")
+    assert len(own.read(folder, config(folder), say_nothing)) == 3
+    tifffile.imwrite(folder / "labels" / "a.tif", labels.transpose(1, 2, 0) * 200, photometric="rgb")
+    with pytest.raises(DataError, match=r"labels/a\.tif: is a colour image"):
+        own.read(folder, config(folder), say_nothing)
+
+
+def test_two_names_beside_0_and_255_are_those_of_background_and_foreground(folder: Path) -> None:
+    (folder / "classes.txt").write_text("ground\ncell\n")
+    write(folder, "a.png", gray(0), blobs([]))  # nothing in the first frame
+    write(folder, "b.png", gray(1), blobs([255, 255]))
+    lines: list[str] = []
+    stack = own.read(folder, config(folder), lines.append)
+    assert "labels read as binary (values 0, 255, named in classes.txt): ground, cell" in lines[0]
+    assert [np.unique(f.label).tolist() for f in stack.frames] == [[0], [0, 1]]
+    np.testing.assert_array_equal(stack.frames[1].label, blobs([1, 1]))
+    for changes in ({"label_kind": "classes"}, {}):
+        with pytest.raises(DataError, match="nothing but 0, 255 occurs, and 255 is ignored, which leaves no class but"):
+            own.read(folder, config(folder, **changes), say_nothing)
+        (folder / "classes.txt").write_text("ground\ncell\nwall\n")
+
+
+def test_a_first_frame_without_any_class_is_no_mistake(folder: Path) -> None:
+    (folder / "classes.txt").write_text("ground\ncell\n")
+    write(folder, "a.png", gray(0), blobs([255]))
+    write(folder, "b.png", gray(1), blobs([1, 255]))
+    stack = own.read(folder, config(folder), say_nothing)
+    assert [np.unique(f.label).tolist() for f in stack.frames] == [[0, IGNORE], [0, 1, IGNORE]]
+
+
+def test_label_masks_with_a_palette_are_their_indices(folder: Path) -> None:
+    """As in Pascal VOC: classes as colours of a palette; a palette of grays makes no difference."""
+    for name, palette in (("a", [0, 0, 0, 128, 0, 0, 0, 128, 0]), ("b", [0, 0, 0, 90, 90, 90, 200, 200, 200])):
+        mask = Image.fromarray(blobs([1, 2]), "L")
+        mask.putpalette(palette)
+        mask.save(folder / "labels" / f"{name}.png")
+        Image.fromarray(gray()).save(folder / "images" / f"{name}.png")
+    stack = own.read(folder, config(folder), say_nothing)
+    for frame in stack.frames:
+        np.testing.assert_array_equal(frame.label, blobs([1, 2]))
+
+
+def test_objects_in_16_bit_colour_pngs_keep_their_numbers(folder: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 4096, (20, 30, 3)).astype(np.uint16)
+    label = blobs([1, 2, 3, 4, 300, 7, 20], np.uint16)
+    cv2.imwrite(str(folder / "images" / "a.png"), rgb[..., ::-1])
+    cv2.imwrite(str(folder / "labels" / "a.png"), np.dstack([label] * 3))
+    stack = own.read(folder, config(folder, normalise="fixed"), say_nothing)
+    np.testing.assert_array_equal(np.unique(stack.frames[0].instances), np.unique(label))
+    np.testing.assert_array_equal(stack.frames[0].image, rgb.transpose(2, 0, 1).astype(np.float32) / np.float32(65535))

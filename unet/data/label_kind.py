@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from unet.data.stack import IGNORE, LabelImage
@@ -30,12 +29,30 @@ def recognise(labels_HW: list[Pixels]) -> tuple[LabelKind, str]:
         return "binary", f"values {_list(values)}"
     classes = [v for v in values if v != IGNORE]
     gapless = classes == list(range(len(classes)))
+    as_classes = f"values {_list(values)}; if they are objects, set data.label_kind to instances"
+    as_objects = f"{len(values) - (0 in values)} numbers up to {max(values)}"
+    if gapless and len(classes) <= 4:
+        return "classes", as_classes
+    if len(classes) > _FEW:
+        return "instances", as_objects
     single = _share_in_one_piece(labels_HW)
-    if gapless and (len(classes) <= 4 or (len(classes) <= _FEW and single < _SINGLE)):
-        return "classes", f"values {_list(values)}; if they are objects, set data.label_kind to instances"
+    if gapless and single < _SINGLE:
+        return "classes", as_classes
     if len(values) <= _FEW and single < _SINGLE / 2:
         return "classes", f"values {_list(values)} in several pieces each"
-    return "instances", f"{len(values) - (0 in values)} numbers up to {max(values)}, {single:.0%} of them in one piece"
+    return "instances", f"{as_objects}, {single:.0%} of them in one piece"
+
+
+def named(labels_HW: list[Pixels], class_names: tuple[str, ...]) -> tuple[LabelKind, str]:
+    """The kind of a set of label images whose classes have names, and why, as `recognise` says it.
+
+    Two names beside nothing but 0 and 255 are those of a mask's background and foreground: with 255 ignored, nothing
+    would be left to learn.
+    """
+    values = _values(labels_HW)
+    if len(class_names) == 2 and set(values) <= {0, IGNORE}:
+        return "binary", f"values {_list(values)}, named in classes.txt"
+    return "classes", "named in classes.txt"
 
 
 def class_labels(
@@ -55,7 +72,11 @@ def class_labels(
     known = [v for v in values if v != IGNORE]
     count = len(class_names) or len(known)
     rule = f"classes are 0..{count - 1}, {IGNORE} is ignored"
-    if class_names:
+    if IGNORE in values and not any(known):
+        wrong = [f"labels: nothing but {_list(values)} occurs, and {IGNORE} is ignored, which leaves no class but 0; "
+                 f"write the classes' numbers, or, if {IGNORE} is the foreground, set data.label_kind to binary and "
+                 "name two classes at most"]  # fmt: skip
+    elif class_names:
         wrong = _outside(labels_HW, names, {*range(count), IGNORE}, rule)
     elif known != list(range(len(known))):
         missing = next(v for v in range(len(known) + 1) if v not in known)
@@ -88,16 +109,20 @@ def _outside(labels_HW: list[Pixels], names: list[str], allowed: set[int], rule:
 
 def _share_in_one_piece(labels_HW: list[Pixels]) -> float:
     """Of all numbers above 0 in all images, the share that form one 8-connected piece (specks below 1 % aside)."""
+    from skimage import measure
+
     single = total = 0
     for label in labels_HW:
-        for value in np.unique(label):
-            if value in (0, IGNORE):
-                continue
-            mask = (label == value).astype(np.uint8)
-            count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-            areas = stats[1:, cv2.CC_STAT_AREA]
-            single += int(count == 2 or areas.max() >= 0.99 * areas.sum())
-            total += 1
+        objects = np.where(label == IGNORE, 0, label).astype(np.int32)
+        pieces = measure.label(objects, connectivity=2)  # of all numbers in one pass
+        areas = np.bincount(pieces.ravel())
+        number = np.zeros(areas.size, np.int32)
+        number[pieces] = objects
+        found, place = np.unique(number[1:], return_inverse=True)
+        whole, largest = np.bincount(place, areas[1:]), np.zeros(found.size)
+        np.maximum.at(largest, place, areas[1:])
+        single += int(np.count_nonzero(largest >= 0.99 * whole))
+        total += found.size
     return single / total if total else 1.0
 
 

@@ -5,7 +5,7 @@ are 8-bit, 16-bit, integer or floating-point, with one or several channels. Fold
 labels/) are sequences; so is every stack.
 
 What the labels are is recognised (`data.label_kind` = auto) or told:
-  binary     values 0 and 1, or 0 and 255
+  binary     values 0 and 1, or 0 and 255; also where classes.txt has two names and the values are 0 and 255
   classes    class numbers 0..K-1, 255 = ignore; classes.txt beside images/ may name them, one per line
   instances  every object its own number, 0 = background
 
@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import DataConfig
-from unet.data.label_kind import LabelKind, class_labels, recognise
+from unet.data.label_kind import LabelKind, class_labels, named, recognise
 from unet.data.masks import separate, target
 from unet.data.normalise import normalisation
 from unet.data.stack import Frame, InstanceImage, Stack
-from unet.data.tiff import SUFFIXES, Pixels, read_images
+from unet.data.tiff import SUFFIXES, Pixels, read_images, stores_planes
 from unet.errors import DataError
 from unet.files import natural_key
 
@@ -70,8 +70,8 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame:
     """
     found = _read_pairs(folder, on_frame)
     _check_images(found)
-    kind, why = _label_kind(folder, config, found)
     names = _class_names(folder)
+    kind, why = _label_kind(config, found, names)
     labels, class_names = (None, ("background", "cell")) if kind == "instances" else _classes(found, kind, names)
     if found.wrong:
         raise DataError(_complaint(folder, found.wrong))
@@ -95,7 +95,7 @@ def instances(folder: Path, config: DataConfig) -> dict[str, InstanceImage]:
     found = _read_pairs(folder)
     if found.wrong:
         raise DataError(_complaint(folder, found.wrong))
-    kind, _ = _label_kind(folder, config, found)
+    kind, _ = _label_kind(config, found, _class_names(folder))
     return {p.name: _instances(p.label) for p in found.pairs} if kind == "instances" else {}
 
 
@@ -152,7 +152,7 @@ def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, found
             found.wrong.append(str(error).replace(f"{folder}/", "", 1))
     if len(read) < 2:
         return
-    images, labels = _planes_as_slices(*read)
+    images, labels = _planes_as_slices(read[0], read[1], image_path, label_path)
     image_place, place = (path.relative_to(folder).as_posix() for path in (image_path, label_path))
     if not (labels == labels[:, :1]).all():
         found.wrong.append(f"{place}: is a colour image; save one number per class or object")
@@ -168,13 +168,20 @@ def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, found
             found.pairs.append(_Pair(key + slice_, sequence, image, label, image_place + slice_, place + slice_))
 
 
-def _planes_as_slices(images: Pixels, labels: Pixels) -> tuple[Pixels, Pixels]:
-    """Some programs store slices as the planes of one colour image, or as its channels; labels show that it is none."""
+def _planes_as_slices(images: Pixels, labels: Pixels, image_path: Path, label_path: Path) -> tuple[Pixels, Pixels]:
+    """Some programs store slices as the planes of one colour image, or as its channels; labels show that it is none.
+
+    Only where the files do hold planes: colours stored pixel by pixel (PNG, most TIFFs) are colours, in labels too.
+    """
     planes = images.shape[1]
-    if len(images) == 1 and planes == len(labels) > 1:
-        return images.transpose(1, 0, 2, 3), labels
-    if len(images) == len(labels) == 1 and planes == labels.shape[1] > 1 and not (labels == labels[:, :1]).all():
-        return images.transpose(1, 0, 2, 3), labels.transpose(1, 0, 2, 3)
+    if len(images) > 1 or planes == 1 or not stores_planes(image_path):
+        return images, labels
+    slices = images.transpose(1, 0, 2, 3)
+    if planes == len(labels):
+        return slices, labels
+    differ = len(labels) == 1 and planes == labels.shape[1] and not (labels == labels[:, :1]).all()
+    if differ and stores_planes(label_path):
+        return slices, labels.transpose(1, 0, 2, 3)
     return images, labels
 
 
@@ -182,7 +189,7 @@ def _read_label(path: Path) -> Pixels:
     """Label image or stack, N x C x H x W integers. Raises DataError."""
     if path.suffix.lower() in (".jpg", ".jpeg"):
         raise DataError(f"{path}: JPEG alters label values; save labels as PNG or TIFF")
-    labels = read_images(path)
+    labels = read_images(path, indices=True)
     if labels.dtype.kind == "f":
         if not (np.isfinite(labels).all() and (labels == np.rint(labels)).all() and abs(labels).max() < 2**31):
             raise DataError(f"{path}: holds values that are no whole numbers; labels are class or object numbers")
@@ -206,12 +213,11 @@ def _check_images(found: _Found) -> None:
             found.wrong.append(f"{pair.image_place}: has {pair.image.shape[0]} channels, most others {usual}")
 
 
-def _label_kind(folder: Path, config: DataConfig, found: _Found) -> tuple[LabelKind, str]:
+def _label_kind(config: DataConfig, found: _Found, names: tuple[str, ...]) -> tuple[LabelKind, str]:
     if config.label_kind != "auto":
         return config.label_kind, "as data.label_kind says"
-    if (folder / "classes.txt").is_file():
-        return "classes", "named in classes.txt"
-    return recognise([pair.label for pair in found.pairs])
+    labels = [pair.label for pair in found.pairs]
+    return named(labels, names) if names else recognise(labels)
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

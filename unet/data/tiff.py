@@ -1,8 +1,8 @@
 """The one place where image files are read: TIFF, PNG, JPEG -> arrays N x C x H x W, or one clear `DataError`.
 
 tifffile reads TIFFs; what it can only decode with the optional imagecodecs (LZW, PackBits, ...) is decoded by Pillow
-or OpenCV instead. A header is checked against the file's size before anything is allocated, because a damaged or
-hostile one can declare any number of pixels.
+or OpenCV instead. PNG and JPEG are left to `picture`. A header is checked against the file's size before anything is
+allocated, because a damaged or hostile one can declare any number of pixels.
 
 Axes: N images of a stack, C channels, H rows, W columns.
 """
@@ -22,6 +22,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from unet.data.mapped import release, scratch_map
+from unet.data.picture import STRETCH, check_declared, picture_shape, read_picture
 from unet.errors import DataError, UserError, one_line
 from unet.signals import Interrupted
 
@@ -31,19 +32,27 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 """File types that `read_images` knows, in lower case."""
 
 _LZW = 5
-_HARMLESS_BYTES = 256 * 2**20  # always allowed
 _HELD_BYTES = 16 * 2**20  # decoded at a time on the way into a scratch map
-_MAX_RATIO = 2000  # of decoded to stored bytes: no codec in use exceeds it on an image of several hundred MB
 
 
-def read_images(path: Path, *, mmap: bool = False, palette_rgb: bool = False, scratch: Path | None = None) -> Pixels:
+def read_images(
+    path: Path,
+    *,
+    mmap: bool = False,
+    palette_rgb: bool = False,
+    indices: bool = False,
+    scratch: Path | None = None,
+) -> Pixels:
     """All images of a file as N x C x H x W in the type they are stored in.
 
     Pages of a TIFF and every axis that is neither a colour nor a channel axis count as N. Gray values are the stored
-    ones (a reversed display table is not applied). Indexed colours stay indices, or become RGB with `palette_rgb`; a
-    PNG's opacity is left out when it is the same everywhere. With `mmap` an uncompressed TIFF stored in one piece is
-    returned as a read-only memory map, in the file's byte order. With `scratch` (a folder) any other TIFF is decoded
-    strip by strip into a nameless file there and memory-mapped, as far as tifffile can decode it.
+    ones (no display table is applied to a TIFF, neither a reversed one nor one of colours). Indexed colours of a PNG
+    become gray values where all that occur are grays, else RGB; with `palette_rgb` always RGB; with `indices`, for
+    label masks, they stay indices. A PNG's opacity is left out when it is the same everywhere.
+
+    With `mmap` an uncompressed TIFF stored in one piece is returned as a read-only memory map, in the file's byte
+    order. With `scratch` (a folder) any other TIFF is decoded strip by strip into a nameless file there and
+    memory-mapped, as far as tifffile can decode it.
 
     Raises DataError (one line naming the file) when it is missing, unreadable, truncated or of an unknown kind.
     """
@@ -51,25 +60,32 @@ def read_images(path: Path, *, mmap: bool = False, palette_rgb: bool = False, sc
     size = path.stat().st_size
     if suffix in (".tif", ".tiff"):
         return _read_tiff(path, size, mmap, scratch)
-    return _read_pillow(path, size, palette_rgb)
+    return read_picture(path, palette_rgb=palette_rgb, indices=indices)[None]
 
 
 def image_shape(path: Path, *, palette_rgb: bool = False) -> tuple[int, int, int, int]:
     """(N, C, H, W) of what `read_images` would return, without decoding a TIFF; DataError as there."""
-    suffix, size = _check_file(path), path.stat().st_size
+    suffix = _check_file(path)
     if suffix in (".tif", ".tiff"):
-        with _tiff_errors(path), quiet_tifffile(), tifffile.TiffFile(path) as tif:
+        with _opened(path) as tif:
             series = _only_series(path, tif)
-            _check_declared(path, size, math.prod(series.shape) * series.dtype.itemsize)
+            check_declared(path, path.stat().st_size, math.prod(series.shape) * series.dtype.itemsize)
             hollow = np.broadcast_to(np.zeros((), series.dtype), series.shape)  # takes no memory
             n, c, h, w = _to_NCHW(path, hollow, series.axes).shape
             return n, c, h, w
-    from PIL import Image
+    return 1, *picture_shape(path, palette_rgb=palette_rgb)
 
-    with _pillow_errors(path), Image.open(path, formats=("PNG", "JPEG")) as image:
-        _check_declared(path, size, image.width * image.height * len(image.getbands()) * 2)
-        bands = 3 if image.mode == "P" and palette_rgb else len(_shown_bands(image))
-        return 1, bands, image.height, image.width
+
+def stores_planes(path: Path) -> bool:
+    """Whether an image file holds its channels one after the other, as a TIFF can, and not pixel by pixel.
+
+    Raises DataError as `read_images`.
+    """
+    if _check_file(path) not in (".tif", ".tiff"):
+        return False
+    with _opened(path) as tif:
+        axes = _only_series(path, tif).axes
+    return all(axes.index(a) < axes.index("Y") for a in "CS" if a in axes)
 
 
 def _check_file(path: Path) -> str:
@@ -90,18 +106,21 @@ def _check_file(path: Path) -> str:
 
 
 def read_gray(path: Path, *, mmap: bool = False) -> Pixels:
-    """All images of a file with one channel as N x H x W in the type they are stored in; else DataError."""
-    images = read_images(path, mmap=mmap)
+    """All images of a file with one channel (gray values or indices), N x H x W, in the type they are stored in.
+
+    Raises DataError as `read_images`, and when there are more channels.
+    """
+    images = read_images(path, mmap=mmap, indices=True)
     if images.shape[1] != 1:
         raise DataError(f"{path}: has {images.shape[1]} channels where one is expected; export it as a gray image")
     return images[:, 0]
 
 
 def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> Pixels:
-    with _tiff_errors(path), quiet_tifffile(), tifffile.TiffFile(path) as tif:
+    with _opened(path) as tif:
         _check_page_list(path, tif)
         series = _only_series(path, tif)
-        _check_declared(path, size, math.prod(series.shape) * series.dtype.itemsize)
+        check_declared(path, size, math.prod(series.shape) * series.dtype.itemsize)
         for page in series.pages:
             _check_page(path, size, page)
         if mmap and series.dataoffset is not None:
@@ -139,9 +158,11 @@ def _decode_into_map(series: Any, folder: Path) -> Pixels:
 
 
 @contextmanager
-def _tiff_errors(path: Path) -> Iterator[None]:
+def _opened(path: Path) -> Iterator[Any]:
+    """The file by tifffile; whatever fails inside becomes one DataError."""
     try:
-        yield
+        with quiet_tifffile(), open_tiff(path) as tif:
+            yield tif
     except (UserError, Interrupted):
         raise
     except MemoryError:
@@ -171,13 +192,6 @@ def _only_series(path: Path, tif: tifffile.TiffFile) -> Any:
     if series[0].dtype is None or series[0].dtype.kind not in "buif":
         raise DataError(f"{path}: pixel type {series[0].dtype} is not supported; save it as 8-bit, 16-bit or float")
     return series[0]
-
-
-def _check_declared(path: Path, stored: int, declared: int) -> None:
-    if declared > max(_HARMLESS_BYTES, _MAX_RATIO * stored):
-        raise DataError(
-            f"{path}: declares {declared / 1e9:,.1f} GB of pixels in a file of {stored:,} bytes; it is damaged"
-        )
 
 
 def _check_page(path: Path, size: int, page: Any) -> None:
@@ -242,13 +256,17 @@ def _pages_pillow(path: Path, indices: list[int], keyframe: Any) -> list[Pixels]
                 page = np.array(image)
                 # Pillow shows 8-bit and 1-bit pages with a reversed table as seen, tifffile and OpenCV as stored
                 reversed_table = keyframe.photometric == 0 and image.mode in ("L", "1")
-                pages.append(np.invert(page) if reversed_table else page)
+                page = np.invert(page) if reversed_table else page
+                bits = keyframe.bitspersample
+                pages.append(page // STRETCH[bits] if image.mode == "L" and bits in STRETCH else page)
     return pages
 
 
 def _pages_opencv(path: Path, indices: list[int], keyframe: Any) -> list[Pixels]:
     import cv2
 
+    if keyframe.bitspersample in STRETCH:
+        raise ValueError("OpenCV stretches gray values of few bits")
     done, pages = cv2.imreadmulti(str(path), flags=cv2.IMREAD_UNCHANGED)
     if not done or len(pages) <= max(indices):
         raise ValueError("OpenCV cannot read it")
@@ -274,43 +292,9 @@ def _to_NCHW(path: Path, pixels: Pixels, axes: str) -> Pixels:
     )
 
 
-def _read_pillow(path: Path, size: int, palette_rgb: bool) -> Pixels:
-    from PIL import Image
-
-    with _pillow_errors(path), Image.open(path, formats=("PNG", "JPEG")) as image:
-        _check_declared(path, size, image.width * image.height * len(image.getbands()) * 2)
-        if getattr(image, "n_frames", 1) > 1:
-            raise DataError(f"{path}: an animation; save its images as separate files")
-        shown = image.convert("RGB") if image.mode == "P" and palette_rgb else image
-        pixels = np.atleast_3d(np.array(shown))[..., : len(_shown_bands(shown))]
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
-
-
-def _shown_bands(image: Any) -> tuple[str, ...]:
-    """Names of the bands of a Pillow image, without an opacity that says nothing because it is the same everywhere."""
-    bands: tuple[str, ...] = image.getbands()
-    low, high = image.getchannel("A").getextrema() if bands[-1] == "A" else (0, 1)
-    return bands[:-1] if low == high else bands
-
-
-@contextmanager
-def _pillow_errors(path: Path) -> Iterator[None]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_check_declared` has its own bound
-            yield
-    except UserError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: {one_line(error)}; cut it into smaller images") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: not a PNG or JPEG image; fetch or export it again") from None
-    except MemoryError:
-        raise DataError(f"{path}: does not fit into memory; cut it into smaller images") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise DataError(f"{path}: damaged ({one_line(error)}); fetch or export it again") from None
+def open_tiff(path: Path) -> tifffile.TiffFile:
+    """The file alone: tifffile would go on into the other files that the OME-XML of one file per time point names."""
+    return tifffile.TiffFile(path, _multifile=False)
 
 
 @contextmanager
