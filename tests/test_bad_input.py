@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.runs.test_folder import is_free
+from unet import results
 from unet.cli import main
+from unet.runs import final
 
 TINY = [
     "train", "--profile", "quick", "--model.base-channels", "2", "--model.depth", "3", "--tile.input-px", "52",
@@ -134,6 +137,29 @@ def test_an_existing_run_is_kept(place, capsys):
     assert "--overwrite" in refused(capsys, *TINY)
     assert {p: p.read_bytes() for p in (place / "run").rglob("*") if p.is_file()} == before
     assert main([*TINY, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"]])
+def test_nobody_can_take_a_run_between_its_training_and_its_scores(place, monkeypatch, more):
+    """Two processes with --overwrite on one folder would leave the scores of one beside the weights of the other."""
+    if more:
+        assert main(TINY) == 0
+    free = []
+
+    def watched(original):
+        def watch(*arguments, **options):
+            free.append(is_free(place / "run"))
+            result = original(*arguments, **options)
+            free.append(is_free(place / "run"))
+            return result
+
+        return watch
+
+    monkeypatch.setattr(results, "evaluate_run", watched(results.evaluate_run))
+    monkeypatch.setattr(final, "send_scores", watched(final.send_scores))
+    assert main([*TINY, *more]) == 0
+    assert free == [False] * 4
+    assert is_free(place / "run")
 
 
 def test_a_resumed_run_cannot_change_its_configuration(place, capsys):

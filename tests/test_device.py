@@ -75,3 +75,52 @@ def test_a_machine_that_does_not_say_is_trusted(monkeypatch):
 def test_free_memory_is_read():
     found = available_bytes(torch.device("cpu"))
     assert found is None or found > 2**20
+
+
+GB = 10**9
+STAT = "anon 1000000000\nfile 14600000000\nshmem 500000000\ninactive_file 12000000000\nactive_file 2000000000\n"
+OLD_STAT = (
+    "cache 14600000000\ninactive_file 1\nactive_file 1\ntotal_inactive_file 12000000000\ntotal_active_file 2000000000\n"
+)
+
+
+NEW = {"memory.max": str(16 * GB), "memory.current": str(int(15.6 * GB)), "memory.stat": STAT}
+OLD = {
+    "memory/memory.limit_in_bytes": str(16 * GB),
+    "memory/memory.usage_in_bytes": str(int(15.6 * GB)),
+    "memory/memory.stat": OLD_STAT,
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        pytest.param(NEW, 14.4 * GB, id="version 2"),
+        pytest.param(OLD, 14.4 * GB, id="version 1"),
+        pytest.param({**NEW, "memory.stat": STAT.replace("12000000000", "x\n\n- -")}, 2.4 * GB, id="odd rows"),
+        pytest.param({**NEW, "memory.stat": b"\xff\xfe"}, 0.4 * GB, id="no text"),
+        pytest.param({**NEW, "memory.stat": None}, 0.4 * GB, id="no statistics"),
+        pytest.param({**NEW, "memory.current": str(GB)}, 16 * GB, id="more cache than is used"),
+        pytest.param({**NEW, "memory.current": str(40 * GB)}, 0, id="over the limit"),
+        pytest.param({**NEW, "memory.max": "max"}, None, id="no limit"),
+        pytest.param({**NEW, "memory.max": "-1"}, None, id="odd limit"),
+        pytest.param({**NEW, "memory.current": ""}, None, id="use not told"),
+        pytest.param({}, None, id="no groups"),
+    ],
+)
+def test_the_cache_of_files_is_not_taken_for_used_memory(tmp_path, monkeypatch, files, left):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if content is not None:
+            (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.setattr("unet.device._CGROUPS", tmp_path)
+    monkeypatch.setattr("unet.device._meminfo", lambda: None)
+    assert available_bytes(torch.device("cpu")) == left
+
+
+def test_a_small_run_fits_into_a_container_full_of_cache(tmp_path, monkeypatch):
+    for name, content in NEW.items():
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr("unet.device._CGROUPS", tmp_path)
+    monkeypatch.setattr("unet.device._meminfo", lambda: 64 * GB)
+    check_memory(from_dict({"train": {"batch": 4}}), CPU, 1)

@@ -1,5 +1,6 @@
 """A cross-validation scored as one set: every frame by the run that did not see it."""
 
+import fcntl
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.runs.test_folder import is_free
 from tests.test_train import QUIET, configured, data, discs, start
+from unet import results
 from unet.cli import main
 from unet.errors import RunError
 from unet.evaluate import pixel_scores
 from unet.metrics.em import em_sweeps
 from unet.results import evaluate_folds, evaluate_run, predict_held_out
+from unet.runs.lock import locked
 
 __all__ = ["data"]  # the fixture that stands in for files
 
@@ -49,6 +53,45 @@ def test_one_run_pooled_is_that_run(runs, tmp_path):
     pooled = evaluate_folds(runs[:1], tmp_path / "all", QUIET)
     assert pooled["scores"] == single["scores"]
     assert pooled["by_frame"] == single["by_frame"]
+
+
+def test_a_run_in_use_is_not_scored(tmp_path, capsys):
+    """Somebody trains it anew: the scores of the old weights would stand beside the new ones."""
+    run = fold(tmp_path, 0)
+    before = {path.name for path in run.iterdir()}
+    with (run / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(["evaluate", str(run), "--quiet"]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "in use by another process" in error
+    assert {path.name for path in run.iterdir()} == before
+    (run / "config.yaml").unlink()
+    (run / ".lock").unlink()
+    assert main(["evaluate", str(run), "--quiet"]) == 2
+    assert "not a run folder" in capsys.readouterr().err
+    assert not (run / ".lock").exists()
+
+
+def test_nobody_can_take_a_run_that_is_being_scored(tmp_path, monkeypatch):
+    run, seen = fold(tmp_path, 0), []
+    original = results.predict_held_out
+
+    def watched(*arguments, **options):
+        seen.append(is_free(run))
+        return original(*arguments, **options)
+
+    for name in ("unet.results.write_json", "unet.results.write_probabilities", "unet.results.draw_rows"):
+        monkeypatch.setattr(name, lambda *_: seen.append(is_free(run)))
+    monkeypatch.setattr(results, "predict_held_out", watched)
+    monkeypatch.setattr("unet.runs.final.send_scores", lambda *_: seen.append(is_free(run)))
+    evaluate_run(run, QUIET)
+    assert main(["evaluate", str(run), "--quiet"]) == 0
+    assert seen == [False] * (4 + 5)
+    assert is_free(run)
+    with locked(run):  # and who has it already may score it
+        evaluate_run(run, QUIET)
+    assert seen[9:] == [False] * 4
 
 
 def test_results_are_not_overwritten(runs, tmp_path):

@@ -1,5 +1,7 @@
 """The record of an unfinished prediction survives what can happen to it."""
 
+import errno
+import fcntl
 import json
 import os
 import time
@@ -60,6 +62,18 @@ def test_only_one_process_at_a_time(tmp_path):
             pass
     with Record(tmp_path / "r") as record:
         assert record.job == JOB
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EWOULDBLOCK, "another process is writing"), (errno.ENOSYS, "cannot lock files")]
+)
+def test_a_file_system_without_locks_is_told_from_another_process(tmp_path, monkeypatch, number, said):
+    def refuses(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    with pytest.raises(RunError, match=said), Record(tmp_path / "r"):
+        pass
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path):

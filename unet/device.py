@@ -131,11 +131,39 @@ def _meminfo() -> int | None:
     return None
 
 
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
 def _cgroup() -> int | None:
-    """What a container's memory limit leaves (control groups, version 2)."""
+    """What a container's memory limit leaves (control groups, version 2 or 1); None where none is told.
+
+    The cache of files counts as used there, though the kernel gives it up before it refuses memory.
+    """
+    for folder, names, prefix in (
+        (_CGROUPS, ("memory.max", "memory.current"), ""),
+        (_CGROUPS / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_"),  # with all groups below
+    ):
+        limit, used = (_count(folder / name) for name in names)
+        if limit is not None and used is not None:
+            cache = _file_cache(folder / "memory.stat", prefix)
+            return max(0, limit - max(0, used - cache))
+    return None
+
+
+def _count(path: Path) -> int | None:
+    """The count in a file of the kernel; None when it holds none ("max") or cannot be read."""
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text().strip()
-        return int(limit) - int(used) if limit != "max" else None
+        count = int(path.read_text())
     except (OSError, ValueError):
         return None
+    return count if count >= 0 else None
+
+
+def _file_cache(stat: Path, prefix: str) -> int:
+    """Bytes of file cache that can be given up: without what lies in memory only (tmpfs); 0 when they are not told."""
+    try:
+        rows = [line.split() for line in stat.read_text().splitlines()]
+        told = {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}
+    except (OSError, ValueError):
+        return 0
+    return sum(told.get(f"{prefix}{kind}_file", 0) for kind in ("inactive", "active"))

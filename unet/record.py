@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO
 
 from unet.errors import RunError
 from unet.files import sync_folder, write_error
+from unet.runs.lock import lock
 
 _SAMPLES, _SAMPLE_BYTES = 16, 2**16
 
@@ -34,7 +34,8 @@ def identity(path: Path) -> dict[str, str | int]:
 class Record:
     """A file of lines: the job as JSON, then the number of rows done, one line more after each; locked while in use.
 
-    A line that a crash cut short does not count. Use it as a context manager: RunError when another process has it.
+    A line that a crash cut short does not count. Use it as a context manager: RunError when another process has it, or
+    when its file system cannot lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,10 +51,11 @@ class Record:
         except OSError as error:
             raise write_error(self.path, error) from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            if not lock(file.fileno(), self.path):
+                raise RunError(f"{self.path}: another process is writing this output; wait for it or stop it")
+        except RunError:
             file.close()
-            raise RunError(f"{self.path}: another process is writing this output; wait for it or stop it") from None
+            raise
         self._file = file
         self._read(file)
         return self

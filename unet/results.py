@@ -12,7 +12,7 @@ import torch
 from unet.config import Config, ModelConfig, from_dict, to_dict
 from unet.data.load import load, markers, truth
 from unet.data.stack import InstanceImage, Normalisation, Stack
-from unet.device import Hardware, choose
+from unet.device import Hardware, prepare
 from unet.errors import RunError, UserError, one_line
 from unet.evaluate import FramePrediction, predict_frames
 from unet.files import write_json
@@ -22,7 +22,9 @@ from unet.picture import draw_rows
 from unet.predict import Network
 from unet.progress import Terminal
 from unet.runs.checkpoint import load_weights
+from unet.runs.environment import recorded
 from unet.runs.folder import RunFolder
+from unet.runs.lock import held
 from unet.scoring import kind_of, picture_rows, record, score
 
 WEIGHTS, SCORES, PROBABILITIES, PICTURE = "weights.safetensors", "scores.json", "probabilities.tif", "prediction.png"
@@ -133,7 +135,7 @@ def predict_held_out(
     folder = RunFolder.open_existing(path)
     config = folder.config
     stack = load(config.data, terminal.say if announce else lambda _: None, terminal)
-    network, metadata = load_network(path, choose(config))
+    network, metadata = load_network(path, prepare(config, recorded(path)))
     if Normalisation(**metadata["normalisation"]) != stack.normalisation:
         raise RunError(f"{path}: was trained with another normalisation of the gray values; use the same data settings")
     predictor = Predictor(network, stack, config, metadata["tile_px"], rotations or config.predict.rotations, terminal)
@@ -156,11 +158,15 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Score a finished run on its held-out frames; writes scores.json, probabilities.tif and prediction.png.
 
-    Returns what scores.json holds; `announce` says where the data comes from.
+    Returns what scores.json holds; `announce` says where the data comes from. The folder is held from the reading of
+    its weights to the last file, so that the scores are of the run they stand in. RunError as from `predict_held_out`,
+    and when another process has the folder.
     """
-    run = predict_held_out(path, terminal, rotations, announce=announce)
-    instances = None if run.settings is None else run.settings.to_dict()
-    return _scored([run], RunFolder.open_existing(path).path, {"instances": instances}, terminal)
+    folder = RunFolder.open_existing(path)
+    with held(path):
+        run = predict_held_out(path, terminal, rotations, announce=announce)
+        instances = None if run.settings is None else run.settings.to_dict()
+        return _scored([run], folder.path, {"instances": instances}, terminal)
 
 
 def evaluate_folds(

@@ -169,6 +169,14 @@ def test_stopped(run):
     assert f"unet train --resume --run {run}" in text
 
 
+def test_in_scoring(run):
+    drop(run, "scores.json")
+    with (run / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "being scored at this moment" in page(run).text
+    assert f"unet evaluate {run}" in page(run).text
+
+
 def test_in_training(run):
     drop(run, "scores.json", "weights.safetensors")
     with (run / ".lock").open("a") as lock:

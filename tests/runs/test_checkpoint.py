@@ -1,5 +1,7 @@
 """Checkpoints: round trip, damage is found, the previous one is offered, no code is ever loaded."""
 
+import errno
+import os
 import pickle
 import subprocess
 import sys
@@ -168,3 +170,89 @@ def test_a_kill_while_one_is_written_again_leaves_it_whole(tmp_path, monkeypatch
     assert complaints == []
     assert loaded is not None
     assert loaded["update"] == {1: 10, 2: 10, 3: 11, 4: 11}[dies_at]
+
+
+LARGE = {"update": 10, "w": torch.arange(4096.0)}
+
+
+def damage(path, how):
+    """Make a checkpoint one that is passed over; torch would read the content all the same."""
+    if how == "flipped":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x40
+        path.write_bytes(content)
+    else:
+        path.with_suffix(".json").write_text({"half a record": '{"upda', "list": "[1]"}[how])
+
+
+@pytest.mark.parametrize("how", ["flipped", "half a record", "list"])
+def test_a_damaged_one_whose_replacement_fails_does_not_become_whole(tmp_path, monkeypatch, how):
+    """A resumed run passed it over, comes to its update again, and finds the disk full."""
+    save_checkpoint(tmp_path, 5, state(5))
+    path = save_checkpoint(tmp_path, 10, LARGE)
+    damage(path, how)
+    original = os.fsync
+
+    def full(descriptor):
+        if "update-000010.pt" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="no space left"):
+        save_checkpoint(tmp_path, 10, LARGE)
+    monkeypatch.undo()
+    loaded, complaints = load_latest(tmp_path)
+    assert loaded is not None
+    assert (loaded["update"], complaints) == (5, [])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["update-000005.json", "update-000005.pt"]
+
+
+def dead_after(steps, patch):
+    """Let so many files be renamed or removed and none after; returns the list of what is still allowed."""
+    left = [None] * steps
+
+    def allowed(original):
+        def step(self, *arguments, **options):
+            if not left:
+                raise KeyboardInterrupt
+            left.pop()
+            return original(self, *arguments, **options)
+
+        return step
+
+    for name in ("replace", "unlink"):
+        patch.setattr(Path, name, allowed(getattr(Path, name)))
+    return left
+
+
+@pytest.mark.parametrize("how", ["flipped", "half a record"])
+def test_no_moment_of_a_kill_makes_a_damaged_one_whole(tmp_path, monkeypatch, how):
+    found = []
+    for steps in range(10):
+        folder = tmp_path / str(steps)
+        save_checkpoint(folder, 5, state(5))
+        damage(save_checkpoint(folder, 10, LARGE), how)
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            left = dead_after(steps, patch)
+            save_checkpoint(folder, 10, LARGE | {"update": 11})
+        loaded, _ = load_latest(folder)
+        assert loaded is not None
+        found.append(loaded["update"])
+    assert left  # the last one was not killed
+    assert found == [5, 5, 5] + [11] * 7
+
+
+def test_one_that_a_bad_disk_does_not_read_is_replaced(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, 10, state(10))
+    original = checkpoint.sha256
+
+    def unreadable(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(checkpoint, "sha256", unreadable)
+    save_checkpoint(tmp_path, 10, state(11))
+    monkeypatch.setattr(checkpoint, "sha256", original)
+    loaded, complaints = load_latest(tmp_path)
+    assert loaded is not None
+    assert (loaded["update"], complaints) == (11, [])

@@ -1,5 +1,7 @@
 """The run folder: refusal to overwrite, locking, JSONL that survives a crash."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,7 +13,8 @@ import pytest
 
 from unet.config import Config, profile
 from unet.errors import RunError
-from unet.runs.folder import METRICS, RunFolder, locked, taken, unused
+from unet.runs.folder import METRICS, RunFolder, taken, unused
+from unet.runs.lock import held, kept, locked
 
 
 def test_create_and_open(tmp_path):
@@ -62,7 +65,7 @@ def test_a_file_shorter_than_its_checkpoint_says_is_reported(tmp_path):
 def test_two_processes_cannot_hold_one_run_and_the_lock_dies_with_its_owner(tmp_path):
     RunFolder.create(tmp_path / "run", Config())
     code = (
-        "import sys, pathlib, time; from unet.runs.folder import locked\n"
+        "import sys, pathlib, time; from unet.runs.lock import locked\n"
         "with locked(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE) as owner:
@@ -159,7 +162,7 @@ def test_a_forked_process_does_not_keep_the_lock_of_its_dead_owner(tmp_path):
     """A process that cuts tiles lives on for seconds after the trainer was killed; the run can be resumed at once."""
     RunFolder.create(tmp_path / "run", Config())
     code = (
-        "import os, sys, pathlib, time; from unet.runs.folder import locked\n"
+        "import os, sys, pathlib, time; from unet.runs.lock import locked\n"
         "with locked(pathlib.Path(sys.argv[1])):\n"
         "    child = os.fork()\n"
         "    if child:\n        print(child, flush=True)\n"
@@ -199,3 +202,73 @@ def test_damaged_rows_are_one_line(tmp_path, content):
     folder.file(METRICS).write_bytes(content)
     with pytest.raises(RunError, match=r"metrics\.jsonl: damaged"):
         folder.rows(METRICS)
+
+
+def is_free(path):
+    """Whether another process could take the folder (to a lock, another open file is one)."""
+    with (path / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def test_a_folder_is_kept_from_one_step_to_the_next(tmp_path):
+    path = tmp_path / "run"
+    with kept():
+        with taken(path, Config(), resume=False, overwrite=False):
+            assert not is_free(path)
+        assert not is_free(path)
+        with kept(), held(path):
+            assert not is_free(path)
+        assert not is_free(path)
+        with taken(path, Config(), resume=True, overwrite=False):  # taken again, and no longer for somebody else
+            with held(path):
+                pass
+            assert not is_free(path)
+            with pytest.raises(RunError, match=f"in use by another process .pid {os.getpid()}."), locked(path):
+                pass
+        assert not is_free(path)
+    assert is_free(path)
+
+
+@pytest.mark.parametrize("way", [locked, held])
+def test_without_a_keeper_a_folder_is_let_go_at_once(tmp_path, way):
+    with pytest.raises(ZeroDivisionError), kept(), way(tmp_path):
+        raise ZeroDivisionError
+    assert is_free(tmp_path)
+    with way(tmp_path):
+        assert not is_free(tmp_path)
+        with held(tmp_path):
+            pass
+        assert not is_free(tmp_path)
+        with kept(), held(tmp_path):
+            pass
+        assert not is_free(tmp_path)
+    assert is_free(tmp_path)
+
+
+def test_what_another_process_has_is_not_held(tmp_path):
+    with (tmp_path / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="in use by another process"), kept(), held(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EAGAIN, "in use by another process"), (errno.EACCES, "in use by another process")]
+    + [(n, "cannot lock files .*another file system") for n in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)],
+)  # fmt: skip
+def test_a_file_system_without_locks_is_told_from_a_folder_in_use(tmp_path, monkeypatch, number, said):
+    def refuses(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    with pytest.raises(RunError, match=said) as caught, locked(tmp_path):
+        pass
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path))
+    monkeypatch.undo()
+    assert is_free(tmp_path)

@@ -180,7 +180,7 @@ def test_a_folder_in_use_is_tried_again(tmp_path, monkeypatch):
 
 
 def test_two_engines_do_not_work_on_one_study(tmp_path):
-    from unet.runs.folder import locked
+    from unet.runs.lock import locked
 
     folder = tmp_path / "runs" / "small-study" / "smoke"
     folder.mkdir(parents=True)

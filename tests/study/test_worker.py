@@ -11,7 +11,8 @@ import pytest
 
 from tests.test_train import configured, discs
 from unet.config import to_yaml
-from unet.runs.folder import RunFolder, locked
+from unet.runs.folder import RunFolder
+from unet.runs.lock import locked
 from unet.study import worker
 from unet.study.evidence import has_ended
 

@@ -53,12 +53,13 @@ def main(argv: list[str]) -> int:
     from unet.runs.dashboard import Dashboard
     from unet.runs.final import send_scores
     from unet.runs.folder import RunFolder
+    from unet.runs.lock import kept
 
     if arguments.runs:
         paths = [Path(run) for run in arguments.runs]
         rotations = arguments.rotations or None
         if len(paths) == 1:
-            with Dashboard(terminal.say, "evaluate") as dashboard:
+            with kept(), Dashboard(terminal.say, "evaluate") as dashboard:
                 scores = evaluate_run(paths[0], terminal, rotations)
                 send_scores(dashboard, RunFolder(paths[0]), scores)
             terminal.result(table(scores))

@@ -52,13 +52,14 @@ def main(argv: list[str]) -> int:
     from unet.results import evaluate_run, table
     from unet.runs.dashboard import Dashboard
     from unet.runs.final import send_scores
+    from unet.runs.lock import kept
     from unet.signals import Interrupted
     from unet.train import train
 
     terminal = Terminal(arguments.quiet)
     started = time.monotonic()
     try:
-        with Dashboard(terminal.say, "train") as dashboard:
+        with kept(), Dashboard(terminal.say, "train") as dashboard:  # one lock from the first update to the scores
             resume, overwrite = arguments.resume, arguments.overwrite
             train(config, path, resume=resume, overwrite=overwrite, terminal=terminal, dashboard=dashboard)
             scores = evaluate_run(path, terminal, announce=False)

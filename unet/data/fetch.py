@@ -266,8 +266,10 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             raise DataError(f"{folder}: another fetch is writing here; wait until it ends") from None
+        except OSError:
+            pass  # the file system knows no locks
         yield
 
 

@@ -15,7 +15,7 @@ from unet.runs.folder import CONFIG, METRICS, TIMING, RunFolder
 from unet.study.evidence import ENVIRONMENT, FAILURE, RECORD, SCORES, seconds_taken
 
 SPLIT, WEIGHTS = "split.json", "weights.safetensors"
-State = Literal["scored", "diverged", "unscored", "nothing held out", "training", "stopped", "not begun"]
+State = Literal["scored", "diverged", "unscored", "nothing held out", "training", "scoring", "stopped", "not begun"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _state(path: Path, rows: list[dict[str, Any]], values: dict[str, Any]) -> St
     if values[SCORES]:
         return "scored"
     if _in_use(path):
-        return "training"
+        return "scoring" if (path / WEIGHTS).is_file() else "training"
     if (path / WEIGHTS).is_file():
         held_out = values[SPLIT].get("held_out")
         return "nothing held out" if held_out == [] else "unscored"

@@ -20,8 +20,8 @@ from unet.study.paper import TARGETS
 
 BADGES = {
     "scored": ("finished", "good"), "diverged": ("diverged", "bad"), "unscored": ("not scored", "open"),
-    "nothing held out": ("finished", "good"), "training": ("training", "open"), "stopped": ("stopped", "bad"),
-    "not begun": ("not begun", "open"),
+    "nothing held out": ("finished", "good"), "training": ("training", "open"), "scoring": ("being scored", "open"),
+    "stopped": ("stopped", "bad"), "not begun": ("not begun", "open"),
 }  # fmt: skip
 PROTOCOL = "Measured on held-out training images{why}, stitched to full size, in eval mode, from the last weights."
 WHY = " (the labels of the official test sets were never public)"
@@ -81,6 +81,7 @@ def _warnings(run: Run) -> list[str]:
         "unscored": f"The network is trained but was not scored; score it with: unet evaluate {again}",
         "nothing held out": "The run held no frames out, so nothing says how good it is.",
         "training": f"Training goes on at this moment; the page shows what was written up to update {run.update:,}.",
+        "scoring": "The network is trained and is being scored at this moment.",
         "stopped": f"Training stopped at update {run.update:,} of {total:,} (killed, or ended by an error); go on "
         f"with: unet train --resume --run {again}",
         "not begun": "Nothing has been recorded yet.",

@@ -3,7 +3,7 @@
 A checkpoint is two files, `update-000400.json` (its size and SHA-256, written first) and `update-000400.pt` (read with
 weights_only=True: no code is ever loaded). The second one takes its name in one step, and then the checkpoint is there;
 one without a record that fits does not count. Where one of the same update is replaced (a resumed run saves again), the
-record fits the old one as well.
+record fits the old one as well, if that was whole; one that was damaged goes first, or it would count from then on.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unet.errors import RunError, one_line
-from unet.files import atomic_write, sha256, write_json
+from unet.files import atomic_write, sha256, write_error, write_json
 
 KEPT = 2
 _NAME = re.compile(r"update-[0-9]+\.pt")
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 def save_checkpoint(folder: Path, update: int, state: dict[str, Any]) -> Path:
@@ -35,8 +36,7 @@ def save_checkpoint(folder: Path, update: int, state: dict[str, Any]) -> Path:
     content = memory.getbuffer()
     digest = hashlib.sha256(content).hexdigest()  # of what is meant to be written
     record = {"update": update, "bytes": len(content), "sha256": digest}
-    before = {"before": {"bytes": path.stat().st_size, "sha256": sha256(path)}} if path.is_file() else {}
-    write_json(path.with_suffix(".json"), record | before)
+    write_json(path.with_suffix(".json"), record | _before(path))
     try:
         with atomic_write(path) as file:
             file.write(content)
@@ -92,13 +92,39 @@ def _update(path: Path) -> int:
     return int(path.stem.removeprefix("update-"))
 
 
+def _before(path: Path) -> dict[str, Any]:
+    """What the record of a new checkpoint says of the one that it replaces: nothing if there is none or it is damaged.
+
+    A damaged one is removed, so that nothing is left of it, whatever happens before the new one has its name.
+    """
+    try:
+        found = (path.stat().st_size, sha256(path))
+        if found in _versions(path):
+            return {"before": {"bytes": found[0], "sha256": found[1]}}
+    except _UNREADABLE:
+        pass
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+    return {}
+
+
+def _versions(path: Path) -> list[tuple[Any, Any]]:
+    """Size and SHA-256 of the contents that the checkpoint's record fits: its own and that of the one it replaced.
+
+    Raises one of _UNREADABLE when there is no record or it does not say.
+    """
+    record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return [(version["bytes"], version["sha256"]) for version in (record, record.get("before", record))]
+
+
 def _read(path: Path) -> dict[str, Any]:
     """State of one checkpoint, after its size and checksum were found right."""
     try:
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        versions = [(version["bytes"], version["sha256"]) for version in (record, record.get("before", record))]
+        versions = _versions(path)
         content = path.read_bytes() if path.stat().st_size in [size for size, _ in versions] else b""
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise RunError(f"{path}: incomplete checkpoint ({one_line(error)})") from None
     if (len(content), hashlib.sha256(content).hexdigest()) not in versions:
         raise RunError(f"{path}: damaged checkpoint (its content does not fit its checksum)")

@@ -15,18 +15,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from unet.config import Config, load_yaml, to_yaml
 from unet.errors import RunError, one_line
 from unet.files import is_temporary, sweep, write_error, write_json, write_text
+from unet.runs.lock import LOCK, locked
 
 CONFIG, METRICS, TIMING = "config.yaml", "metrics.jsonl", "timing.jsonl"
 
@@ -160,48 +160,6 @@ def unused(path: Path) -> Path:
     return candidate
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the run folder for this process; the lock dies with its owner. RunError when another process holds it."""
-    lock = path / ".lock"
-    try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise write_error(lock, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.read(descriptor, 32).decode(errors="replace").strip()
-            named = owner if owner.isprintable() and owner else "unknown"
-            raise RunError(f"{path} is in use by another process (pid {named}); wait for it or stop it") from None
-        _held.add(descriptor)
-        try:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, str(os.getpid()).encode())
-        except OSError as error:
-            raise write_error(lock, error) from error
-        yield
-    finally:
-        _held.discard(descriptor)
-        with suppress(OSError):
-            os.close(descriptor)
-
-
-_held: set[int] = set()
-
-
-def _let_go() -> None:
-    """A forked process that cuts tiles would keep the lock of a killed trainer for as long as it takes to notice."""
-    for descriptor in _held:
-        with suppress(OSError):
-            os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)
-
-
 def _drop_cut_row(file: BinaryIO) -> None:
     """Cut a JSONL file back to the end of its last whole row, and stand there."""
     end = file.seek(0, os.SEEK_END)
@@ -232,7 +190,7 @@ def _refuse(path: Path, overwrite: bool) -> None:
 
 def _stillborn(entry: Path) -> bool:
     """What a process leaves that is killed before it wrote a configuration."""
-    return entry.name == ".lock" or is_temporary(entry.name)
+    return entry.name == LOCK or is_temporary(entry.name)
 
 
 def _empty(path: Path) -> None:
@@ -240,5 +198,5 @@ def _empty(path: Path) -> None:
     for entry in sorted(path.iterdir(), key=lambda entry: entry.name == CONFIG):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        elif entry.name != ".lock":
+        elif entry.name != LOCK:
             entry.unlink()

@@ -18,7 +18,8 @@ from typing import Literal
 from unet.config import to_yaml
 from unet.files import atomic_write, write_text
 from unet.progress import Bar, Terminal, format_seconds
-from unet.runs.folder import CONFIG, METRICS, RunFolder, locked
+from unet.runs.folder import CONFIG, METRICS, RunFolder
+from unet.runs.lock import locked
 from unet.signals import Stopper
 from unet.study import choice, evidence, noise
 from unet.study.estimate import Estimate

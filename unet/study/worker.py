@@ -19,7 +19,8 @@ from unet.errors import Diverged, RunError, UserError, printable
 from unet.progress import Terminal
 from unet.runs.dashboard import Dashboard
 from unet.runs.final import send_scores
-from unet.runs.folder import CONFIG, RunFolder, locked
+from unet.runs.folder import CONFIG, RunFolder
+from unet.runs.lock import kept, locked
 from unet.signals import Interrupted
 from unet.study.evidence import ATTEMPTS, FAILURE
 
@@ -62,7 +63,7 @@ def execute(config: Config, run: Path, terminal: Terminal) -> str:
     from unet.results import evaluate_run
     from unet.train import train
 
-    with Dashboard(terminal.say, "study") as dashboard:
+    with kept(), Dashboard(terminal.say, "study") as dashboard:
         if not (run / WEIGHTS).is_file():
             resume = (run / CONFIG).is_file()
             try:

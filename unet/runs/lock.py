@@ -1,0 +1,130 @@
+"""The lock of a run folder: one process at a time trains or scores there.
+
+It is a lock of the system on the file .lock, which dies with the process however that ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from unet.errors import RunError, one_line
+from unet.files import write_error
+
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the run folder for this process; the lock dies with its owner.
+
+    RunError when another process holds it, when another `locked` of this one does, or when its file system cannot lock.
+    """
+    descriptor = _known(path)
+    if descriptor is None or descriptor not in _resting:
+        descriptor = _take(path)
+    _resting.discard(descriptor)
+    try:
+        yield
+    finally:
+        if _keepers:
+            _resting.add(descriptor)
+        else:
+            _release(descriptor)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """`locked`, or nothing more when this process holds the run folder already."""
+    descriptor = _known(path)
+    if descriptor is not None and descriptor not in _resting:
+        yield
+        return
+    with locked(path):
+        yield
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Run folders that are locked within this block stay so to its end: no other process comes between two steps."""
+    _keepers.append(None)
+    try:
+        yield
+    finally:
+        _keepers.pop()
+        for descriptor in [] if _keepers else list(_resting):
+            _release(descriptor)
+
+
+def lock(descriptor: int, path: Path) -> bool:
+    """Lock an open file; False when somebody else has it locked. RunError, naming `path`, when it cannot be locked."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        reason = error.strerror or one_line(error)  # Lustre and some FUSE file systems know no locks
+        raise RunError(
+            f"{path}: its file system cannot lock files ({reason}); choose a folder on another file system"
+        ) from None
+    return True
+
+
+_held: dict[int, tuple[int, int]] = {}  # descriptors of the locks that this process has, and the files they are of
+_resting: set[int] = set()  # those of them whose block has ended within one of `kept`
+_keepers: list[None] = []  # an entry for every block of `kept`
+
+
+def _known(path: Path) -> int | None:
+    """Descriptor of the run folder's lock, whatever the path to it; None when this process does not have it."""
+    try:
+        file = _file((path / LOCK).stat())
+    except OSError:
+        return None
+    return next((descriptor for descriptor, known in _held.items() if known == file), None)
+
+
+def _file(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
+
+
+def _take(path: Path) -> int:
+    """Descriptor of the run folder's lock, now that of this process."""
+    try:
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise write_error(path / LOCK, error) from error
+    try:
+        if not lock(descriptor, path):
+            owner = os.read(descriptor, 32).decode(errors="replace").strip()
+            named = owner if owner.isprintable() and owner else "unknown"
+            raise RunError(f"{path} is in use by another process (pid {named}); wait for it or stop it")
+        _held[descriptor] = _file(os.fstat(descriptor))
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+    except BaseException as error:
+        _release(descriptor)
+        if isinstance(error, OSError):
+            raise write_error(path / LOCK, error) from error
+        raise
+    return descriptor
+
+
+def _release(descriptor: int) -> None:
+    _held.pop(descriptor, None)
+    _resting.discard(descriptor)
+    with suppress(OSError):
+        os.close(descriptor)
+
+
+def _let_go() -> None:
+    """A forked process that cuts tiles would keep the lock of a killed trainer for as long as it takes to notice."""
+    for descriptor in list(_held):
+        _release(descriptor)
+
+
+os.register_at_fork(after_in_child=_let_go)
