@@ -1,7 +1,9 @@
-"""Faults planted into the CUDA sources, one at a time, under the demand on the kernels that must find each."""
+"""Faults planted into the CUDA sources and what starts them, one at a time, under the demand that must find each."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 
@@ -14,9 +16,24 @@ class Mutant(NamedTuple):
     new: str
     which: int = 0
 
+    def plant(self, path: Path) -> str:
+        """The text of a file with the fault in it."""
+        parts = path.read_text().split(self.old)
+        at = self.which + 1
+        if len(parts) <= at:
+            raise ValueError(f"{self.name}: {self.file} no longer holds {self.old!r}")
+        return self.old.join(parts[:at]) + self.new + self.old.join(parts[at:])
+
+
+def execute(module: ModuleType, mutant: Mutant | None = None) -> None:
+    """Define a module's functions anew: with a fault, or as they are. Who has imported one of them calls its old self,
+    which looks up the others as they are now."""
+    path = Path(str(module.__file__))
+    exec(compile(mutant.plant(path) if mutant else path.read_text(), str(path), "exec"), vars(module))
+
 
 _SUM, _PIXEL, _LAYOUT, _NUMBERS, _KERNEL = "reduce.cuh", "pixel.cuh", "layout.cuh", "numbers.cuh", "cross_entropy.cu"
-_LADDER, _BARRIER = "ladder.cu", "__syncthreads();"
+_LADDER, _PLAN, _DRIVER, _BARRIER = "ladder.cu", "plan.py", "driver.py", "__syncthreads();"
 
 FOUND_BY: dict[str, tuple[Mutant, ...]] = {
     "only_their_arrays_are_touched": (
@@ -32,6 +49,23 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
             _LAYOUT,
             "pixel_offset(at, p.gradient_stride)",
             "pixel_offset(at, p.logits_stride)",
+        ),
+        Mutant(
+            "one pair too many written",
+            _KERNEL,
+            "i < Shared<K>::pairs; i += BLOCK",
+            "i <= Shared<K>::pairs; i += BLOCK",
+            1,
+        ),
+        Mutant("one pair too many added", _KERNEL, "pair < p.classes * p.classes;", "pair <= p.classes * p.classes;"),
+        Mutant(
+            "class planes of the gradient off its packs", _PLAN, "if runs.layout == PLANAR else []", "if False else []"
+        ),
+        Mutant(
+            "images of the gradient off its packs",
+            _PLAN,
+            "if runs.length == gradient.shape[2] * gradient.shape[3] else []",
+            "if False else []",
         ),
     ),
     "grids_and_schedules_give_the_same_bits": (
@@ -201,6 +235,15 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
         ),
         Mutant("class offsets of 32 bits", _LAYOUT, ": j * stride[1];", ": int(j * stride[1]);"),
     ),
+    "class_offsets_beyond_32_bits": (
+        Mutant("class offsets of 32 bits, many classes", _PIXEL, "    long long stride;", "    int stride;"),
+        Mutant(
+            "class offsets of 32 bits in the gradient, many classes",
+            _KERNEL,
+            "c * p.gradient_stride[1]]",
+            "static_cast<int>(c * p.gradient_stride[1])]",
+        ),
+    ),
     "nothing_valid_is_zero": (
         Mutant(
             "shares are always weights",
@@ -274,3 +317,20 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
         Mutant("last pack not added", _LADDER, "i >= p.count / 8", "i + 1 >= p.count / 8"),
     ),
 }
+
+WITH_A_DRIVER = (
+    Mutant("twice as many threads", _DRIVER, "threads, 1, 1, 0, stream", "threads, 2, 1, 0, stream"),
+    Mutant("shared memory nobody uses", _DRIVER, "threads, 1, 1, 0, stream", "threads, 1, 1, 60000, stream"),
+    Mutant("stream of the current device", _DRIVER, "current_stream(index)", "current_stream()"),
+    Mutant("loaded onto the current device", _DRIVER, "with torch.cuda.device(index):", "if True:"),
+    Mutant("started on the current device", _DRIVER, "with torch.cuda.device(index):", "if True:", 1),
+    Mutant("context of the first device", _DRIVER, "cuDeviceGet(index)", "cuDeviceGet(0)"),
+    Mutant("launcher of the first device", _DRIVER, "else device.index", "else 0"),
+)
+"""Faults that the trial of driver_trial.py must find."""
+
+BEYOND_THE_CPU = (
+    Mutant("float16 cut off", _NUMBERS, "cvt.rn.f16", "cvt.rz.f16"),
+    Mutant("bfloat16 cut off by the GPU", _NUMBERS, "cvt.rn.bf16", "cvt.rz.bf16"),
+)
+"""Faults of what only a GPU compiles; test_compile.py must find them."""

@@ -1,13 +1,16 @@
 """Starting kernels through NVIDIA's bindings, with a stand-in for the driver; what happens where a part is missing."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.loss.mutants import WITH_A_DRIVER
 from tests.loss.shim.host import FLAGS, HERE, compiler, made
 from unet.config import LossConfig
 from unet.errors import ConfigError, UserError
@@ -18,24 +21,41 @@ from unet.loss.dispatch import choose_loss
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.skipif(compiler() is None or compile_module.missing() != "", reason="no C++ compiler or no NVRTC")
-def test_from_the_operator_to_the_started_kernel(tmp_path):
-    built = made(".so", [*FLAGS, "-shared"], [HERE / "driver.cpp"], [])
-    library = tmp_path / "libcuda.so.1"
-    library.symlink_to(built)
+needs_both_compilers = pytest.mark.skipif(
+    compiler() is None or compile_module.missing() != "", reason="no C++ compiler or no NVRTC"
+)
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory):
+    """What driver_trial.py prints, with the stand-in for the driver in a process apart."""
+    folder = tmp_path_factory.mktemp("driver")
+    library = folder / "libcuda.so.1"
+    library.symlink_to(made(".so", [*FLAGS, "-shared"], [HERE / "driver.cpp"], []))
     done = subprocess.run(
         [sys.executable, "-m", "tests.loss.driver_trial", str(library)],
         cwd=ROOT,
-        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "UNET_KERNEL_CACHE": str(tmp_path / "kernels")},
+        env=os.environ | {"LD_LIBRARY_PATH": str(folder), "UNET_KERNEL_CACHE": str(folder / "kernels")},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == [
+    return json.loads(done.stdout)
+
+
+@needs_both_compilers
+def test_from_the_operator_to_the_started_kernel(trial):
+    assert trial["started"] == [
         *("forward_pass", "finish", "backward_pass"),
         *("share_pass", "one_pass", "finish", "backward_pass"),
     ]
+
+
+@needs_both_compilers
+@pytest.mark.parametrize("fault", WITH_A_DRIVER, ids=[m.name.replace(" ", "-") for m in WITH_A_DRIVER])
+def test_the_fault_is_found(fault, trial):
+    assert trial["found"][fault.name]
 
 
 CUDA = torch.device("cuda")
@@ -106,3 +126,38 @@ def test_a_card_that_cannot_be_used(monkeypatch):
     monkeypatch.setattr(driver, "missing", lambda: "")
     monkeypatch.setattr(driver, "launcher", fails)
     assert driver.unusable(CUDA) == "compute capability 6.1 is too old"
+
+
+# -- which device ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Torch claims to see four GPUs, the third of which is the current one."""
+    properties = SimpleNamespace(major=9, minor=0, multi_processor_count=1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)  # noqa: ARG005
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    driver._launcher.cache_clear()
+    yield
+    driver._launcher.cache_clear()
+
+
+def logits_on(device, dtype=torch.float32):
+    """What the operators ask of the logits before they start a kernel."""
+    device = torch.device(device)
+    return SimpleNamespace(is_cuda=device.type == "cuda", device=device, dtype=dtype)
+
+
+def test_kernels_are_for_the_types_they_know_on_a_gpu():
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        assert fused._has_kernels(logits_on("cuda:1", dtype))
+        assert not fused._has_kernels(logits_on("cpu", dtype))
+    assert not fused._has_kernels(logits_on("cuda:1", torch.float64))
+
+
+@pytest.mark.usefixtures("gpus")
+def test_every_gpu_has_one_launcher_of_its_own():
+    for device, index in (("cuda:0", 0), ("cuda:1", 1), ("cuda:3", 3), ("cuda", 2)):
+        launcher = fused._launcher(logits_on(device))
+        assert launcher.index == index
+        assert launcher is fused._launcher(logits_on(f"cuda:{index}"))

@@ -158,3 +158,20 @@ def test_launches(kernels):
         launcher = ShimLauncher(kernels)
         run(case.but(reduction=reduction), launcher, mode)
         assert launcher.launched == wanted
+
+
+@pytest.mark.parametrize("mode", checks.MODES)
+def test_every_array_that_kernels_write_is_announced(mode, kernels):
+    """The watch over memory would be blind to another."""
+    written = ("gradient", "partial_losses", "partial_shares", "block_confusions", "confusion", "loss", "denominator")
+    announced, used = [], {}
+
+    class Launcher(ShimLauncher):
+        def launch(self, kind, kernel, params, blocks):
+            used.update((name, getattr(params, name)) for name in written if getattr(params, name))
+            super().launch(kind, kernel, params, blocks)
+
+    run(make_case(3, (2, 2, 6, 16)), Launcher(kernels), mode, lambda array, _: announced.append(array))
+    assert set(used) == set(written)
+    for address in used.values():
+        assert sum(a.data_ptr() <= address < a.data_ptr() + a.numel() * a.element_size() for a in announced) == 1

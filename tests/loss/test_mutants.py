@@ -1,4 +1,4 @@
-"""The demands on the kernels find every fault of mutants.py."""
+"""The demands on the kernels find every fault that mutants.py lists under them."""
 
 import json
 import os

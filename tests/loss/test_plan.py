@@ -84,6 +84,16 @@ def test_alignment(arrangement, flags):
     assert plan_of((2, 2, 4, 8), arrangement=arrangement).flags == flags
 
 
+@pytest.mark.parametrize(
+    ("shape", "order"), [((2, 4, 5, 7), PLANAR), ((2, 2, 5, 7), CHANNELS_LAST)], ids=["classes", "images"]
+)
+def test_a_gradient_without_the_logits_gaps_is_not_aligned(shape, order):
+    """The logits' class planes, or images, lie on multiples of 16 bytes only because rows are cut off."""
+    made = plan_of(shape, arrangement=Arrangement(order, gaps=(0, 0, 3, 0)))
+    assert made.layout == (plan.PLANAR if order == PLANAR else plan.CHANNELS_LAST)
+    assert not made.flags & GRADIENT_ALIGNED
+
+
 def test_images_apart_by_odd_distances_are_not_aligned():
     inputs = make_case(0, (2, 2, 4, 8)).inputs()
     weight = torch.zeros(2 * 33).as_strided((2, 4, 8), (33, 8, 1))

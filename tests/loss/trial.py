@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from tests.loss.mutants import FOUND_BY, Mutant
+from tests.loss.mutants import FOUND_BY, Mutant, execute
 from tests.loss.shim import checks, conversions, distances, ladder, memory, orders
 from tests.loss.shim.host import BuildError, Fault
 from tests.loss.shim.launcher import Kernels
+from unet.loss import plan
 from unet.loss.compile import CSRC
 
 DEMANDS = {
@@ -34,6 +35,7 @@ DEMANDS = {
         checks.special_values_propagate_as_in_torch,
         orders.several_items_per_thread,
         distances.offsets_beyond_32_bits,
+        distances.class_offsets_beyond_32_bits,
         distances.items_beyond_32_bits,
         orders.finish_adds_in_the_documented_order,
         orders.sums_in_the_documented_order,
@@ -55,18 +57,22 @@ def planted(mutant: Mutant, folder: Path) -> Path:
     shutil.copytree(CSRC, csrc)
     shutil.copy(ladder.steps.SOURCE, folder)
     path = (folder if mutant.file == "ladder.cu" else csrc) / mutant.file
-    parts = path.read_text().split(mutant.old)
-    at = mutant.which + 1
-    if len(parts) <= at:
-        raise ValueError(f"{mutant.name}: {mutant.file} no longer holds {mutant.old!r}")
-    path.write_text(mutant.old.join(parts[:at]) + mutant.new + mutant.old.join(parts[at:]))
+    path.write_text(mutant.plant(path))
     return csrc
+
+
+def kernels_with(mutant: Mutant, folder: Path) -> Kernels:
+    """The kernels with the fault in them, or in the plan by which this process starts them."""
+    if mutant.file == "plan.py":
+        execute(plan, mutant)
+        return Kernels()
+    return Kernels(planted(mutant, folder))
 
 
 def trial(mutant: Mutant, names: tuple[str, ...]) -> str | None:
     """The first of these demands that the kernels with the fault do not meet."""
     with tempfile.TemporaryDirectory() as folder:
-        kernels = Kernels(planted(mutant, Path(folder)))
+        kernels = kernels_with(mutant, Path(folder))
         for name in names:
             try:
                 DEMANDS[name](kernels)

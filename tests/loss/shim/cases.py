@@ -103,11 +103,14 @@ class Result:
     gradient: Tensor
 
 
-def run(case: Case, launcher: ShimLauncher, mode: str, announce: Callable[[Tensor], None] | None = None) -> Result:
-    """Loss and gradient by the kernels: "recompute" or "one_pass". `announce` is told of the gradient's memory."""
+def run(
+    case: Case, launcher: ShimLauncher, mode: str, announce: Callable[[Tensor, bool], None] | None = None
+) -> Result:
+    """Loss and gradient by the kernels: "recompute" or "one_pass". `announce` is told of every array they write, and
+    whether they read it too."""
     inputs, upstream = case.inputs(), torch.tensor(case.upstream)
-    with poisoned() as gradients:
-        gradients.announce = announce
+    with poisoned() as memory:
+        memory.announce = announce
         if mode == "recompute":
             forward: Forward = launch.forward(launcher, inputs, case.reduction)
             gradient = launch.backward(launcher, inputs, upstream, forward.denominator)

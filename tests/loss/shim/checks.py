@@ -42,6 +42,9 @@ VARIED = (
     ("many classes, last", (2, 17, 3, 5), FLOAT, LONG, Arrangement(CHANNELS_LAST)),
     ("narrow access", (1, 16, 8, 9), HALF, LONG, Arrangement(PLANAR, offsets=(1, 0, 0, 0))),
     ("transposed", (2, 16, 5, 6), HALF, LONG, Arrangement(TRANSPOSED)),
+    # Aligned packs of the logits, whose gradient has no gaps: its class planes, or its images, start beside them.
+    ("cut off", (2, 4, 5, 7), FLOAT, BYTE, Arrangement(PLANAR, gaps=(0, 0, 3, 0))),
+    ("channels last, cut off", (2, 2, 5, 7), FLOAT, BYTE, Arrangement(CHANNELS_LAST, gaps=(0, 0, 3, 0))),
 )
 
 

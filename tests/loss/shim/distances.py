@@ -28,26 +28,41 @@ def far_memory(elements: int, dtype: torch.dtype) -> Tensor:
     return torch.frombuffer(space, dtype=dtype)
 
 
+FAR = 2**31 + 64
+
+
 def offsets_beyond_32_bits(kernels: Kernels) -> None:
     """Class planes, images and rows more than 2^31 elements apart, in the logits, the gradient and the rest."""
-    far = 2**31 + 64
-    scores, targets, masks = far_memory(3 * far, BFLOAT), far_memory(2 * far, LONG), far_memory(2 * far, BYTE)
     for shape, strides, pixel_strides in (
-        ((1, 3, 2, 4), (0, far, 4, 1), (0, 4, 1)),
-        ((1, 3, 2, 3), (0, far, 3, 1), (0, 3, 1)),
-        ((1, 3, 2, 4), (0, 1, far, 3), (0, far, 1)),
-        ((2, 3, 2, 8), (far, 1, 24, 3), (far, 8, 1)),
+        ((1, 3, 2, 4), (0, FAR, 4, 1), (0, 4, 1)),
+        ((1, 3, 2, 3), (0, FAR, 3, 1), (0, 3, 1)),
+        ((1, 3, 2, 4), (0, 1, FAR, 3), (0, FAR, 1)),
+        ((2, 3, 2, 8), (FAR, 1, 24, 3), (FAR, 8, 1)),
     ):
-        area, rng = (shape[0], *shape[2:]), np.random.default_rng(3)
-        logits = scores.as_strided(shape, strides).copy_(torch.from_numpy(rng.normal(size=shape)))
-        target = targets.as_strided(area, pixel_strides).copy_(torch.from_numpy(rng.integers(0, 3, area)))
-        mask = masks.as_strided(area, pixel_strides).copy_(torch.from_numpy(rng.random(area) < 0.7))
-        gradient = scores.as_strided(shape, strides, 128).fill_(torch.nan)
-        case = Case(logits, target, None, mask.view(torch.bool), upstream=0.5)
-        forward = launch.forward(ShimLauncher(kernels), case.inputs(), "mean")
-        upstream = torch.tensor(case.upstream)
-        launch.backward(ShimLauncher(kernels), case.inputs(), upstream, forward.denominator, gradient)
-        assert_agrees(Result(*forward, gradient), expected(case))
+        agrees_with_the_reference_at(kernels, shape, strides, pixel_strides)
+
+
+def class_offsets_beyond_32_bits(kernels: Kernels) -> None:
+    """Class planes of which the last lies more than 2^31 elements behind the first, for a number of classes that the
+    kernels learn at run time. An offset cut to 32 bits leads back into the memory in front."""
+    agrees_with_the_reference_at(kernels, (1, 17, 2, 4), (0, 2**27 + 64, 4, 1), (0, 4, 1), 2**31)
+
+
+def agrees_with_the_reference_at(
+    kernels: Kernels, shape: tuple[int, ...], strides: tuple[int, ...], pixel_strides: tuple[int, ...], start: int = 0
+) -> None:
+    """Loss and gradient of bfloat16 logits with these strides, `start` elements into their memory."""
+    scores, targets, masks = far_memory(3 * FAR, BFLOAT), far_memory(2 * FAR, LONG), far_memory(2 * FAR, BYTE)
+    area, rng = (shape[0], *shape[2:]), np.random.default_rng(3)
+    logits = scores.as_strided(shape, strides, start).copy_(torch.from_numpy(rng.normal(size=shape)))
+    target = targets.as_strided(area, pixel_strides).copy_(torch.from_numpy(rng.integers(0, shape[1], area)))
+    mask = masks.as_strided(area, pixel_strides).copy_(torch.from_numpy(rng.random(area) < 0.7))
+    gradient = scores.as_strided(shape, strides, start + 128).fill_(torch.nan)
+    case = Case(logits, target, None, mask.view(torch.bool), upstream=0.5)
+    forward = launch.forward(ShimLauncher(kernels), case.inputs(), "mean")
+    upstream = torch.tensor(case.upstream)
+    launch.backward(ShimLauncher(kernels), case.inputs(), upstream, forward.denominator, gradient)
+    assert_agrees(Result(*forward, gradient), expected(case))
 
 
 def items_beyond_32_bits(kernels: Kernels) -> None:

@@ -1,16 +1,24 @@
 // Stands in for libcuda.so.1 beneath NVIDIA's Python bindings: the calls that unet/loss/driver.py makes, without a GPU.
-// A kernel that is started is handed to a function of the test.
+// It refuses what a GPU would refuse. A kernel that is started is handed to a function of the test.
 #include <stdint.h>
 #include <string.h>
 
 #include <set>
 #include <string>
+#include <utility>
 
 namespace {
 
-using Hook = int (*)(const char* kernel, unsigned blocks, unsigned threads, unsigned long long stream, void* params);
-void* current_context;
-std::set<std::string> names;
+using Hook = int (*)(const char* kernel, int device, unsigned blocks, unsigned threads, void* params);
+using Function = std::pair<std::string, uintptr_t>;  // its name, the context it was loaded into
+
+enum { INVALID_VALUE = 1, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_HANDLE = 400 };
+
+// The handles of a device: its context, modules and stream. No two devices share any.
+constexpr uintptr_t CONTEXT = 0x1000, MODULE = 0x2000, STREAM = 0x3000, OF = 0xfff, NONE = 0;
+
+uintptr_t current_context;
+std::set<Function> functions;
 Hook hook;
 
 }  // namespace
@@ -18,25 +26,37 @@ Hook hook;
 extern "C" {
 
 void set_hook(Hook h) { hook = h; }
-void forget_context() { current_context = nullptr; }
-
-int cuCtxGetCurrent(void** context) { return *context = current_context, 0; }
-int cuCtxSetCurrent(void* context) { return current_context = context, 0; }
-int cuDeviceGet(int* device, int index) { return *device = index, 0; }
-int cuDevicePrimaryCtxRetain(void** context, int device) { return *context = (void*)(intptr_t)(0x1000 + device), 0; }
-int cuModuleLoadData(void** module, const void* image) {
-    *module = (void*)0x2000;
-    return !current_context ? 201 : memcmp(image, "\x7f" "ELF", 4) != 0 ? 200 : 0;  // invalid context, invalid image
+unsigned long long stream_of(int device) { return STREAM + device; }
+// What torch does when it makes a device the current one. A thread without a context stays so, unless `always`.
+void use_context_of(int device, bool always) {
+    if (always || current_context != NONE) current_context = CONTEXT + device;
 }
-int cuModuleGetFunction(void** function, void*, const char* name) {
-    return *function = (void*)names.insert(name).first->c_str(), 0;
+void forget_context() { current_context = NONE; }
+
+int cuCtxGetCurrent(void** context) { return *context = (void*)current_context, 0; }
+int cuCtxSetCurrent(void* context) { return current_context = (uintptr_t)context, 0; }
+int cuDeviceGet(int* device, int index) { return *device = index, 0; }
+int cuDevicePrimaryCtxRetain(void** context, int device) { return *context = (void*)(CONTEXT + device), 0; }
+int cuModuleLoadData(void** module, const void* image) {
+    if (current_context == NONE) return INVALID_CONTEXT;
+    *module = (void*)(MODULE + (current_context & OF));
+    return memcmp(image, "\x7f" "ELF", 4) != 0 ? INVALID_IMAGE : 0;
+}
+int cuModuleGetFunction(void** function, void* module, const char* name) {
+    return *function = (void*)&*functions.emplace(name, CONTEXT + ((uintptr_t)module & OF)).first, 0;
 }
 int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void*, int, size_t) { return *blocks = 2, 0; }
-int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned, unsigned, unsigned,
-                   void* stream, void** params, void** extra) {
-    if (!current_context) return 201;
-    if (y != 1 || z != 1 || extra) return 1;
-    return hook((const char*)function, x, threads, (unsigned long long)(uintptr_t)stream, params[0]);
+int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                   unsigned block_y, unsigned block_z, unsigned dynamic_shared_bytes, void* stream, void** params,
+                   void** extra) {
+    if (current_context == NONE) return INVALID_CONTEXT;
+    const auto& [name, context] = *(const Function*)function;
+    const uintptr_t device = current_context & OF;
+    if (context != current_context || (uintptr_t)stream != STREAM + device) return INVALID_HANDLE;
+    // The kernels count along one axis and declare all their shared memory.
+    if (grid_y != 1 || grid_z != 1 || block_y != 1 || block_z != 1 || dynamic_shared_bytes || !params || extra)
+        return INVALID_VALUE;
+    return hook(name.c_str(), (int)device, grid_x, block_x, params[0]);
 }
 
 int cuGetProcAddress_v2(const char* name, void** function, int, uint64_t, int* status) {

@@ -94,47 +94,47 @@ class ShimLauncher:
             self.shares = list((ctypes.c_float * params.chunks).from_address(params.partial_shares))
 
 
-CANARY = -77.25  # exact in every floating type
+CANARY = -77  # exact in every type
+GUARD = 64  # elements on either side of an array
 
 
-class Gradients:
-    """Memory for gradients with guards on both sides; `intact` tells whether nothing was written beside them."""
+class Memory:
+    """Stands where unet.loss.launch says `torch`: what kernels write lies between guards, `intact` tells whether
+    nothing was written to these, and what torch would leave unfilled is NaN or the largest integer."""
 
     def __init__(self) -> None:
-        self.storages: list[tuple[Tensor, int, int]] = []
-        self.announce: Callable[[Tensor], None] | None = None  # told of every gradient before it is written
+        self.storages: list[Tensor] = []  # kept: no array takes the place of another
+        self.announce: Callable[[Tensor, bool], None] | None = None  # told of every array, and whether kernels read it
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(torch, name)
+
+    def empty(self, size: tuple[int, ...] | int, **options: object) -> Tensor:
+        like = torch.empty(size, **options | {"device": "meta"})
+        return self._guarded(like, torch.nan if like.is_floating_point() else torch.iinfo(like.dtype).max)
+
+    def zeros(self, size: tuple[int, ...] | int, **options: object) -> Tensor:
+        return self._guarded(torch.empty(size, **options | {"device": "meta"}), 0)
 
     def empty_like(self, logits: Tensor) -> Tensor:
-        like = torch.empty_like(logits, device="meta")
-        size, guard = like.numel(), 64
-        storage = torch.full((size + 2 * guard,), CANARY, dtype=logits.dtype)
-        self.storages.append((storage, guard, size))
-        gradient = storage.as_strided(like.shape, like.stride(), guard).fill_(torch.nan)
+        return self._guarded(torch.empty_like(logits, device="meta"), torch.nan, read=False)
+
+    def _guarded(self, like: Tensor, fill: float, read: bool = True) -> Tensor:
+        storage = torch.full((like.numel() + 2 * GUARD,), CANARY, dtype=like.dtype)
+        self.storages.append(storage)
+        array = storage.as_strided(like.shape, like.stride(), GUARD).fill_(fill)
         if self.announce:
-            self.announce(gradient)
-        return gradient
+            self.announce(array, read)
+        return array
 
     def intact(self) -> bool:
-        return all(
-            bool((storage[:guard] == CANARY).all() and (storage[guard + size :] == CANARY).all())
-            for storage, guard, size in self.storages
-        )
+        return all(bool((s[:GUARD] == CANARY).all() and (s[-GUARD:] == CANARY).all()) for s in self.storages)
 
 
 @contextmanager
-def poisoned() -> Iterator[Gradients]:
-    """Memory the kernels must fill is NaN (or the largest integer) at first, and gradients are guarded."""
-
-    @contextmanager
-    def filled() -> Iterator[None]:
-        before = torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before)
-
-    gradients = Gradients()
-    with mock.patch.object(launch, "unfilled", filled), mock.patch.object(launch, "empty_like", gradients.empty_like):
-        yield gradients
-    assert gradients.intact(), "a kernel wrote beside the gradient"
+def poisoned() -> Iterator[Memory]:
+    """Memory that shows what the kernels do not fill, and what they write beside it."""
+    memory = Memory()
+    with mock.patch.object(launch, "torch", memory):
+        yield memory
+    assert memory.intact(), "a kernel wrote beside an array"

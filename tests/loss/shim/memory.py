@@ -18,9 +18,9 @@ READ, WRITE = 1, 2
 
 @cache
 def watched(kernels: Kernels) -> Kernels:
-    """The same sources, in the kinds that are needed here, compiled so that every access is watched."""
-    kinds = dict.fromkeys(kind_of(varied(index).inputs()) for index in range(len(VARIED)))
-    return Kernels(kernels.csrc, [tuple(kinds)], (*kernels.flags, *WATCHED))
+    """The same sources, compiled so that every access is watched; each kind when it is needed, for most faults show in
+    the first."""
+    return Kernels(kernels.csrc, flags=(*kernels.flags, *WATCHED))
 
 
 def allowed_bytes(view: Tensor, allowed: int) -> Tensor:
@@ -65,5 +65,5 @@ def _touches(kernels: Kernels, case: Case, mode: str) -> None:
     for array in (inputs.logits, inputs.target, inputs.weight, inputs.valid):
         if array is not None:
             watch.add(array, READ)
-    run(case, ShimLauncher(kernels, 2, RANDOM, 5), mode, lambda gradient: watch.add(gradient, WRITE))
+    run(case, ShimLauncher(kernels, 2, RANDOM, 5), mode, lambda a, read: watch.add(a, READ | WRITE if read else WRITE))
     watch.library.watch_nothing()
