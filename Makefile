@@ -33,8 +33,9 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# Two processes, each with whole modules of tests, in the order of their names (the long ones are not among the last).
 unit: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # More than 10,000 generated hostile and broken files, folders, settings and flags; ARGS="--cases 100000" for more.
 fuzz: $(READY)
