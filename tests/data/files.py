@@ -1,4 +1,4 @@
-"""Image files that no library in use here writes."""
+"""Image files that no library in use here writes, and what the readers say of files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,21 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
+
+from unet.data.tiff import read_images
+from unet.errors import DataError
+
+
+def one_line_error(path: Path) -> str:
+    """What the reader says of a file that it refuses."""
+    with pytest.raises(DataError) as caught:
+        read_images(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert path.name in message
+    return message
 
 
 def write_time_points(folder: Path, stack_THW: np.ndarray, sizes: str = "") -> None:

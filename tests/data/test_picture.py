@@ -8,18 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.files import write_png
+from tests.data.files import one_line_error, write_png
 from unet.data.tiff import image_shape, read_gray, read_images
-from unet.errors import DataError
-
-
-def one_line_error(path: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        read_images(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert path.name in message
-    return message
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16", "LA"])

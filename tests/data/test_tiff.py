@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.data.files import write_time_points
+from tests.data.files import one_line_error, write_time_points
 from unet.data.tiff import image_shape, read_gray, read_images, stores_planes
 from unet.errors import DataError
 
@@ -191,15 +191,6 @@ def test_channels_are_refused_where_gray_is_needed(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5, 3), np.uint8), photometric="rgb")
     with pytest.raises(DataError, match=r"a\.tif: has 3 channels"):
         read_gray(tmp_path / "a.tif")
-
-
-def one_line_error(path: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        read_images(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert path.name in message
-    return message
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
