@@ -90,6 +90,9 @@ def _counts(study: Study, profile: str, runs: Runs) -> str:
     )
 
 
+_DET = "DET is over the held-out frames that have reference masks; the challenge scores every frame of a sequence."
+
+
 def _data_part(study: Study, profile: str, data: str, runs: Runs) -> str:
     """The table of one data set: arms by scores, mean ± standard deviation over the seeds."""
     arms = [arm for arm in study.arms if data in study.data_of(arm)]
@@ -115,8 +118,9 @@ def _data_part(study: Study, profile: str, data: str, runs: Runs) -> str:
         "diverged",
         "min per run",
     ]
-    parts = _by_fold(arms, by_arm, columns)
-    return f"## {text.data_name(data)}\n\n{text.table(head, rows)}" + (f"\n\n{parts}" if parts else "")
+    note = _DET if "det" in columns else ""
+    parts = [f"## {text.data_name(data)}", text.table(head, rows), note, _by_fold(arms, by_arm, columns)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _tiles(runs: dict[int, Evidence]) -> str:
