@@ -22,7 +22,6 @@ from unet.picture import draw_rows
 from unet.predict import Network
 from unet.progress import Terminal
 from unet.runs.checkpoint import load_weights
-from unet.runs.environment import recorded
 from unet.runs.folder import RunFolder
 from unet.runs.lock import held
 from unet.scoring import kind_of, picture_rows, record, score
@@ -135,7 +134,7 @@ def predict_held_out(
     folder = RunFolder.open_existing(path)
     config = folder.config
     stack = load(config.data, terminal.say if announce else lambda _: None, terminal)
-    network, metadata = load_network(path, prepare(config, recorded(path)))
+    network, metadata = load_network(path, prepare(config, folder.environment))
     if Normalisation(**metadata["normalisation"]) != stack.normalisation:
         raise RunError(f"{path}: was trained with another normalisation of the gray values; use the same data settings")
     predictor = Predictor(network, stack, config, metadata["tile_px"], rotations or config.predict.rotations, terminal)

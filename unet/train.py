@@ -32,7 +32,7 @@ from unet.predict import Network
 from unet.progress import Bar, Terminal
 from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
 from unet.runs.dashboard import Dashboard, mirrored
-from unet.runs.environment import continued, describe, recorded
+from unet.runs.environment import continued, describe
 from unet.runs.folder import METRICS, RunFolder, taken
 from unet.signals import Interrupted, Stopper
 from unet.slots import Batch
@@ -48,11 +48,11 @@ def train(
     """Train a network as configured into the run folder `path`; returns the folder with scores not yet made.
 
     With `resume` an interrupted run goes on from its newest undamaged checkpoint, with the precision and the threads it
-    was begun with where config leaves them open. Ctrl-C and SIGTERM write a checkpoint
-    and raise unet.signals.Interrupted. All input is checked before the folder is touched. `dashboard`: where the run is
-    mirrored; it is left open for what follows (default: one of its own).
+    was begun with where config leaves them open. Ctrl-C and SIGTERM write a checkpoint and raise
+    unet.signals.Interrupted. All input is checked before the folder is touched. `dashboard`: where the run is mirrored;
+    it is left open for what follows (default: one of its own).
     """
-    hardware = prepare(config, recorded(path) if resume else None)
+    hardware = prepare(config, RunFolder(path).environment if resume else None)
     stack = load(config.data, terminal.say, terminal)
     parts = split(stack, config.data)
     check_memory(config, hardware, stack.channels)
@@ -242,7 +242,7 @@ class Trainer:
             "data_sha256": self.stack.sha256(),
             "parameters": parameters(self.model),
         }
-        if earlier := recorded(self.folder.path):
+        if earlier := self.folder.environment:
             environment, changed = continued(earlier, environment, self.state.update)
             if changed:
                 self.terminal.say(

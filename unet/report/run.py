@@ -12,6 +12,7 @@ from typing import Any, Literal
 from unet.config import Config, to_dict
 from unet.errors import RunError, UserError, one_line
 from unet.runs.folder import CONFIG, METRICS, TIMING, RunFolder
+from unet.runs.lock import LOCK
 from unet.study.evidence import ENVIRONMENT, FAILURE, RECORD, SCORES, seconds_taken
 
 SPLIT, WEIGHTS = "split.json", "weights.safetensors"
@@ -128,7 +129,7 @@ def _state(path: Path, rows: list[dict[str, Any]], values: dict[str, Any]) -> St
 def _in_use(path: Path) -> bool:
     """Whether a process holds the folder's lock."""
     try:
-        with (path / ".lock").open("rb") as file:
+        with (path / LOCK).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -15,8 +14,6 @@ from typing import Any
 import torch
 
 from unet.config import TrainConfig
-from unet.errors import RunError
-from unet.runs.folder import RunFolder
 
 PACKAGES = ("torch", "numpy", "scipy", "opencv-python-headless", "albumentations", "scikit-image", "tifffile", "wandb")
 
@@ -43,14 +40,6 @@ def describe(device: torch.device) -> dict[str, Any]:
 MADE_BY = ("unet", "commit", "python", "packages", "platform", "processor", "cpu_features", "device", "cuda",
            "precision", "compiled", "threads", "loss", "data_sha256")  # fmt: skip
 """What of a run's record its bits may depend on."""
-
-
-def recorded(run: Path) -> dict[str, Any] | None:
-    """The environment.json of a run folder; None when there is none, or none that can be read."""
-    with suppress(RunError):
-        found = RunFolder(run).read_json("environment.json")
-        return found if isinstance(found, dict) else None
-    return None
 
 
 def continued(earlier: dict[str, Any], now: dict[str, Any], update: int) -> tuple[dict[str, Any], list[str]]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
-from unet.errors import RunError
 from unet.runs.dashboard import Dashboard
 from unet.runs.folder import METRICS, RunFolder
 
@@ -19,7 +17,7 @@ def send_scores(dashboard: Dashboard, folder: RunFolder, saved: Mapping[str, Any
     The best value of every held-out score goes into the summary, where the last one stands already. A dashboard that is
     not open yet is opened for it.
     """
-    dashboard.open(folder.config, folder.path, _environment(folder))
+    dashboard.open(folder.config, folder.path, folder.environment)
     if not dashboard.active:
         return
     by_frame: Mapping[str, Mapping[str, Any]] = saved["by_frame"]
@@ -45,9 +43,3 @@ def best_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             if name == "mean_iou":
                 best["best/update"] = next(row["update"] for row in known if row[name] == value)
     return best
-
-
-def _environment(folder: RunFolder) -> dict[str, Any]:
-    with suppress(RunError):  # a folder without it is scored all the same
-        return dict(folder.read_json("environment.json"))
-    return {}

@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,6 +58,14 @@ class RunFolder:
     def config(self) -> Config:
         """The resolved configuration the run was started with."""
         return load_yaml(self.path / CONFIG)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What the run was made with, as environment.json has it; empty when it is missing or damaged."""
+        with suppress(RunError):
+            found = self.read_json("environment.json")
+            return found if isinstance(found, dict) else {}
+        return {}
 
     def file(self, name: str) -> Path:
         """Path of a file in the folder."""
