@@ -1,5 +1,6 @@
 """`unet study`: its matrix, its refusals, and one study run for real on a small folder of images."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,19 @@ def test_gray_values_without_their_package_are_refused_not_left_out(capsys, monk
     assert "albumentations is not installed" in err
     assert "--profile full-plain" in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("features", "told"), [([], True), (["avx512_bf16"], False)])
+def test_runs_that_this_processor_would_leave_without_a_partner_are_told(features, told, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("unet.device.cpu_features", lambda: features)
+    base = "baselines/reduced/blog-em-seed0"  # the same run as `base` of faults, trained in bf16
+    shutil.copytree(f"experiments/results/{base}", tmp_path / "results" / base)
+    words = ["--only", "random-split", "--data", "em", "--seeds", "1", "--minutes", "1e-9", "--runs", str(tmp_path)]
+    code, _, err = study(capsys, "faults", *words, "--results", str(tmp_path / "results"))
+    assert code == 1
+    assert "1 runs wait" in err
+    assert ("1 runs will be left out of comparisons: here they are trained in fp32" in err) == told
 
 
 def test_runs_are_made_without_parser_dashboard_and_plots_and_tables_wait(workplace):

@@ -9,7 +9,7 @@ from tests.study.helpers import GRID, STUDY, content, run
 from unet.errors import ConfigError
 from unet.study import choice, claims, compare, evidence, figure, page, pages
 from unet.study.claims import Claim, Target
-from unet.study.matrix import Comparison
+from unet.study.matrix import Comparison, make_job
 
 FOLDER = "results/small-study/smoke"
 
@@ -245,3 +245,11 @@ def test_only_the_marked_parts_of_a_page_are_replaced():
     assert claims.fill(filled, {"x": r"new \1"}) == filled
     with pytest.raises(ConfigError, match="exactly one part"):
         claims.fill("nothing", {"x": "new"})
+
+
+def test_runs_without_a_partner_of_their_precision_are_counted(results):
+    known = choice.by_key(evidence.load_all(results))
+    waiting = [make_job(STUDY, "smoke", "b", data, seed) for data in ("em", "hela") for seed in (0, 1, 7)]
+    assert compare.without_partner(STUDY, waiting, known, "fp32") == 0
+    assert compare.without_partner(STUDY, waiting, known, "bf16") == 4  # of seed 7 nothing is known
+    assert compare.without_partner(STUDY, [make_job(STUDY, "smoke", "a", "em", 0)], known, "bf16") == 1

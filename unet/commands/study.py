@@ -13,7 +13,8 @@ from typing import NoReturn
 from unet.config import PROFILES
 from unet.errors import ConfigError, nearest
 from unet.progress import Terminal, format_seconds
-from unet.study import choice, pages
+from unet.runs.folder import CONFIG
+from unet.study import choice, compare, pages
 from unet.study.matrix import SYNTHETIC_PROFILES, Job, Study
 from unet.study.runner import Options, Runner
 
@@ -69,6 +70,7 @@ def _run(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
 
     runner = Runner(study, options, terminal)
     _check_packages(runner.wanted(), options.profile)
+    _tell_precision(runner, terminal)
     code = 0
     try:
         done = runner.run()
@@ -132,6 +134,23 @@ def _check_packages(wanted: list[Job], profile: str) -> None:
             raise ConfigError(
                 f"arm {job.arm} varies gray values (augment.gray) and albumentations is not installed; install it, or "
                 f"use a profile without (--profile full-plain), whose results stand apart from those of {profile}"
+            )
+
+
+def _tell_precision(runner: Runner, terminal: Terminal) -> None:
+    """Say, before hours are spent, which runs would stand alone because of this processor."""
+    from unet.device import choose
+
+    known = runner.known()
+    waiting: dict[str, list[Job]] = {}
+    for job in runner.wanted():
+        if (job.arm, job.data, job.seed) not in known and not (runner.options.run_folder(job) / CONFIG).is_file():
+            waiting.setdefault(choose(job.config).precision, []).append(job)
+    for precision, own in waiting.items():
+        if alone := compare.without_partner(runner.study, own, known, precision):
+            terminal.say(
+                f"{alone} runs will be left out of comparisons: here they are trained in {precision}, those they are "
+                "compared with were not; --profile reduced-fp32 is the small size in one precision on every machine"
             )
 
 

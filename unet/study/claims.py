@@ -15,7 +15,7 @@ from unet.study.compare import Finding
 from unet.study.evidence import HIGHER_IS_BETTER
 from unet.study.matrix import Comparison, Study
 
-SIZES = ("full", "full-plain", "reduced")  # profiles whose results are evidence
+SIZES = ("full", "full-plain", "reduced", "reduced-fp32")  # profiles whose results are evidence
 Answer = Literal["holds", "does not hold", "open"]
 
 

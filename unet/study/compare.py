@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -26,7 +26,7 @@ from unet.stats import (
 from unet.study import choice
 from unet.study.choice import Runs
 from unet.study.evidence import Evidence, higher_is_better
-from unet.study.matrix import Arm, Comparison, Study
+from unet.study.matrix import Arm, Comparison, Job, Study
 
 MIN_PAIRS = 3
 Verdict = Literal["better", "worse", "open"]
@@ -111,6 +111,17 @@ def of_two_precisions(study: Study, profile: str, runs: Runs) -> int:
     return sum(
         not _same_precision(ours[seed], theirs[seed]) for ours, theirs in sides for seed in set(ours) & set(theirs)
     )
+
+
+def without_partner(study: Study, waiting: Iterable[Job], runs: Runs, precision: str) -> int:
+    """How many of the runs to do, trained in this precision, meet a partner that was trained in the other one."""
+    found = 0
+    for job in waiting:
+        partners = {c.reference for c in study.comparisons if c.arm == job.arm}
+        partners |= {c.arm for c in study.comparisons if c.reference == job.arm}
+        theirs = [runs[key] for name in partners if (key := (name, job.data, job.seed)) in runs]
+        found += any(run.environment.get("precision") != precision for run in theirs)
+    return found
 
 
 def _sides(

@@ -94,6 +94,16 @@ class Runner:
         """What is known so far."""
         return evidence.load_all(self.options.results / self.study.name / self.options.profile)
 
+    def known(self) -> dict[tuple[str, str, int], evidence.Evidence]:
+        """Evidence by (arm, data set, seed): the study's own, and what it takes over from other studies."""
+        twins = evidence.twins(self.options.results, self.options.profile)
+        found = {
+            (job.arm, job.data, job.seed): evidence.load(twins[name])
+            for job in jobs(self.study, self.options.profile, self.options.seeds)
+            if (name := identity(job.config)) in twins
+        }
+        return found | choice.by_key(self.evidence())
+
     def state(self, job: Job) -> State:
         """How far a run is; RunError when its folder was made with another configuration."""
         kept, run = self.options.evidence_folder(job), self.options.run_folder(job)
