@@ -22,8 +22,8 @@ PROFILES = {
     "a quarter of the pixels per update and a fifth of the updates, for two CPU cores. It can show large differences "
     "between arms early in training. It cannot show where training ends: absolute scores lie far below the paper's, "
     "overfitting hardly begins, and an arm that only learns faster looks better than it is.",
-    "reduced-fp32": "The size of `reduced` in fp32 on every machine, for processors without bf16; compared among its own "
-    "runs only. It can show, and cannot show, what `reduced` can and cannot.",
+    "reduced-fp32": "The size of `reduced` in fp32 on every machine, for processors without bf16; compared among its "
+    "own runs only. It can show, and cannot show, what `reduced` can and cannot.",
     "quick": "The two-minute size; for a first look only.",
     "smoke": "Synthetic images and a network of a few thousand weights: shows that the study runs, and nothing else.",
 }

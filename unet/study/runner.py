@@ -90,10 +90,6 @@ class Runner:
             only |= set(self.study.arm(name).best_of)
         return (not only or job.arm in only) and (not self.options.data or job.data in self.options.data)
 
-    def evidence(self) -> list[evidence.Evidence]:
-        """What is known so far."""
-        return evidence.load_all(self.options.results / self.study.name / self.options.profile)
-
     def known(self) -> dict[tuple[str, str, int], evidence.Evidence]:
         """Evidence by (arm, data set, seed): the study's own, and what it takes over from other studies."""
         twins = evidence.twins(self.options.results, self.options.profile)
@@ -103,6 +99,10 @@ class Runner:
             if (name := identity(job.config)) in twins
         }
         return found | choice.by_key(self.evidence())
+
+    def evidence(self) -> list[evidence.Evidence]:
+        """What is known so far."""
+        return evidence.load_all(self.options.results / self.study.name / self.options.profile)
 
     def state(self, job: Job) -> State:
         """How far a run is; RunError when its folder was made with another configuration."""
