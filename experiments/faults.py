@@ -22,11 +22,12 @@ Arms, each against the one it differs from in one point
 Command
     python experiments/faults.py --profile full --seeds 5
     python experiments/faults.py --profile reduced --seeds 3 --jobs 2
+    python experiments/faults.py --profile reduced-fp32 --seeds 3 --jobs 2     (processors without bf16)
 
 Run time
     full: 220 runs, about a minute each on one H200. reduced: 132 runs of about 3.5 minutes per core (silver labels:
     more, all frames of a sequence are held out and scored); base is shared with the other studies, and rotations
-    takes its weights.
+    takes its weights. reduced-fp32: 14 minutes per run and core with AVX2.
 
 Expected
     random-split: higher scores than base (EM IoU by 0 to 0.03). no-augmentation: lower held-out scores at full length,

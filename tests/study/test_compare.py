@@ -253,3 +253,30 @@ def test_runs_without_a_partner_of_their_precision_are_counted(results):
     assert compare.without_partner(STUDY, waiting, known, "fp32") == 0
     assert compare.without_partner(STUDY, waiting, known, "bf16") == 4  # of seed 7 nothing is known
     assert compare.without_partner(STUDY, [make_job(STUDY, "smoke", "a", "em", 0)], known, "bf16") == 1
+
+
+def test_an_arm_with_anothers_weights_is_judged_by_its_last_weights_alone(results):
+    turned = replace(STUDY, arms=(STUDY.arms[0], replace(STUDY.arms[1], weights_of="a")))
+    assert found(results)["em"].score == "mean_iou_last5"
+    runs = choice.by_key(evidence.load_all(results))
+    finding = found(results, turned)["em"]
+    assert finding.score == "mean_iou"
+    assert finding.differences == tuple(
+        runs["b", "em", seed].values["mean_iou"] - runs["a", "em", seed].values["mean_iou"] for seed in range(5)
+    )
+    row = next(line for line in page.make(turned, "smoke", results).splitlines() if line.startswith("| setting b |"))
+    assert row.split(" | ")[3] == "-"
+
+
+def test_the_figure_names_the_arms_that_ran_and_draws_no_borrowed_curves(results, tmp_path, monkeypatch):
+    drawn, named, original = [], [], figure._line
+    monkeypatch.setattr(figure, "_curves", lambda _, series, __: drawn.append(len(series)))
+    monkeypatch.setattr(figure, "_line", lambda colour, label: named.append(label) or original(colour, label))
+    turned = replace(STUDY, arms=(*STUDY.arms, replace(STUDY.arms[1], name="c", what="never run")))
+    assert figure.draw(turned, "smoke", results, tmp_path / "figure.png")
+    assert named == ["setting a", "setting b"]
+    assert drawn == [5] * 8  # two arms, two data sets, training and evaluation
+    drawn.clear()
+    turned = replace(STUDY, arms=(STUDY.arms[0], replace(STUDY.arms[1], weights_of="a")))
+    assert figure.draw(turned, "smoke", results, tmp_path / "figure.png")
+    assert drawn == [5] * 4

@@ -140,7 +140,8 @@ def findings(study: Study, profile: str, runs: Runs) -> list[Finding]:
     made = []
     for comparison in study.comparisons:
         for data in study.data:
-            for score in study.tested.get(data, ("mean_iou_last5",)):
+            for name in study.tested.get(data, ("mean_iou_last5",)):
+                score = study.arm(comparison.reference).score(study.arm(comparison.arm).score(name))
                 ours, theirs = paired(study, profile, comparison, data, score, runs)
                 if ours:
                     made.append(_finding(comparison, data, score, ours, theirs))

@@ -32,7 +32,8 @@ def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [arm for arm in study.arms if not arm.grid]
+    ran = {arm for arm, _, _ in runs}
+    shown = [arm for arm in study.arms if not arm.grid and not ran.isdisjoint({arm.name, *arm.best_of})]
     width = 3 * COLUMN_INCHES
     legend = 0.25 * -(-len(shown) // 3) + 0.3
     figure = Figure(figsize=(width, ROW_INCHES * len(present) + legend), layout="constrained")
@@ -45,6 +46,8 @@ def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
         own = {name: found for name, found in own.items() if found}
         arms = [arm for arm in shown if arm.name in own]
         for arm in arms:
+            if arm.weights_of:
+                continue  # its curves are the other's
             trained = list(own[arm.name].values())
             _curves(row[0], [training_curve(run) for run in trained], colours[arm.name])
             _curves(row[1], [evaluation_curve(run) for run in trained], colours[arm.name])

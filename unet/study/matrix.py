@@ -49,6 +49,14 @@ class Arm:
         """The configuration of this arm."""
         return from_dict(self.changes(base) if callable(self.changes) else self.changes, base)
 
+    def score(self, name: str) -> str:
+        """The score this arm is tested on for `name`.
+
+        An arm with another's weights was not trained: what was measured during training (names that end in _last5) is
+        the other's, so that the score of the last weights stands for it.
+        """
+        return name.removesuffix("_last5") if self.weights_of else name
+
 
 @dataclass(frozen=True)
 class Comparison:

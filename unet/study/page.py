@@ -108,8 +108,8 @@ def _data_part(study: Study, profile: str, data: str, runs: Runs) -> str:
         own = by_arm[arm.name]
         if own:
             diverged = sum(run.diverged for run in own.values())
-            cells = [text.spread(compare.summarise(own, score), score) for score in columns]
-            ends = [_spikes(own), f"{diverged}" if diverged else "-", _time(own)]
+            cells = [_cell(arm, own, score) for score in columns]
+            ends = ["-" if arm.weights_of else _spikes(own), f"{diverged}" if diverged else "-", _time(own)]
             rows.append([arm.what, _tiles(own), f"{len(own)}", *cells, *ends])
     head = [
         "arm",
@@ -123,6 +123,11 @@ def _data_part(study: Study, profile: str, data: str, runs: Runs) -> str:
     note = _DET if "det" in columns else ""
     parts = [f"## {text.data_name(data)}", text.table(head, rows), note, _by_fold(arms, by_arm, columns)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _cell(arm: Arm, runs: dict[int, Evidence], score: str) -> str:
+    """mean ± standard deviation, where the arm is judged by this score."""
+    return text.spread(compare.summarise(runs, score) if arm.score(score) == score else None, score)
 
 
 def _tiles(runs: dict[int, Evidence]) -> str:
