@@ -10,10 +10,9 @@ import importlib.util
 from pathlib import Path
 from typing import NoReturn
 
-from unet.config import PROFILES
+from unet.config import PROFILES, Config
 from unet.errors import ConfigError, nearest
 from unet.progress import Terminal, format_seconds
-from unet.runs.folder import CONFIG
 from unet.study import choice, compare, pages
 from unet.study.matrix import SYNTHETIC_PROFILES, Job, Study
 from unet.study.runner import Options, Runner
@@ -139,19 +138,26 @@ def _check_packages(wanted: list[Job], profile: str) -> None:
 
 def _tell_precision(runner: Runner, terminal: Terminal) -> None:
     """Say, before hours are spent, which runs would stand alone because of this processor."""
-    from unet.device import choose
-
     known = runner.known()
     waiting: dict[str, list[Job]] = {}
     for job in runner.wanted():
-        if (job.arm, job.data, job.seed) not in known and not (runner.options.run_folder(job) / CONFIG).is_file():
-            waiting.setdefault(choose(job.config).precision, []).append(job)
+        if (job.arm, job.data, job.seed) not in known and runner.state(job) == "missing":
+            waiting.setdefault(_precision(job.config), []).append(job)
     for precision, own in waiting.items():
         if alone := compare.without_partner(runner.study, own, known, precision):
             terminal.say(
                 f"{alone} runs will be left out of comparisons: here they are trained in {precision}, those they are "
                 "compared with were not; --profile reduced-fp32 is the small size in one precision on every machine"
             )
+
+
+def _precision(config: Config) -> str:
+    """What a run is trained in here; torch is loaded only where the processor decides."""
+    if config.train.precision != "auto":
+        return config.train.precision
+    from unet.device import choose
+
+    return choose(config).precision
 
 
 def matrix(study: Study, options: Options) -> list[str]:

@@ -8,6 +8,13 @@ from unet.config.convert import from_dict
 from unet.config.schema import Config
 from unet.errors import ConfigError, nearest
 
+_REDUCED: dict[str, dict[str, Any]] = {
+    # Stretched gray values: at this width DIC-HeLa, of low contrast, may else not begin to learn.
+    "data": {"normalise": "percentile"},
+    "model": {"base_channels": 16},
+    "train": {"updates": 800, "batch": 1, "eval_every": 80, "checkpoint_every": 100},
+}
+
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "full": {},  # the defaults: the blog's setting on the paper's network, tiles aligned
     "paper": {
@@ -24,18 +31,9 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     },
     # The sizes of the studies (experiments/) besides `full`.
     "full-plain": {"augment": {"gray": []}},  # where albumentations is not installed
-    "reduced": {
-        # Stretched gray values: at this width DIC-HeLa, of low contrast, may else not begin to learn.
-        "data": {"normalise": "percentile"},
-        "model": {"base_channels": 16},
-        "train": {"updates": 800, "batch": 1, "eval_every": 80, "checkpoint_every": 100},
-    },
-    "reduced-fp32": {  # `reduced` for processors without bf16, where rounding to it is many times slower
-        "data": {"normalise": "percentile"},
-        "model": {"base_channels": 16},
-        "train": {"updates": 800, "batch": 1, "eval_every": 80, "checkpoint_every": 100, "precision": "fp32",
-                  "channels_last": False},
-    },
+    "reduced": _REDUCED,
+    # For processors without bf16, where rounding to it is many times slower.
+    "reduced-fp32": _REDUCED | {"train": _REDUCED["train"] | {"precision": "fp32", "channels_last": False}},
     "smoke": {
         "tile": {"input_px": 100},
         "model": {"base_channels": 4, "depth": 3},

@@ -157,7 +157,7 @@ def _by_fold(arms: list[Arm], by_arm: dict[str, dict[int, Evidence]], columns: l
         cells = []
         for fold in held_out:
             own = {seed: run for seed, run in by_arm[arm.name].items() if run.config.data.fold == fold}
-            cells.append(text.spread(compare.summarise(own, score), score))
+            cells.append(_cell(arm, own, score))
         if by_arm[arm.name]:
             rows.append([arm.what, *cells])
     total = max(folds(run.config) for own in by_arm.values() for run in own.values())
