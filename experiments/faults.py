@@ -4,20 +4,23 @@ Question
     Which of the faults found in the blog's code change a result, by how much, and in which direction?
 
 What was reported
-    Nothing: the blog knew of none of them. Paper: elastic deformation is "the key concept to train a segmentation
-    network with very few annotated images"; dropout augments implicitly; predictions are averaged over 7 rotations.
+    Nothing: the blog knew of none of them. Paper: random elastic deformations "seem to be the key concept to train a
+    segmentation network with very few annotated images"; dropout augments implicitly; predictions are averaged over 7
+    rotations.
 
 Arms, each against the one it differs from in one point
     | arm                      | point                                                                    |
     | base                     | 508 px, blocks or sequences held out, gold labels, all augmentation      |
     | misaligned               | 512 px: two skips 2 px out of line, same output                          |
     | small, small-misaligned  | 252 px, and 256 px                                                       |
-    | random-split             | neighbours of training frames held out: how much leakage flatters       |
+    | random-split             | neighbours of training frames held out: how much leakage flatters (other |
+    |                          | frames than base holds out: part of a difference is theirs)              |
     | silver                   | computed labels of all frames (cell data only), scored on gold all the same |
     | no-augmentation, gray-only, elastic-only | against base, which has all of it                        |
     | dropout-none, dropout-0.5, last-two-0.1, last-two-0.5 | rate and place of dropout                   |
     | rotations                | the weights of base, predictions averaged over the 8 symmetries of the square |
-    | as-blogged               | 512 px, random split, silver labels as foreground and background, its weight map |
+    | as-blogged               | 512 px, random split, silver labels as foreground and background, its weight map; |
+    |                          | not its constant rotation and zoom, cubic label interpolation, deformed validation |
 
 Command
     python experiments/faults.py --profile full --seeds 5
@@ -25,9 +28,9 @@ Command
     python experiments/faults.py --profile reduced-fp32 --seeds 3 --jobs 2     (processors without bf16)
 
 Run time
-    full: 220 runs, about a minute each on one H200. reduced: 132 runs of about 3.5 minutes per core (silver labels:
-    more, all frames of a sequence are held out and scored); base is shared with the other studies, and rotations
-    takes its weights. reduced-fp32: 14 minutes per run and core with AVX2.
+    full: 220 runs, estimated (not measured) at a minute each on one H200. reduced: 132 runs of 3.5 to 7 minutes per
+    core (silver labels: more, all frames of a sequence are held out and scored); base is shared with the other studies,
+    and rotations takes its weights. reduced-fp32: 14 minutes per run and core with AVX2.
 
 Expected
     random-split: higher scores than base (EM IoU by 0 to 0.03). no-augmentation: lower held-out scores at full length,
@@ -89,7 +92,7 @@ STUDY = Study(
         Arm("rotations", "8 test-time rotations", {"predict": {"rotations": 8}}, weights_of="base"),
         Arm(
             "as-blogged",
-            "everything as the blog ran it (IoU against silver, SEG against gold)",
+            "the blog's tiles, split, labels and weight map together (IoU against silver, SEG against gold)",
             lambda base: {
                 "data": {"split": "random", "labels": "silver", "separate_px": 0},
                 "tile": {"input_px": misaligned(base.tile.input_px, base.model.depth)},

@@ -31,12 +31,15 @@ def workplace(tmp_path_factory):
     stack = folder / "data" / "ISBI-2012-EM"
     stack.mkdir(parents=True)
     labels = (rng.random((10, 60, 64)) > 0.3).astype(np.uint8) * 255
-    for name, images in (
-        ("train-volume", labels // 2 + 20),
-        ("train-labels", labels),
-        ("test-volume", labels // 2 + 20),
+    others = (rng.random((4, 60, 64)) > 0.3).astype(np.uint8) * 255
+    for path, images in (
+        (stack / "train-volume.tif", labels // 2 + 20),
+        (stack / "train-labels.tif", labels),
+        (stack / "test-volume.tif", np.zeros((7, 60, 64))),
+        (folder / "my-images.tif", others // 2 + 20),
+        (folder / "my-labels.tif", others),
     ):
-        tifffile.imwrite(stack / f"{name}.tif", images.astype(np.uint8), photometric="minisblack")
+        tifffile.imwrite(path, images.astype(np.uint8), photometric="minisblack")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("UNET_DATA", str(folder / "data"))
@@ -62,8 +65,8 @@ def test_commands_of_the_readme(command, workplace, capsys):
     assert code == 0, output.err
     assert output.out
     if words[0] == "predict":
-        written = tifffile.imread(folder / "test-probabilities.tif")
-        assert (written.dtype, written.shape) == (np.float32, (10, 60, 64))
+        written, frames = tifffile.imread(folder / words[words.index("--out") + 1]), tifffile.imread(folder / words[2])
+        assert (written.dtype, written.shape) == (np.float32, frames.shape)
 
 
 def test_make_targets_of_the_readme_exist():

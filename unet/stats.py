@@ -1,7 +1,8 @@
 """Statistics of paired runs: intervals, tests, corrections; small samples, stated limits.
 
-Arms are compared seed by seed (same initial weights, split and tiles where the sizes allow), so everything here works
-on the differences of pairs. Arrays in, floats out; seeded, so that a table can be made again to the last digit.
+Arms are compared seed by seed (same initial weights, held-out frames and tiles, except where an arm changes them), so
+everything here works on the differences of pairs. Arrays in, floats out; seeded, so that a table can be made again to
+the last digit.
 """
 
 from __future__ import annotations

@@ -3,10 +3,13 @@
     w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
 
 Source: Ronneberger, Fischer, Brox 2015, doi:10.1007/978-3-319-24574-4_28, Equation 2. d1 and d2 are the Euclidean
-distances in pixels from x to the nearest and to the second nearest cell, measured between pixel centres; a pixel
-inside a cell has d1 = 0. The equation holds at every pixel: inside a cell the term is w0 exp(-d2^2 / (2 sigma^2)), so
-the rim of a cell that faces a neighbour weighs nearly as much as the gap between them. (Many implementations restrict
-the term to the background; the paper does not.)
+distances in pixels from x to the nearest and to the second nearest cell, measured between pixel centres. The equation
+has no restriction to the background, and has none here: inside a cell the term is w0 exp(-d2^2 / (2 sigma^2)), so the
+rim of a cell that faces a neighbour weighs nearly as much as the gap between them.
+
+The paper says "distance to the border" of a cell and does not say what that is inside of one. Here it is the distance
+to the cell, 0 inside. Read as the distance to the outline, it would grow inside too: at depth t beside a gap g the term
+would be w0 exp(-(2t + g)^2 / (2 sigma^2)) and not w0 exp(-(t + g)^2 / (2 sigma^2)). In the gaps both are the same.
 
 Axes: H rows, W columns.
 """

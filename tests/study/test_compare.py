@@ -3,13 +3,14 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.study.helpers import GRID, STUDY, content, run
 from unet.errors import ConfigError
 from unet.study import choice, claims, compare, evidence, figure, page, pages
 from unet.study.claims import Claim, Target
-from unet.study.matrix import Comparison, make_job
+from unet.study.matrix import Arm, Comparison, make_job
 
 FOLDER = "results/small-study/smoke"
 
@@ -280,3 +281,25 @@ def test_the_figure_names_the_arms_that_ran_and_draws_no_borrowed_curves(results
     turned = replace(STUDY, arms=(STUDY.arms[0], replace(STUDY.arms[1], weights_of="a")))
     assert figure.draw(turned, "smoke", results, tmp_path / "figure.png")
     assert drawn == [5] * 4
+
+
+def test_the_band_goes_no_further_than_the_runs():
+    x = np.arange(2.0)
+    low, high = np.array([1.0, 2.0]), np.array([9.0, 4.0])
+    assert figure.mean_band([(x, low)])[2] is None
+    _, mean, (bottom, top) = figure.mean_band([(x, low), (x, high)])  # one std is 5.7 and 1.4
+    assert mean.tolist() == [5.0, 3.0]
+    assert (bottom.tolist(), top.tolist()) == ([1.0, 2.0], [9.0, 4.0])
+    _, _, (bottom, top) = figure.mean_band([(x, low), (x, low), (x, high)])
+    assert bottom.tolist() == [1.0, 2.0]
+    assert top == pytest.approx(np.mean([low, low, high], 0) + np.std([low, low, high], 0, ddof=1))
+
+
+def test_the_page_says_what_its_curves_do_not(results, tmp_path, monkeypatch):
+    note = "their training losses cannot be compared"
+    assert note not in page.make(STUDY, "smoke", results / "small-study" / "smoke")
+    weights = replace(
+        STUDY, arms=(STUDY.arms[0], Arm("b", "no border term", {"weight": {"w0": 0.0}})), name="weights-study"
+    )
+    run(tmp_path, weights)
+    assert note in page.make(weights, "smoke", tmp_path / "results" / "weights-study" / "smoke")

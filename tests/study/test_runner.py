@@ -14,7 +14,9 @@ import pytest
 
 from tests.study import helpers
 from tests.study.helpers import GRID, QUIET, content, events, options, started
-from unet.errors import RunError
+from unet.data import load
+from unet.data.download import Unavailable
+from unet.errors import DataError, RunError
 from unet.signals import Interrupted
 from unet.study import choice, evidence
 from unet.study.matrix import Arm, Study, make_job
@@ -304,3 +306,19 @@ def test_damaged_evidence_is_named(tmp_path):
     file.write_text(json.dumps({})[:-1])
     with pytest.raises(RunError, match=r"record\.json: cannot be read .* delete its folder"):
         run(tmp_path, seeds=1)
+
+
+def test_nothing_is_trained_on_a_stand_in_for_data_that_is_not_here(tmp_path, monkeypatch):
+    def fetch(*_, **__):
+        raise Unavailable("no network", "no network")
+
+    monkeypatch.setattr(load, "fetch", fetch)
+    monkeypatch.setattr(load, "find_root", lambda *_: None)
+    with pytest.raises(DataError, match="ISBI-2012-EM is neither here nor can it be downloaded"):
+        helpers.run(tmp_path, profile="reduced", data=("em",))
+    assert events(tmp_path) == []
+    monkeypatch.setattr(load, "find_root", lambda *_: tmp_path)
+    helpers.run(tmp_path, profile="reduced", data=("em",))
+    assert len(started(tmp_path)) == 4
+    monkeypatch.setattr(load, "find_root", lambda *_: None)
+    helpers.run(tmp_path, profile="reduced", data=("em",))  # all is done: the data are not needed any more

@@ -25,8 +25,8 @@ class Arguments:
     """Flags of `unet train`; every key of the configuration is one more."""
 
     profile: str = "full"
-    """Starting point: full (the blog's setting on the paper's network), paper (batch of one tile), quick (minutes on a
-    CPU), auto (full on CUDA, else quick)."""
+    """Starting point: full (the paper's network, the blog's length and batch), paper (batch of one tile), quick
+    (minutes on a CPU), auto (full on CUDA, else quick)."""
     config_file: str = ""
     """YAML file with configuration keys, applied over the profile."""
     run: str = ""

@@ -57,6 +57,23 @@ def load(config: DataConfig, say: Say, terminal: Terminal = QUIET) -> Stack:
     return stack
 
 
+def require(name: str, terminal: Terminal = QUIET) -> None:
+    """Make sure that the data set em, phc or hela is on disk, by a download if need be; other names pass.
+
+    For what must not go on with a stand-in. DataError when the data set cannot be had.
+    """
+    data_set = data_sets().get(name)
+    if data_set is None or find_root(data_set) is not None:
+        return
+    try:
+        fetch(data_set, Path(DEFAULT_ROOT), say=lambda _: None, terminal=terminal)
+    except Unavailable as error:
+        raise DataError(
+            f"{data_set.folder} is neither here nor can it be downloaded ({error.reason}), and nothing stands in for "
+            f"it in a study; put it into data/ or the folder that UNET_DATA names (`unet data show {name}`)"
+        ) from None
+
+
 def name_here(name: str) -> str:
     """`name` where the data set em, phc or hela is on disk ($UNET_DATA or data/), else its synthetic stand-in's name.
 

@@ -85,7 +85,9 @@ def _of(study: Study, profile: str, arm: Arm, data: str, runs: Runs) -> dict[int
 def _curves(study: Study, profile: str, runs: Runs) -> Markup:
     """Per data set: training loss, held-out IoU, the challenge's score of every run."""
     shown = [arm for arm in study.arms if not arm.grid]
-    blocks: list[Markup] = [note("Thick: mean over the seeds, band: ± one standard deviation, thin: every run.")]
+    blocks: list[Markup] = [
+        note("Thick: mean over the seeds, band: ± one standard deviation, within the runs; thin: every run.")
+    ]
     for data in study.data:
         own = [(i, arm, _of(study, profile, arm, data, runs)) for i, arm in enumerate(shown)]
         own = [(i, arm, found) for i, arm, found in own if found]
@@ -117,9 +119,9 @@ def _lines(arm: Arm, colour: int, series: Sequence[Series]) -> list[Line]:
     found = mean_band([(x, y) for x, y in series if x.size])
     if found is None:
         return [Line(arm.what, x, y, colour) for x, y in known]
-    x, mean, std = found
-    band = None if std is None else (list(map(float, mean - std)), list(map(float, mean + std)))
-    thin = [Line(arm.what, *points, colour, faint=True) for points in known] if std is not None else []
+    x, mean, sides = found
+    band = None if sides is None else (list(map(float, sides[0])), list(map(float, sides[1])))
+    thin = [Line(arm.what, *points, colour, faint=True) for points in known] if band is not None else []
     return [*thin, Line(arm.what, list(map(float, x)), list(map(float, mean)), colour, band)]
 
 

@@ -60,7 +60,9 @@ def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
     lines = [_line(colours[arm.name], arm.what) for arm in shown]
     figure.legend(handles=lines, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     seeds = compare.seeds_of(runs)
-    figure.suptitle(f"{study.title} (profile {profile}, {seeds} seeds; thin: each run, band: ± one std)", fontsize=9)
+    figure.suptitle(
+        f"{study.title} (profile {profile}, {seeds} seeds; thin: each run, band: ± one std within the runs)", fontsize=9
+    )
     _save(figure, path)
     return True
 
@@ -102,20 +104,26 @@ def _curves(axis: Any, series: Sequence[Series], colour: Any) -> None:
     found = mean_band(series)
     if found is None:
         return
-    x, mean, std = found
+    x, mean, band = found
     axis.plot(x, mean, color=colour, linewidth=1.6)
-    if std is not None:
-        axis.fill_between(x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+    if band is not None:
+        axis.fill_between(x, *band, color=colour, alpha=0.15, linewidth=0)
 
 
-def mean_band(series: Sequence[Series]) -> tuple[Values, Values, Values | None] | None:
-    """x, mean and standard deviation over the runs (None of one run) where all have a point; None without such."""
+def mean_band(series: Sequence[Series]) -> tuple[Values, Values, tuple[Values, Values] | None] | None:
+    """x, mean and band over the runs where all have a point; None without such.
+
+    Band: low and high side, one standard deviation about the mean but no further than the runs reach; None of one run.
+    """
     length = min((x.size for x, _ in series), default=0)
     if not length or any(not np.array_equal(x[:length], series[0][0][:length]) for x, _ in series):
         return None  # runs of different lengths have no common mean
     values = np.stack([y[:length] for _, y in series])
-    std = values.std(axis=0, ddof=1) if len(series) > 1 else None
-    return series[0][0][:length], values.mean(axis=0), std
+    x, mean = series[0][0][:length], values.mean(axis=0)
+    if len(series) < 2:
+        return x, mean, None
+    std = values.std(axis=0, ddof=1)
+    return x, mean, (np.maximum(mean - std, values.min(axis=0)), np.minimum(mean + std, values.max(axis=0)))
 
 
 def _dots(axis: Any, arms: list[Arm], own: dict[str, dict[int, Evidence]], score: str, colours: dict[str, Any]) -> None:

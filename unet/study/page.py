@@ -17,7 +17,7 @@ README = "README.md"
 
 PROFILES = {
     "full": "The paper's network (64 channels, five levels), 4000 updates: the size at which the questions were asked.",
-    "full-plain": "The size of `full` without variation of gray values (for machines without albumentations).",
+    "full-plain": "The size of `full` without variation of gray values (for Python without albumentations).",
     "reduced": "The paper's geometry (five levels, 508 px -> 324 px, 252 px -> 68 px) with a quarter of the channels, "
     "a quarter of the pixels per update and a fifth of the updates, for two CPU cores. It can show large differences "
     "between arms early in training. It cannot show where training ends: absolute scores lie far below the paper's, "
@@ -42,6 +42,7 @@ def make(study: Study, profile: str, folder: Path) -> str:
         "## Verdict",
         verdicts(study, found),
         f"![curves and scores of all runs]({FIGURE})" if runs else "",
+        _caption(study, runs),
         *(_data_part(study, profile, data, runs) for data in study.data),
         _comparisons(study, found),
         _left_out(compare.of_two_precisions(study, profile, runs)),
@@ -76,6 +77,16 @@ def _verdict(study: Study, comparison: Comparison, found: list[Finding]) -> str:
 
 def _versus(study: Study, comparison: Comparison) -> str:
     return f"{study.arm(comparison.arm).what} against {study.arm(comparison.reference).what}"
+
+
+def _caption(study: Study, runs: Runs) -> str:
+    """What the figure's curves do not say of themselves."""
+    said = []
+    if any(arm.best_of for arm in study.arms):
+        said.append("Where the best rate of an optimizer is one of the other arms, its curves lie upon that arm's.")
+    if len({run.config.weight for run in runs.values()}) > 1:
+        said.append("Arms with other weights minimise other losses: their training losses cannot be compared.")
+    return " ".join(said) if runs else ""
 
 
 def _counts(study: Study, profile: str, runs: Runs) -> str:
@@ -190,8 +201,9 @@ def _comparisons(study: Study, found: list[Finding]) -> str:
             "p (sign flips)", "P(better)", "verdict"]  # fmt: skip
     tests = sum(f.t.p == f.t.p for f in found)
     note = (
-        f"Differences are arm minus against, seed by seed (same initial weights, split and tiles where the sizes "
-        f"allow). A verdict needs at least {compare.MIN_PAIRS} pairs, p < {CLAIM_LEVEL} of the paired t test after "
+        f"Differences are arm minus against, seed by seed (same initial weights, held-out frames and tiles, except "
+        f"where the arm itself changes the network, the split or the sizes). A verdict needs at least "
+        f"{compare.MIN_PAIRS} pairs, p < {CLAIM_LEVEL} of the paired t test after "
         f"Holm's correction over the {tests} tests of this table, and a bootstrap interval without 0; otherwise the "
         "question is open. The t test assumes normal differences; the exact sign-flip test does not, but cannot go "
         "below the p in brackets with so few pairs. The percentile interval is too narrow for so few pairs. P(better) "
