@@ -11,10 +11,11 @@ wall time alone.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -35,6 +36,7 @@ from unet.runs.environment import describe
 CASES = {"4 x 324^2": (4, 324), "16 x 68^2": (16, 68), "64 x 388^2": (64, 388)}
 CPU_CASES = ("4 x 324^2", "16 x 68^2")
 CACHES_BYTES = 128 << 20  # more than any cache the inputs could stay in
+MOST_SETS = 256
 COLUMNS = (
     *("date", "case", "classes", "dtype", "layout", "rival", "way", "p20_us", "p50_us", "p80_us", "calls"),
     *("least_bytes", "share_of_copy", "launches", "peak_mib"),
@@ -51,10 +53,14 @@ class Inputs:
     weight: Tensor
 
     @property
+    def read_bytes(self) -> int:
+        """Logits, targets and weights read once."""
+        return sum(t.numel() * t.element_size() for t in (self.logits, self.target, self.weight))
+
+    @property
     def least_bytes(self) -> int:
-        """Logits, targets and weights read once, the gradient written once."""
-        logits = self.logits.numel() * self.logits.element_size()
-        return 2 * logits + self.target.numel() * (1 + 4)
+        """What is read, and the gradient written once."""
+        return self.read_bytes + self.logits.numel() * self.logits.element_size()
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,11 @@ def make_inputs(device: torch.device, case: tuple[int, int], classes: int, dtype
     target = torch.randint(0, classes, (images, side, side), device=device, dtype=torch.uint8)
     target[torch.rand(target.shape, device=device) < 0.02] = reference.IGNORE_INDEX
     return Inputs(logits.requires_grad_(), target, torch.rand(target.shape, device=device) * 4)
+
+
+def number_of_sets(read_bytes: int) -> int:
+    """How many sets of inputs, each of which is read once, no cache holds."""
+    return min(-(-CACHES_BYTES // read_bytes), MOST_SETS)
 
 
 def torchs_own(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -153,8 +164,8 @@ def captured(step: Step, sets: Sequence[Inputs]) -> torch.cuda.CUDAGraph:
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for inputs in sets:
-            step(inputs)
+        results = [step(inputs) for inputs in sets]
+    del results  # not before: a step would write its gradient where the one before did, which is in the cache
     return graph
 
 
@@ -182,13 +193,15 @@ def measure_on_gpu(steps: dict[str, Step], sets: Sequence[Inputs], seconds: floa
     for name, step in steps.items():
         step(sets[0])
         launches, memory = count_launches(step, sets[0]), peak_mib(step, sets[0])
-        turn = [0]
+        turns = itertools.cycle(range(len(sets)))
+        results: list[Any] = [None] * len(sets)  # kept for a round, so that gradients go to other places too
 
-        def call(step: Step = step, turn: list[int] = turn) -> None:
-            turn[0] += 1
-            step(sets[turn[0] % len(sets)])
+        def call(step: Step = step, turns: Iterator[int] = turns, results: list[Any] = results) -> None:
+            turn = next(turns)
+            results[turn] = step(sets[turn])
 
         rows.append(Row(name, "calls", event_seconds(call, seconds), launches, memory))
+        results.clear()
         graph = captured(step, sets)
         per_set = [s / len(sets) for s in event_seconds(graph.replay, seconds)]
         rows.append(Row(name, "graph", per_set, launches, memory))
@@ -295,8 +308,8 @@ def main(arguments: list[str]) -> int:
             for rival, step in steps.items():
                 check(step, inputs, rival)
             if on_gpu:
-                count = min(max(CACHES_BYTES // inputs.least_bytes, 1), 16)
-                sets = [inputs] + [make_inputs(device, CASES[name], classes, dtype, layout) for _ in range(count - 1)]
+                others = range(number_of_sets(inputs.read_bytes) - 1)
+                sets = [inputs] + [make_inputs(device, CASES[name], classes, dtype, layout) for _ in others]
                 rows = measure_on_gpu(steps, sets, options.seconds)
             else:
                 rows = measure_on_cpu(steps, inputs, options.seconds)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from unet.config import ModelConfig, from_dict, to_dict
 from unet.data.stack import Normalisation
-from unet.device import choose
+from unet.device import allow_tf32, choose
 from unet.files import append_csv
 from unet.model import build, parameters
 from unet.predict import Network, plan, predict_image
@@ -67,6 +67,7 @@ class Stopwatch:
 
 def network_of(model: ModelConfig, precision: str) -> Network:
     hardware = choose(from_dict({"train": {"precision": precision}}))
+    allow_tf32(False)
     module = build(model, 1, 2, seed=0).to(hardware.device).eval()
     return Network(module, hardware.device, hardware.precision, hardware.channels_last, model.depth)
 

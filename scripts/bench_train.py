@@ -3,16 +3,16 @@
     python scripts/bench_train.py                    the three tile sizes of the studies, as the device allows
     python scripts/bench_train.py --cases 508x4 --seconds 5
 
-Rivals, slowest first: fp32 as the blog post ran it (fp32 arithmetic, NCHW), the same in channels_last, bf16
-autocast, bf16
-compiled, bf16 compiled with CUDA graphs. Prints a table with TFLOP/s and appends a row per rival to the CSV file.
+Rivals, slowest first: fp32 as the blog post ran it (fp32 arithmetic, NCHW), the same in channels_last, TF32, bf16
+autocast, bf16 compiled, bf16 compiled with CUDA graphs. Prints a table with TFLOP/s and appends a row per rival to the
+CSV file.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,34 +20,55 @@ from measure import RESULTS, append_rows, in_turns, table
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet.config import LossConfig, ModelConfig, OptimConfig
+from unet.device import allow_tf32
 from unet.geometry import output_size
-from unet.loss.dispatch import choose_loss
+from unet.loss.dispatch import LossFunction, choose_loss
 from unet.model import build
 from unet.optim import make_optimizer
 
 CASES = ("508x4", "252x16", "572x1")
-FP32, FP32_LAST, BF16 = "fp32, NCHW (the blog's)", "fp32, channels_last", "bf16, channels_last"
-COMPILED, GRAPHS = "bf16, channels_last, compiled", "bf16, channels_last, compiled, CUDA graphs"
+BF16, GRAPHS = "bf16, channels_last", "bf16, channels_last, compiled, CUDA graphs"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a step is computed; `mode`: of torch.compile, None: eager."""
+
+    layout: torch.memory_format = torch.channels_last
+    tf32: bool = False
+    bf16: bool = False
+    mode: str | None = None
+    gpu_only: bool = False
+
+
+WAYS = {
+    "fp32, NCHW (the blog's)": Way(layout=torch.contiguous_format),
+    "fp32, channels_last": Way(),
+    "TF32, channels_last": Way(tf32=True, gpu_only=True),
+    BF16: Way(bf16=True),
+    "bf16, channels_last, compiled": Way(bf16=True, mode="default"),
+    GRAPHS: Way(bf16=True, mode="reduce-overhead", gpu_only=True),
+}
 
 
 def step_function(
-    tile_px: int, batch: int, device: torch.device, base_channels: int, bf16: bool, last: bool, mode: str | None
+    way: Way, tile_px: int, batch: int, base_channels: int, loss: LossFunction, device: torch.device
 ) -> Callable[[int], None]:
-    """A function that makes one update of a network on a random batch; `mode`: of torch.compile, None: eager."""
-    layout = torch.channels_last if last else torch.contiguous_format
+    """A function that makes one update of a network on a random batch."""
+    layout = way.layout
     model = build(ModelConfig(base_channels=base_channels), 1, 2, 0).to(device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = make_optimizer(OptimConfig(), model)
-    loss = choose_loss(LossConfig(), device).function
     generator = torch.Generator().manual_seed(0)
     side = output_size(tile_px)
     image = torch.rand(batch, 1, tile_px, tile_px, generator=generator).to(device, memory_format=layout)
     target = torch.randint(0, 2, (batch, side, side), generator=generator, dtype=torch.uint8).to(device)
     weight = torch.rand(batch, side, side, generator=generator).to(device)
-    forward = model if mode is None else torch.compile(model, mode=mode)
+    forward = model if way.mode is None else torch.compile(model, mode=way.mode)
 
     def step(_: int) -> None:
+        allow_tf32(way.tf32)
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=way.bf16):
             logits = forward(image)
         loss(logits, target, weight).loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -79,22 +100,28 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         print("no CUDA device: CPU paths only, without CUDA graphs")
+    loss = choose_loss(LossConfig(), device)
+    if loss.message:
+        print(loss.message)
+    ways = {name: way for name, way in WAYS.items() if device.type == "cuda" or not way.gpu_only}
+    if arguments.eager:
+        ways = {name: way for name, way in ways.items() if way.mode is None}
     torch.backends.cudnn.benchmark = True
     for case in arguments.cases:
+        torch.compiler.reset()  # a second tile size would be compiled for all sizes, which training never meets
         tile_px, batch = (int(number) for number in case.split("x"))
-        make = partial(step_function, tile_px, batch, device, arguments.base_channels)
-        rivals = {FP32: make(False, False, None), FP32_LAST: make(False, True, None), BF16: make(True, True, None)}
-        if not arguments.eager:
-            rivals[COMPILED] = make(True, True, "default")
-            if device.type == "cuda":
-                rivals[GRAPHS] = make(True, True, "reduce-overhead")
+        rivals = {
+            name: step_function(way, tile_px, batch, arguments.base_channels, loss.function, device)
+            for name, way in ways.items()
+        }
         timings = in_turns(rivals, arguments.rounds, arguments.seconds)
         flops = flops_of_a_step(tile_px, batch, arguments.base_channels)
-        title = f"{tile_px} px x {batch}, {arguments.base_channels} channels: {flops / 1e12:.2f} TFLOP a step"
+        made = f"{arguments.base_channels} channels, {loss.name} loss"
+        title = f"{tile_px} px x {batch}, {made}: {flops / 1e12:.2f} TFLOP a step"
         print(table(title, timings, GRAPHS if GRAPHS in timings else BF16))
         for name, timing in timings.items():
             print(f"  {flops / 1e12 / (timing.percentiles_ms()[1] / 1e3):8.1f} TFLOP/s  {name}")
-        append_rows(arguments.csv, "training step", f"{case}, {arguments.base_channels} channels", timings, ("torch",))
+        append_rows(arguments.csv, "training step", f"{case}, {made}", timings, ("torch",))
 
 
 if __name__ == "__main__":

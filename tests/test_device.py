@@ -1,5 +1,7 @@
 """Automatic settings, and the memory a tile needs."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -17,6 +19,16 @@ def test_automatic_settings_on_a_cpu(monkeypatch):
     assert choose(from_dict({})) == Hardware(torch.device("cpu"), "bf16", False, True, 0)
     monkeypatch.setattr("unet.device.cpu_features", list)
     assert choose(from_dict({})).precision == "fp32"
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_a_gpu_that_only_emulates_bf16_computes_in_fp32(monkeypatch, bf16, precision):
+    """A T4, say: torch calls bf16 supported there unless it is asked to leave emulation out."""
+    monkeypatch.setattr("unet.device._device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or bf16)
+    assert choose(from_dict({"train": {"device": "cuda"}})).precision == precision
+    assert choose(from_dict({"train": {"device": "cuda", "precision": "bf16"}})).precision == "bf16"
 
 
 def test_settings_are_followed():

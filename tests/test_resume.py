@@ -20,6 +20,7 @@ from tests.test_train import QUIET, SMALL, Killed, configured, discs, start
 from unet.batches import batches
 from unet.config import from_dict
 from unet.errors import Diverged, RunError, TrainingError, UserError
+from unet.loss.compile import KernelError
 from unet.results import evaluate_run
 from unet.runs.checkpoint import load_latest, load_weights, save_checkpoint
 from unet.runs.folder import METRICS, TIMING
@@ -312,8 +313,9 @@ def test_workers_outlive_sigterm_and_end_with_their_trainer():
         MemoryError(),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
         RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
+        KernelError("NVIDIA driver: CUDA_ERROR_OUT_OF_MEMORY"),
     ],
-    ids=["cuda", "python", "cpu", "cudnn"],
+    ids=["cuda", "python", "cpu", "cudnn", "driver"],
 )
 @pytest.mark.parametrize("where", ["_update", "_predict_held_out"])
 def test_exhausted_memory_says_what_to_lower_and_keeps_the_checkpoint(tmp_path, monkeypatch, error, where):

@@ -10,6 +10,7 @@ import torch
 
 from unet.config import Config, from_dict
 from unet.data.stack import Frame, Normalisation, Stack
+from unet.device import allow_tf32
 from unet.errors import RunError, TrainingError
 from unet.progress import Terminal
 from unet.results import evaluate_run, table
@@ -62,6 +63,18 @@ def start(path, config=None, **options):
 
 def end_state(path):
     return (load_weights(path / "weights.safetensors")[0], (path / METRICS).read_bytes())
+
+
+def test_fp32_is_not_tf32(tmp_path):
+    """On GPUs torch lets convolutions round to TF32 unless it is told."""
+    flags = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    allow_tf32(True)
+    folder = start(tmp_path / "run", configured(train={"updates": 1}))
+    assert [flag.allow_tf32 for flag in flags] == [False, False]
+    assert folder.environment["tf32"] is False
+    allow_tf32(True)
+    evaluate_run(folder.path, QUIET)
+    assert [flag.allow_tf32 for flag in flags] == [False, False]
 
 
 @pytest.mark.parametrize("reduction", ["mean", "weighted_mean", "sum"])

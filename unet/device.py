@@ -37,7 +37,7 @@ def prepare(config: Config, begun: Any = None) -> Hardware:
 
 
 def choose(config: Config, begun: Any = None) -> Hardware:
-    """Resolve the `auto` settings: bf16 and compilation on CUDA; bf16 on CPUs that have it; workers beside a GPU.
+    """Resolve the `auto` settings: bf16 where the device computes in it; compilation and workers beside a GPU.
 
     begun: environment.json of a run that is gone on with or scored; what was automatic is what it became there, since
     other threads or another precision would give other bits. Without effect on another kind of device.
@@ -48,12 +48,31 @@ def choose(config: Config, begun: Any = None) -> Hardware:
         settings = as_begun(settings, begun)
     precision = settings.precision
     if precision == "auto":
-        precision = "bf16" if device.type == "cuda" or cpu_features() else "fp32"
+        precision = "bf16" if _computes_in_bf16(device) else "fp32"
     compiled = settings.compile == "on" or (settings.compile == "auto" and device.type == "cuda")
     workers = settings.workers
     if workers < 0:
         workers = max(0, min(4, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
     return Hardware(device, precision, compiled, settings.channels_last, workers, settings.threads)
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether GPUs may round the factors of fp32 convolutions and matrix products to the 10 bits of TF32.
+
+    They may for convolutions unless torch is told; what is recorded as fp32 would then be something else. For the whole
+    process. Of torch's two interfaces this is the older: once the newer one (fp32_precision) has forbidden it, torch
+    raises where anything asks the older.
+    """
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    """GPUs before Ampere do not: they emulate it, and are faster in fp32."""
+    if device.type != "cuda":
+        return bool(cpu_features())
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _device(name: str) -> torch.device:

@@ -12,7 +12,7 @@ import torch
 from unet.config import Config, ModelConfig, from_dict, to_dict
 from unet.data.load import load, markers, truth
 from unet.data.stack import InstanceImage, Normalisation, Stack
-from unet.device import Hardware, prepare
+from unet.device import Hardware, allow_tf32, prepare
 from unet.errors import RunError, UserError, one_line
 from unet.evaluate import FramePrediction, predict_frames
 from unet.files import write_json
@@ -54,6 +54,7 @@ def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any
         asked = RunFolder(path).config.model
         if to_dict(asked) != to_dict(described):
             raise RunError(f"{file}: holds another architecture than config.yaml describes; restore one of them")
+    allow_tf32(False)  # what is scored as fp32 is fp32
     network = Network(
         model.to(hardware.device).eval(),
         hardware.device,

@@ -19,7 +19,7 @@ from unet.config import Config, to_dict
 from unet.data.load import load
 from unet.data.split import Split, split
 from unet.data.stack import Stack
-from unet.device import Hardware, check_memory, prepare
+from unet.device import Hardware, allow_tf32, check_memory, prepare
 from unet.errors import Diverged, RunError, one_line
 from unet.evaluate import FramePrediction, pixel_scores, predict_frames
 from unet.journal import LOG_EVERY, Journal, State
@@ -90,6 +90,7 @@ class Trainer:
         self.state = self.journal.state
         torch.use_deterministic_algorithms(config.train.deterministic)
         torch.backends.cudnn.benchmark = not config.train.deterministic
+        allow_tf32(False)
         layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
         model = build(config.model, stack.channels, stack.classes, config.train.seed)
         self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
@@ -234,6 +235,7 @@ class Trainer:
         """Write what the run is made with."""
         environment = describe(self.hardware.device) | {
             "precision": self.hardware.precision,
+            "tf32": torch.backends.cudnn.allow_tf32,
             "compiled": self.hardware.compile,
             "workers": self.hardware.workers,
             "threads": torch.get_num_threads(),

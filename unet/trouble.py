@@ -12,8 +12,9 @@ import torch
 
 from unet.config import Config
 from unet.errors import Diverged, TrainingError, one_line
+from unet.loss.compile import KernelError
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "OUT_OF_MEMORY")
 _WORKER = "DataLoader worker"
 
 
@@ -29,7 +30,7 @@ def explained(config: Config, run: Path, kept: Path) -> Iterator[None]:
         yield
     except Diverged as error:
         raise Diverged(f"{error}; {last_checkpoint(kept)}") from None
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, KernelError) as error:
         line = _explain(error, config)
         if line is None:
             raise

@@ -1,6 +1,7 @@
 """scripts/bench_loss.py: what it compares, what it refuses to time, what it writes."""
 
 import csv
+import weakref
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -19,36 +20,9 @@ def tiny(monkeypatch):
     monkeypatch.setattr(bench, "unusable", lambda _: "there is no GPU")
 
 
-def rows_of(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.mark.usefixtures("tiny")
-def test_on_the_cpu_it_says_so_and_compares_its_paths(tmp_path, capsys):
-    path = tmp_path / "loss.csv"
-    for _ in range(2):
-        assert bench.main(["--seconds", "0", "--no-compile", "--csv", str(path)]) == 0
-    out = capsys.readouterr().out
-    assert "no fused kernels here" in out
-    assert "comparing the paths of the CPU" in out
-    rows = rows_of(path)
-    assert len(rows) == 2 * 4 * 3
-    assert {(r["classes"], r["dtype"]) for r in rows} == {(c, d) for c in "28" for d in ("float32", "bfloat16")}
-    assert all(float(r["p50_us"]) > 0 and int(r["calls"]) >= 3 and not r["share_of_copy"] for r in rows)
-    assert int(rows[0]["least_bytes"]) == 2 * 144 * (2 * 2 * 4 + 1 + 4)
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_rival_that_computes_something_else_is_not_timed(monkeypatch, tmp_path):
-    monkeypatch.setattr(bench, "torchs_own", lambda x, *_: x.float().square().mean())
-    with pytest.raises(AssertionError, match="eager"):
-        bench.main(["--seconds", "0", "--no-compile", "--csv", str(tmp_path / "loss.csv")])
-
-
-@pytest.mark.usefixtures("tiny")
-def test_the_way_of_a_gpu(monkeypatch, tmp_path, capsys):
-    """The same, with a stand-in for every call that needs a GPU."""
+@pytest.fixture
+def gpu(monkeypatch):
+    """A stand-in for every call that needs a GPU."""
 
     class Event:
         def __init__(self, **_):
@@ -87,7 +61,73 @@ def test_the_way_of_a_gpu(monkeypatch, tmp_path, capsys):
     ):
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch.profiler, "profile", lambda **_: nullcontext(profile))
-    monkeypatch.setattr(bench, "CACHES_BYTES", 20_000)
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_on_the_cpu_it_says_so_and_compares_its_paths(tmp_path, capsys):
+    path = tmp_path / "loss.csv"
+    for _ in range(2):
+        assert bench.main(["--seconds", "0", "--no-compile", "--csv", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "no fused kernels here" in out
+    assert "comparing the paths of the CPU" in out
+    rows = rows_of(path)
+    assert len(rows) == 2 * 4 * 3
+    assert {(r["classes"], r["dtype"]) for r in rows} == {(c, d) for c in "28" for d in ("float32", "bfloat16")}
+    assert all(float(r["p50_us"]) > 0 and int(r["calls"]) >= 3 and not r["share_of_copy"] for r in rows)
+    assert int(rows[0]["least_bytes"]) == 2 * 144 * (2 * 2 * 4 + 1 + 4)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_rival_that_computes_something_else_is_not_timed(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "torchs_own", lambda x, *_: x.float().square().mean())
+    with pytest.raises(AssertionError, match="eager"):
+        bench.main(["--seconds", "0", "--no-compile", "--csv", str(tmp_path / "loss.csv")])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("classes", [2, 8])
+@pytest.mark.parametrize("case", bench.CASES)
+def test_no_cache_holds_what_is_read(case, classes, dtype):
+    images, side = bench.CASES[case]
+    shape = (images, side, side)
+    with torch.device("meta"):
+        logits = torch.empty(images, classes, side, side, dtype=dtype)
+        inputs = bench.Inputs(logits, torch.empty(shape, dtype=torch.uint8), torch.empty(shape))
+    count = bench.number_of_sets(inputs.read_bytes)
+    assert count * inputs.read_bytes >= bench.CACHES_BYTES
+    assert (count - 1) * inputs.read_bytes < bench.CACHES_BYTES
+
+
+@pytest.mark.usefixtures("gpu")
+def test_no_gradient_is_written_where_the_last_one_was(monkeypatch):
+    """There it would stay in a cache: as many results are alive as there are sets."""
+
+    class Result:
+        pass
+
+    alive, most = weakref.WeakSet(), []
+
+    def step(_):
+        alive.add(result := Result())
+        most.append(len(alive))
+        return result
+
+    bench.captured(step, range(3))
+    assert max(most) == 3
+    most.clear()
+    monkeypatch.setattr(bench, "captured", lambda *_: torch.cuda.CUDAGraph())
+    bench.measure_on_gpu({"one": step}, range(3), 0)
+    assert max(most) >= 3
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_way_of_a_gpu(tmp_path, capsys):
     cpu = torch.device("cpu")
     inputs = [bench.make_inputs(cpu, (2, 12), 2, torch.float32, layout) for layout in ("contiguous", "channels_last")]
     steps = bench.rivals(False, True)

@@ -2,7 +2,9 @@
 
 import importlib
 import json
+import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -110,24 +112,49 @@ def test_a_wrong_derivative_is_found(monkeypatch):
         checks.gradient_is_that_of_finite_differences(torch.device("cpu"))
 
 
+@needs_compiler
+@pytest.mark.usefixtures("kernels")
+def test_the_check_that_nothing_waits_passes_and_leaves_the_mode_as_it_was(monkeypatch):
+    """Torch warns where the mode is first set, and sets it."""
+    modes = []
+
+    def set_mode(mode):
+        modes.append(mode)
+        warnings.warn("Synchronization debug mode is a prototype feature and does not yet detect all", stacklevel=1)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    assert gpu_checks.nothing_waits_for_the_device(torch.device("cpu")) == "none"
+    assert modes == ["error", "default"] * len(checks.MODES)
+
+
 def test_without_a_gpu_it_says_so(capsys, monkeypatch):
     monkeypatch.setattr(gpu_check, "unusable", lambda _: "there is none")
     assert gpu_check.main([]) == 2
     assert capsys.readouterr().err == "gpu_check needs an NVIDIA GPU: there is none\n"
 
 
-def test_a_failed_check_is_reported_and_the_others_run(monkeypatch, tmp_path, capsys):
-    def good(device):
-        return f"fine on {device}"
+def good(device):
+    return f"fine on {device}"
 
-    def bad(device):
-        raise ValueError("two\nlines")
 
+def bad(device):
+    raise ValueError("two\nlines")
+
+
+@pytest.fixture
+def two_checks(monkeypatch):
+    """A GPU is claimed, and two checks need none."""
     monkeypatch.setattr(gpu_check, "unusable", lambda _: "")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(gpu_check, "describe", lambda _: {"device": "none"})
+    monkeypatch.setattr(gpu_check, "compile_everything", lambda _: gpu_check.run_check(good, "a compiler"))
     monkeypatch.setattr(gpu_check, "CHECKS", (bad, good))
     monkeypatch.setattr(gpu_check, "GPU_CHECKS", ())
+
+
+@pytest.mark.usefixtures("two_checks")
+def test_a_failed_check_is_reported_and_the_others_run(tmp_path, capsys):
     path = tmp_path / "result.json"
     assert gpu_check.main(["--json", str(path), "--only", "good", "bad"]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -140,6 +167,20 @@ def test_a_failed_check_is_reported_and_the_others_run(monkeypatch, tmp_path, ca
     assert gpu_check.main(["--json", str(path), "--only", "good"]) == 0
 
 
+@pytest.mark.usefixtures("two_checks")
+def test_what_was_found_outlives_the_machine(monkeypatch, tmp_path):
+    """A check that ends the program leaves a record of those before it."""
+
+    def taken_away(device):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu_check, "GPU_CHECKS", (taken_away,))
+    path = tmp_path / "result.json"
+    with pytest.raises(KeyboardInterrupt):
+        gpu_check.main(["--json", str(path)])
+    assert [r["check"] for r in json.loads(path.read_text())["results"]] == ["good", "bad", "good"]
+
+
 def test_all_kinds_are_listed():
     kinds = gpu_check.all_kinds()
     assert len(kinds) == len(set(kinds)) == 15 * 3 * 2 * 3 + 6
@@ -148,6 +189,67 @@ def test_all_kinds_are_listed():
 
 def test_the_sanitizer_is_left_out_where_there_is_none(monkeypatch):
     monkeypatch.setattr(gpu_check.shutil, "which", lambda _: None)
-    result = gpu_check.sanitize("memcheck")
+    result = gpu_check.sanitize("memcheck", 1)
     assert result["passed"]
     assert "left out" in result["detail"]
+
+
+@pytest.fixture
+def sanitizer(monkeypatch):
+    """Stands in for compute-sanitizer: a function that sets its answer, and the list of how it was called."""
+    calls = []
+
+    def answers(stdout, code=0):
+        def run(command, **options):
+            calls.append((command, options))
+            return subprocess.CompletedProcess(command, code, stdout, "")
+
+        monkeypatch.setattr(gpu_check.subprocess, "run", run)
+        return calls
+
+    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: f"/bin/{name}")
+    return answers
+
+
+def test_the_sanitizer_sees_every_tensor_and_no_question_put_to_the_driver(sanitizer):
+    calls = sanitizer("========= ERROR SUMMARY: 0 errors")
+    assert gpu_check.sanitize("memcheck", 7)["passed"]
+    ((command, options),) = calls
+    assert command[:3] == ["/bin/compute-sanitizer", "--tool", "memcheck"]
+    assert command[command.index("--report-api-errors") + 1] == "no"
+    assert options["env"]["PYTORCH_NO_CUDA_MEMORY_CACHING"] == "1"
+    assert options["env"]["PATH"]
+    assert options["timeout"] == 7
+
+
+@pytest.mark.parametrize(
+    ("stdout", "code", "passed", "detail"),
+    [
+        ("========= ERROR SUMMARY: 0 errors", 0, True, "0 errors"),
+        ("========= ERROR SUMMARY: 3 errors", 9, False, "3 errors"),
+        ("Unable to open a file\n========= ERROR SUMMARY: 3 errors", 9, False, "3 errors"),
+        ("not supported\n========= RACECHECK SUMMARY: 1 hazard displayed (1 error)", 9, False, "1 hazard"),
+        ("========= Error: Device not supported", 1, True, "left out"),
+        ("========= Error: Unable to attach", 1, True, "left out"),
+        ("nothing of note", 2, False, ""),
+    ],
+)
+def test_only_a_sanitizer_that_judged_nothing_is_excused(sanitizer, stdout, code, passed, detail):
+    sanitizer(stdout, code)
+    result = gpu_check.sanitize("racecheck", 7)
+    assert result["passed"] is passed
+    assert detail in result["detail"]
+
+
+@pytest.mark.usefixtures("two_checks", "sanitizer")
+def test_a_sanitizer_that_takes_too_long_has_failed(monkeypatch, tmp_path):
+    def hangs(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(gpu_check, "CHECKS", (good,))
+    monkeypatch.setattr(gpu_check.subprocess, "run", hangs)
+    path = tmp_path / "result.json"
+    assert gpu_check.main(["--json", str(path), "--sanitizer-seconds", "60"]) == 1
+    results = json.loads(path.read_text())["results"]
+    assert [r["passed"] for r in results] == [True, True, False, False]
+    assert results[-1]["detail"] == "not done after 60 s"
