@@ -78,7 +78,8 @@ for axis in axes.flat:
 # *Figure 1. From image to weight map, with the equation's parts. Distances are shown up to 60 px. Violet: cells without
 # annotation, weight 0. The border term also lives inside the cells: there $d_1 = 0$ and $d_2$ is the way to the
 # neighbour, so the rims of two touching cells weigh nearly as much as the ridge between them. (The paper's equation
-# holds at every pixel; many implementations keep the term to the background.)*
+# is not restricted to the background. Its words, "distance to the border" of a cell, leave open what holds inside one;
+# with the distance to the outline in place of $d_1 = 0$ the term would fall faster there, and be the same in the gaps.)*
 
 # %% [markdown]
 # ## What the border term asks for

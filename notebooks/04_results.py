@@ -73,8 +73,8 @@ if not found:
 # %% [markdown]
 # ## How a verdict is reached
 #
-# Arms are compared seed by seed: both runs of a pair have the same initial weights, held-out frames and, where the
-# sizes allow, tiles. **better** or **worse** needs at least three pairs, p < 0.01 in the paired t test after Holm's
+# Arms are compared seed by seed: both runs of a pair have the same initial weights, held-out frames and tiles, except
+# where the arm itself changes the network, the split or the sizes. **better** or **worse** needs at least three pairs, p < 0.01 in the paired t test after Holm's
 # correction for all tests of a study, and a bootstrap interval without 0. Everything else is **open**, which is not "no
 # difference": that needs a test of its own (equivalence within 0.01).
 #
