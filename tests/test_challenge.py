@@ -218,3 +218,10 @@ def test_the_silver_truth_as_a_hand_in(data_root, tmp_path):
     written = [read_gray(tmp_path / "01_RES" / f"mask{i:03}.tif")[0] for i in range(12)]
     assert seg(frames, written) == 1
     assert len(tracks) < 2 * max(len(np.unique(f)) for f in frames)  # cells are followed, not begun anew in each frame
+
+
+def test_masks_take_the_digits_of_the_frames(tmp_path):
+    write_ctc(tmp_path, [row(1)] * 2, digits=4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mask0000.tif", "mask0001.tif", "res_track.txt"]
+    write_ctc(tmp_path, [row(1)] * 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mask000.tif", "mask001.tif", "res_track.txt"]

@@ -1,5 +1,6 @@
 """The command line: quick help, one clear line and exit code 2 for every mistake."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -146,3 +147,15 @@ def test_how_threads_wait_is_settled_before_they_are_there_unless_the_user_has_s
 def test_nothing_loads_torch_before_it_is_settled_how_threads_wait():
     script = "import sys, unet.cli; sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["/locked/a\n.tif", None])
+def test_what_the_system_refuses_is_one_line_and_exit_2(name, monkeypatch, capsys):
+    def refused(_words):
+        raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    monkeypatch.setattr("unet.commands.sizes.main", refused)
+    code, _, err = run(capsys, "sizes")
+    assert code == 2
+    where = "" if name is None else "/locked/a\\n.tif: "
+    assert err == f"unet: {where}Permission denied; check the path and its rights\n"

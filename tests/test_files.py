@@ -1,13 +1,24 @@
 """No file is ever half-written under its final name."""
 
 import errno
+import itertools
 import subprocess
 import sys
 
 import pytest
 
-from unet.errors import RunError, printable
-from unet.files import append_csv, atomic_write, sha256, sweep, write_error, write_json, write_text
+from unet.errors import DataError, RunError, printable
+from unet.files import (
+    append_csv,
+    atomic_write,
+    natural_key,
+    reading,
+    sha256,
+    sweep,
+    write_error,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -86,3 +97,22 @@ def test_rows_are_added_to_a_csv_file_under_one_header(tmp_path):
     append_csv(path, ("name", "value"), [{"name": "a, b", "value": 1}])
     append_csv(path, ("name", "value"), [{"name": "c", "value": 2}, {"name": "d", "value": ""}])
     assert path.read_text() == 'name,value\n"a, b",1\nc,2\nd,\n'
+
+
+def test_natural_order_is_one_order():
+    """Names alike but for zeros have places of their own: sets come in another order in every process."""
+    names = ("t", "s2", "s1_10", "s1_2", "s01_2", "s1_1")
+    assert sorted(names, key=natural_key) == ["s1_1", "s01_2", "s1_2", "s1_10", "s2", "t"]
+    for names in itertools.permutations(("s1_1", "s01_1", "s001_1", "s10_1")):
+        assert sorted(names, key=natural_key) == ["s001_1", "s01_1", "s1_1", "s10_1"]
+
+
+def test_what_cannot_be_read_is_one_clear_line(tmp_path):
+    inside = tmp_path / "inside"
+    with pytest.raises(DataError) as caught, reading(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(inside))
+    assert str(caught.value) == f"{inside}: cannot be read (Permission denied); check the path and its rights"
+    with pytest.raises(DataError, match="inside: cannot be read"), reading(tmp_path):
+        inside.read_text()
+    with pytest.raises(ZeroDivisionError), reading(tmp_path):
+        raise ZeroDivisionError

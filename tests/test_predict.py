@@ -232,3 +232,11 @@ def test_automatic_tiles_save_work_and_respect_the_limit():
 def test_an_invalid_tile_is_refused():
     with pytest.raises(GeometryError, match="508 or 524"):
         plan(512, 512, 5, 512)
+
+
+@pytest.mark.parametrize(("top", "left"), [(-10, 3), (22, 3), (3, -9), (3, 31), (-30, 60), (2, 4)])
+def test_a_window_wholly_beyond_the_border_is_mirrored(top, left):
+    image = image_of(20, 30)
+    padded = np.pad(image, ((0, 0), (60, 60), (60, 60)), mode="reflect")
+    expected = padded[:, top + 60 : top + 65, left + 60 : left + 66]
+    np.testing.assert_array_equal(read_mirrored(image, top, left, 5, 6), expected)

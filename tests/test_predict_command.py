@@ -1,5 +1,6 @@
 """`unet predict`: files, stacks and folders in, TIFF out; stops that can be resumed; one line for every mistake."""
 
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from unet.cli import main
 from unet.commands.predict import image_files
 from unet.config import ModelConfig, to_dict
 from unet.data.stack import Normalisation
+from unet.errors import DataError
 from unet.model import build
 from unet.predict import Network, predict_image
 from unet.runs.checkpoint import save_weights
@@ -201,6 +203,22 @@ def test_mistakes_are_one_line(capsys):
 
 
 @pytest.mark.usefixtures("place")
+def test_places_that_the_system_refuses_are_one_line(capsys, monkeypatch):
+    tifffile.imwrite("a.tif", gray(30, 30))
+    assert "File name too long; check the path" in refused(capsys, "a.tif", "--out", f"{'x' * 250}.tif")
+    Path("locked").mkdir()
+
+    def denied(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    for name in ("iterdir", "is_dir"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, name, denied)
+            with pytest.raises(DataError, match="locked: cannot be read \\(Permission denied\\); check the path"):
+                image_files(Path("locked"))
+
+
+@pytest.mark.usefixtures("place")
 def test_nothing_is_overwritten_unless_asked_for(capsys):
     tifffile.imwrite("a.tif", gray(30, 30))
     Path("out.tif").write_bytes(b"mine")
@@ -291,6 +309,9 @@ def test_a_stopped_folder_is_completed(capsys, signalled):
 # ---------------------------------------------------------------------------------------------- cell tracking challenge
 
 
+ANY_OBJECT = {"threshold": 0.0, "min_area_px": 1, "connectivity": 8, "fill_holes": False}
+
+
 @pytest.fixture
 def frames(place):
     """Three frames t000.tif.. in the folder 01, and what the network makes of them."""
@@ -329,6 +350,23 @@ def test_a_missing_frame_is_named(capsys):
     Path("01/t001.tif").unlink()
     assert "frame t001 is missing" in refused(capsys, "01", "--ctc", "OUT/01_RES")
     assert not Path("OUT").exists()
+
+
+@pytest.mark.usefixtures("frames")
+def test_another_image_among_the_frames_would_shift_their_numbers(capsys):
+    tifffile.imwrite("01/AVG_t.tif", gray(40, 50))
+    said = refused(capsys, "01", "--ctc", "OUT/01_RES")
+    assert "01/AVG_t.tif: is no frame like t000, and would shift their numbers; move it elsewhere" in said
+    assert not Path("OUT").exists()
+
+
+@pytest.mark.usefixtures("frames")
+def test_masks_take_the_digits_of_the_frames(capsys):
+    for n in range(3):
+        Path(f"01/t{n:03}.tif").rename(f"01/t{n:04}.tif")
+    Path("run/scores.json").write_text(json.dumps({"instances": ANY_OBJECT}))
+    predict(capsys, "01", "--ctc", "OUT/01_RES")
+    assert names("OUT/01_RES") == ["mask0000.tif", "mask0001.tif", "mask0002.tif", "res_track.txt"]
 
 
 @pytest.mark.usefixtures("frames")

@@ -190,3 +190,28 @@ def test_files_that_do_not_fit(tmp_path, prediction, message):
     with pytest.raises(DataError, match=message):
         compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", ["p", "l"])
+def test_objects_with_numbers_below_0_are_refused(tmp_path, file):
+    gold = np.zeros((1, 30, 30), np.int16)
+    gold[0, 2:10, 2:10], gold[0, 15:25, 2:10] = 1, 2
+    bad = np.where(gold == 2, -1, gold)
+    for name in "pl":
+        tifffile.imwrite(tmp_path / f"{name}.tif", bad if name == file else gold)
+    with pytest.raises(DataError, match=rf"{file}\.tif: holds the label -1; number the objects from 1"):
+        compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("files", ["p", "l", "pl"])
+@pytest.mark.parametrize(("kind", "largest"), [(np.uint32, 2**32 - 1), (np.uint64, 2**64 - 1)])
+@pytest.mark.parametrize("background", [0, 5])
+def test_objects_with_large_numbers_are_told_apart(tmp_path, files, kind, largest, background):
+    gold = np.full((2, 30, 30), background, kind)
+    gold[:, 2:10, 2:10], gold[:, 15:25, 2:10] = 1, 2
+    large = np.where(gold == 2, kind(largest), np.where(gold == 1, kind(largest - 2**31), gold))
+    for name in "pl":
+        tifffile.imwrite(tmp_path / f"{name}.tif", large if name in files else gold, photometric="minisblack")
+    scores = compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")["scores"]
+    assert scores["seg"] == 1

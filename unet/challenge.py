@@ -50,11 +50,12 @@ def write_isbi(path: Path, probabilities_NHW: NDArray[np.float32]) -> Path:
     return write_probabilities(path, list(probabilities_NHW.astype(np.float32, copy=False)))
 
 
-def write_ctc(folder: Path, instances: Sequence[NDArray[np.integer[Any]]]) -> tuple[Track, ...]:
+def write_ctc(folder: Path, instances: Sequence[NDArray[np.integer[Any]]], digits: int = 3) -> tuple[Track, ...]:
     """Write one sequence as mask000.tif .. (uint16, uncompressed) and res_track.txt in a folder; returns the tracks.
 
     folder: e.g. 01_RES; masks of an earlier, longer result in it are removed. instances: H x W of every frame from
-    frame 0 on, in order; they are linked by `link`. res_track.txt is written last.
+    frame 0 on, in order; they are linked by `link`. digits: of the frame numbers, as the images' names have them; more
+    where the last number needs more. res_track.txt is written last.
 
     Raises DataError when no frame holds an object, frames differ in shape or there are more than 65535 tracks, RunError
     when something cannot be written.
@@ -62,7 +63,7 @@ def write_ctc(folder: Path, instances: Sequence[NDArray[np.integer[Any]]]) -> tu
     masks, tracks = link(instances)
     if not tracks:
         raise DataError(f"{folder}: no frame holds an object, which the challenge refuses; lower the threshold")
-    digits = max(3, len(str(len(masks) - 1)))
+    digits = max(digits, len(str(len(masks) - 1)))
     names = [f"mask{i:0{digits}}.tif" for i in range(len(masks))]
     try:
         (folder / TRACKS).unlink(missing_ok=True)  # without it, a folder half written cannot pass for a result

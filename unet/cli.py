@@ -7,7 +7,7 @@ import os
 import sys
 
 from unet import __version__
-from unet.errors import ConfigError, UserError, nearest, printable
+from unet.errors import ConfigError, UserError, nearest, one_line, printable
 
 COMMANDS = {
     "train": "train a network on a data set or a folder of your own",
@@ -39,6 +39,11 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except OSError as error:  # of files and folders that no command has met with a line of its own
+        where = f"{error.filename}: " if error.filename else ""
+        line = f"{where}{error.strerror or one_line(error)}; check the path and its rights"
+        print(f"unet: {printable(line)}", file=sys.stderr)
+        return 2
     except MemoryError:
         print("unet: out of memory; lower --tile.input-px or --train.batch", file=sys.stderr)
         return 2

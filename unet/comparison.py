@@ -53,9 +53,10 @@ def compare(
         raise DataError(f"{labels}: labels are {truth.dtype}; use integers")
     values = np.unique(truth)
     objects = len(values) > 2 or (values.size == 2 and values[0] != 0)
-    kind = _objects if objects else _membranes
     with terminal.bar("scoring") as bar:
-        return kind(prediction, predicted, truth, out, bar)
+        if objects:
+            return _objects(prediction, _numbered(prediction, predicted), _numbered(labels, truth), out, bar)
+        return _membranes(prediction, predicted, truth, out, bar)
 
 
 def _membranes(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out: Path, bar: Bar) -> dict[str, Any]:
@@ -74,10 +75,22 @@ def _membranes(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], o
     return _saved(prediction, [p.frame.name for p in frames], scores, out)
 
 
-def _objects(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out: Path, bar: Bar) -> dict[str, Any]:
-    if not np.issubdtype(predicted.dtype, np.integer):
-        raise DataError(f"{prediction}: the labels are instances, so the prediction must hold instances (integers)")
-    references, results = [list(a.astype(np.int32)) for a in (truth, predicted)]
+def _numbered(path: Path, masks_NHW: NDArray[Any]) -> NDArray[np.int32]:
+    """Instances as int32; numbers too large for that become smaller ones, since only which pixels share one counts."""
+    if not np.issubdtype(masks_NHW.dtype, np.integer):
+        raise DataError(f"{path}: the labels are instances, so the prediction must hold instances (integers)")
+    if masks_NHW.min() < 0:
+        raise DataError(f"{path}: holds the label {masks_NHW.min()}; number the objects from 1, the background is 0")
+    if masks_NHW.max() > np.iinfo(np.int32).max:
+        numbers, ranks = np.unique(masks_NHW, return_inverse=True)
+        masks_NHW = ranks.reshape(masks_NHW.shape) + (numbers[0] != 0)
+    return masks_NHW.astype(np.int32)
+
+
+def _objects(
+    prediction: Path, predicted: NDArray[np.int32], truth: NDArray[np.int32], out: Path, bar: Bar
+) -> dict[str, Any]:
+    references, results = list(truth), list(predicted)
     names = [f"{prediction.name}[{number:02d}]" for number in range(len(references))]
     found = ctc_scores(dict(zip(names, references, strict=True)), dict(zip(names, results, strict=True)))
     scores = Scores({name: or_none(value) for name, value in found.items()}, {})

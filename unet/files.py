@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from unet.errors import RunError
+from unet.errors import DataError, RunError
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.part", re.S)  # of `atomic_write`; unfinished predictions have no number
 
@@ -52,6 +52,16 @@ def write_error(path: Path, error: OSError) -> RunError:
         return RunError(f"{path}: no space left on the device; free some space and resume (earlier files are intact)")
     reason = error.strerror or str(error)
     return RunError(f"{path}: cannot be written ({reason}); check the folder's permissions or choose another")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever the system refuses while `path` is looked at or read becomes one DataError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{error.filename or path}: cannot be read ({reason}); check the path and its rights") from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -105,7 +115,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key that puts slice2 before slice10."""
+def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sorting key that puts slice2 before slice10; of names alike but for zeros (s1, s01) each has its place too."""
     parts = re.split(r"([0-9]+)", name)
-    return [(0, int(p), "") if p[0] in "0123456789" else (1, 0, p) for p in parts if p]
+    return [(0, int(p), "") if p[0] in "0123456789" else (1, 0, p) for p in parts if p], name

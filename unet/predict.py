@@ -128,7 +128,7 @@ def read_mirrored(image_CHW: Readable, top: int, left: int, height: int, width: 
     columns = mirror_indices(left, left + width, image_CHW.shape[2])
     first_row, first_column = int(rows.min()), int(columns.min())
     block = np.asarray(image_CHW[:, first_row : int(rows.max()) + 1, first_column : int(columns.max()) + 1])
-    if height == block.shape[1] and width == block.shape[2]:
+    if (rows[0], rows[-1]) == (top, top + height - 1) and (columns[0], columns[-1]) == (left, left + width - 1):
         return block  # wholly inside the image
     return block[:, (rows - first_row)[:, None], (columns - first_column)[None, :]]
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +130,18 @@ def test_three_of_eighteen_cells_are_annotated_in_hela_01_067(data_root: Path) -
     ignored = {int(v) for v in np.unique(silver[frame.label == IGNORE])}
     assert len(ignored) == 15
     assert len(np.unique(frame.instances)) - 1 == 3
+
+
+@pytest.mark.parametrize("place", ["", "01", "01_GT/SEG"])
+def test_a_folder_that_may_not_be_listed_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    listed = os.listdir
+
+    def listdir(path: Path) -> list[str]:
+        if Path(path) == root / place:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(DataError) as caught:
+        ctc.read(root)
+    assert str(caught.value) == f"{root / place}: cannot be read (Permission denied); check the path and its rights"

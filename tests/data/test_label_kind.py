@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
+from skimage import measure
 
 from unet.data import label_kind
 from unet.data.label_kind import class_labels, named, recognise
+from unet.errors import DataError
 
 
 def scattered(count: int, seed: int = 0) -> np.ndarray:
@@ -37,7 +40,6 @@ def objects(numbers: list[int]) -> np.ndarray:
         ([objects([3, 17, 45])], "instances"),
         ([objects([1, 2, 3]), objects([1, 2, 3, 4, 5, 6])], "instances"),
         ([objects(list(range(1, 300)))], "instances"),
-        ([scattered(40)], "instances"),
     ],
 )
 def test_kinds(labels: list[np.ndarray], kind: str) -> None:
@@ -46,13 +48,38 @@ def test_kinds(labels: list[np.ndarray], kind: str) -> None:
     assert why
 
 
-def test_more_numbers_than_classes_can_have_are_objects_without_a_look_at_their_pieces(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(label_kind, "_share_in_one_piece", None)  # not to be called: it only would cost time
-    for labels in (objects(list(range(1, 18))), scattered(17), objects([1, 2]), scattered(4)):
+def smoothed(size: int) -> np.ndarray:
+    """A mask of discs, 0 and 255, that was resized as a picture: grays along its borders."""
+    mask = np.zeros((60, 60), np.uint8)
+    for centre in ((15, 15), (20, 44), (43, 30)):
+        cv2.circle(mask, centre, 11, 255, -1)
+    return cv2.resize(mask, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+@pytest.mark.parametrize("labels", [[smoothed(131)], [smoothed(60), smoothed(97)], [scattered(40)]])
+def test_many_numbers_in_many_pieces_are_neither_classes_nor_objects(labels: list[np.ndarray]) -> None:
+    with pytest.raises(DataError, match="lie in many pieces: .* threshold the masks to 0 and 255, or set data.label"):
+        recognise(labels)
+
+
+def test_objects_may_lie_in_several_pieces() -> None:
+    label = objects(list(range(1, 301)))
+    label[20:23] = label[2:5] * (label[2:5] % 3 == 0)  # every third one has another piece
+    kind, why = recognise([label])
+    assert kind == "instances"
+    assert why == "300 numbers up to 300, 67% of them in one piece; if they are classes, set data.label_kind"
+
+
+def test_no_more_images_are_looked_at_than_tell_objects_from_borders(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+    original = measure.label
+    monkeypatch.setattr(measure, "label", lambda label, **options: looked_at.append(1) or original(label, **options))
+    monkeypatch.setattr(label_kind, "_ENOUGH", 40)
+    assert recognise([objects(list(range(1, 22)))] * 9)[0] == "instances"
+    assert len(looked_at) == 2
+    for labels in (objects([1, 2]), scattered(4), scattered(2)):  # not even one where it makes no difference
         recognise([labels])
-    assert recognise([objects([*range(1, 18), 255])]) == ("instances", "18 numbers up to 255")
+    assert len(looked_at) == 2
 
 
 def test_share_of_numbers_in_one_piece() -> None:

@@ -184,3 +184,15 @@ def test_real_sets(data_root: Path, name: str, frames: int, objects: int) -> Non
     assert len(stack) == frames
     assert stack.normalisation.kind == ("fixed" if name == "em" else "percentile")
     assert len(truth(config, stack)) == objects
+
+
+def test_a_place_that_the_system_refuses_is_one_line(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "x" * 300
+    for data_set in data_sets().values():
+        with pytest.raises(DataError, match="cannot be read .File name too long.; check the path"):
+            find_root(data_set, name)
+    with pytest.raises(DataError, match="cannot be read .File name too long.; check the path"):
+        load(DataConfig(folder=name), print)
+    monkeypatch.setenv("UNET_DATA", name)
+    with pytest.raises(DataError, match="cannot be read .File name too long.; check the path"):
+        load(DataConfig(), print)

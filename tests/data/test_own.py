@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import cv2
@@ -345,3 +347,64 @@ def test_objects_in_16_bit_colour_pngs_keep_their_numbers(folder: Path) -> None:
     stack = own.read(folder, config(folder, normalise="fixed"), say_nothing)
     np.testing.assert_array_equal(np.unique(stack.frames[0].instances), np.unique(label))
     np.testing.assert_array_equal(stack.frames[0].image, rgb.transpose(2, 0, 1).astype(np.float32) / np.float32(65535))
+
+
+def test_a_mask_with_grays_at_its_borders_is_refused_beside_all_other_problems(folder: Path) -> None:
+    disc = cv2.circle(np.zeros((60, 60), np.uint8), (30, 30), 20, 255, -1)
+    mask = cv2.resize(disc, (131, 131), interpolation=cv2.INTER_LINEAR)
+    write(folder, "a.png", gray(0, mask.shape), mask)
+    Image.fromarray(gray()).save(folder / "images" / "alone.png")
+    with pytest.raises(DataError, match="2 problems to mend: images/alone.png: no .*; labels: values 0, .* 255 lie in"):
+        own.read(folder, config(folder), say_nothing)
+    (folder / "images" / "alone.png").unlink()
+    assert own.read(folder, config(folder, label_kind="instances"), say_nothing).classes == 2
+
+
+def test_frames_have_one_order_whatever_their_names_hash_to(folder: Path) -> None:
+    for name in ("s1_1", "s01_1", "s001_1", "s2_1"):
+        write(folder, f"{name}.png", gray(), blobs([1]))
+    names = [f.name for f in own.read(folder, config(folder), say_nothing).frames]
+    assert names == ["s001_1", "s01_1", "s1_1", "s2_1"]
+
+
+def test_linked_folders_are_sequences_too(folder: Path) -> None:
+    elsewhere = folder / "elsewhere"
+    (elsewhere / "images").mkdir(parents=True)
+    (elsewhere / "labels").mkdir()
+    write(folder, "a/p.png", gray(1), blobs([1]))
+    write(elsewhere, "q.png", gray(2), blobs([1, 1]))
+    for part in ("images", "labels"):
+        (folder / part / "b").symlink_to(elsewhere / part, target_is_directory=True)
+        (elsewhere / part / "loop").symlink_to(folder / part, target_is_directory=True)
+        (folder / part / "a" / "up").symlink_to(folder / part / "a", target_is_directory=True)
+    stack = own.read(folder, config(folder), say_nothing)
+    assert [(f.name, f.sequence) for f in stack.frames] == [("a/p", "a"), ("b/q", "b")]
+    np.testing.assert_array_equal(stack.frames[1].label, blobs([1, 1]))
+
+
+def test_two_sequences_may_share_their_labels(folder: Path) -> None:
+    for sequence in "ab":
+        write(folder, f"{sequence}/p.png", gray(1), blobs([1]))
+    (folder / "labels" / "b" / "p.png").unlink()
+    (folder / "labels" / "b").rmdir()
+    (folder / "labels" / "b").symlink_to("a", target_is_directory=True)
+    assert [f.name for f in own.read(folder, config(folder), say_nothing).frames] == ["a/p", "b/p"]
+
+
+@pytest.mark.parametrize("place", ["labels", "labels/s", "images"])
+def test_a_folder_that_may_not_be_listed_is_the_one_reason(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    for name in ("s/a.png", "s/b.png"):
+        write(folder, name, gray(), blobs([1]))
+
+    def refused(name: str) -> None:
+        if name == str(folder / place):
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    listed, scanned = os.listdir, os.scandir  # pathlib lists by one or the other
+    monkeypatch.setattr(os, "listdir", lambda path: refused(str(path)) or listed(path))
+    monkeypatch.setattr(os, "scandir", lambda path: refused(str(path)) or scanned(path))
+    with pytest.raises(DataError) as caught:
+        own.read(folder, config(folder), say_nothing)
+    assert str(caught.value) == f"{folder / place}: cannot be read (Permission denied); check the path and its rights"

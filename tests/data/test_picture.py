@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.data.files import one_line_error, write_png
+from unet.data import picture
 from unet.data.tiff import image_shape, read_gray, read_images
 
 
@@ -137,3 +138,10 @@ def test_png_that_declares_too_much(tmp_path: Path) -> None:
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     path.write_bytes(data)
     assert "pixels" in one_line_error(path)
+
+
+def test_blank_pictures_of_few_bits_do_not_declare_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "_HARMLESS_BYTES", 0)
+    for mode in ("1", "L"):
+        Image.new(mode, (2000, 2000)).save(tmp_path / "a.png", optimize=True)
+        assert image_shape(tmp_path / "a.png") == (1, 1, 2000, 2000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -73,13 +74,17 @@ def main(argv: list[str]) -> int:
 
 
 def image_files(source: Path) -> list[Path]:
-    """The file itself, or all images of a folder in natural order (t2 before t10); DataError when there are none."""
-    from unet.data.tiff import SUFFIXES
-    from unet.files import natural_key
+    """The file itself, or all images of a folder in natural order (t2 before t10).
 
-    if not source.is_dir():
-        return [source]
-    found = [p for p in source.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+    Raises DataError when there are none or the folder may not be read.
+    """
+    from unet.data.tiff import SUFFIXES
+    from unet.files import natural_key, reading
+
+    with reading(source):
+        if not source.is_dir():
+            return [source]
+        found = [p for p in source.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and p.name[0] != "."]
     if not found:
         raise DataError(f"{source}: holds no image ({', '.join(SUFFIXES)}); name a file or a folder of images")
     return sorted(found, key=lambda path: natural_key(path.name))
@@ -190,7 +195,7 @@ def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) ->
     present = sorted(folder.glob("mask*.tif")) + sorted(folder.glob(TRACKS))
     if present and not arguments.overwrite:
         raise RunError(f"{present[0]} exists already; name another folder with --ctc, or add --overwrite")
-    _check_frame_numbers(sources)
+    digits = _frame_digits(sources)
     network, settings = _load(arguments)
     if settings.classes != 2:
         raise ConfigError(f"--ctc needs a network of two classes; {arguments.run} has {settings.classes}")
@@ -213,16 +218,25 @@ def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) ->
                 )
                 frames.append(to_instances(probabilities[1], chosen))
                 bar.update(len(frames), task.source.name)
-    write_ctc(folder, frames)
+    write_ctc(folder, frames, digits)
     return folder
 
 
-def _check_frame_numbers(sources: list[Path]) -> None:
-    """The challenge's frames t000, t001, ... keep their numbers in the masks: none may be missing."""
-    numbers = [int(p.stem[1:]) for p in sources if p.stem[:1] == "t" and p.stem[1:].isdecimal()]
-    if len(sources) > 1 and len(numbers) == len(sources) and numbers != list(range(len(numbers))):
-        missing = next(i for i, n in enumerate(numbers) if n != i)
+def _frame_digits(sources: list[Path]) -> int:
+    """The digits that frame numbers take in the masks: those of the challenge's frames t000, t001, ..., else 3.
+
+    Such frames keep their numbers: DataError when one is missing, or when another image lies among them.
+    """
+    named = [match for p in sources if (match := re.fullmatch(r"t([0-9]+)", p.stem))]
+    if not named:
+        return 3
+    if len(named) < len(sources):
+        other = next(p for p in sources if not re.fullmatch(r"t([0-9]+)", p.stem))
+        raise DataError(f"{other}: is no frame like {named[0][0]}, and would shift their numbers; move it elsewhere")
+    missing = next((i for i, match in enumerate(named) if int(match[1]) != i), None)
+    if len(sources) > 1 and missing is not None:
         raise DataError(f"{sources[0].parent}: frame t{missing:03d} is missing; the challenge counts frames from t000")
+    return max(3, *(len(match[1]) for match in named))
 
 
 def _instance_settings(run: Path) -> tuple[InstanceSettings, str]:

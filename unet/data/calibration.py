@@ -10,7 +10,7 @@ from typing import Any
 
 import tifffile
 
-from unet.data.tiff import open_tiff, quiet_tifffile
+from unet.data.series import only_series, open_tiff, quiet_tifffile
 
 Rational = tuple[int, int]
 
@@ -64,7 +64,7 @@ def read_calibration(path: Path) -> Calibration:
 
 def _of_tiff(path: Path) -> Calibration:
     with quiet_tifffile(), open_tiff(path) as tif:
-        series = next(s for s in tif.series if s.size and not getattr(s.keyframe, "is_reduced", False))
+        series = only_series(path, tif)
         kept = [(a, n) for a, n in zip(series.axes, series.shape, strict=True) if a not in "CSYX" and n > 1]
         axes, lengths = "".join(a for a, _ in kept), tuple(n for _, n in kept)
         if axes not in ("", "T", "Z", "TZ"):  # positions, views, ...: one row of images

@@ -12,7 +12,7 @@ Axes: H rows, W columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from unet.data.masks import separate, target, unannotated
 from unet.data.stack import Frame, InstanceImage, Normalisation, Stack
 from unet.data.tiff import Pixels, read_gray
 from unet.errors import DataError
+from unet.files import reading
 
 CLASS_NAMES = ("background", "cell")
 _SEQUENCE = re.compile(r"\d\d")
@@ -123,18 +124,15 @@ def sequences(root: Path) -> list[str]:
     return found
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    try:
-        yield from sorted(p for p in root.iterdir() if p.is_dir())
-    except OSError as error:
-        raise DataError(f"{root}: cannot be read ({error.strerror or error}); check the path") from None
+def _folders(root: Path) -> list[Path]:
+    with reading(root):
+        return sorted(p for p in root.iterdir() if p.is_dir())
 
 
 def _numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
     """Files of the folder by the number in their name, in its order; none when there is no such folder."""
-    if not folder.is_dir():
-        return {}
-    found = ((pattern.fullmatch(p.name), p) for p in folder.iterdir())
+    with reading(folder):
+        found = [(pattern.fullmatch(p.name), p) for p in folder.iterdir()] if folder.is_dir() else []
     return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 

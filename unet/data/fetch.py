@@ -22,7 +22,7 @@ from unet.data.catalogue import DataSet, Source
 from unet.data.download import DEFAULT_LIMITS, Limits, OnBytes, Unavailable, download
 from unet.data.manifest import find_manifest, verify, write_manifest
 from unet.errors import DataError
-from unet.files import sync_folder, write_error
+from unet.files import reading, sync_folder, write_error
 from unet.progress import Terminal
 
 Say = Callable[[str], None]
@@ -34,8 +34,12 @@ _DEPTH = 4  # folders below an archive's root in which the data set is looked fo
 
 
 def is_present(data_set: DataSet, folder: Path, *, jpeg: bool = True) -> bool:
-    """Whether the folder holds the data set (not only its README) and no move into it is under way."""
-    return not (folder / _READY).exists() and _holds(data_set, folder, jpeg)
+    """Whether the folder holds the data set (not only its README) and no move into it is under way.
+
+    Raises DataError when the folder may not be looked at.
+    """
+    with reading(folder):
+        return not (folder / _READY).exists() and _holds(data_set, folder, jpeg)
 
 
 def fetch(

@@ -11,36 +11,44 @@ import numpy as np
 
 from unet.data.stack import IGNORE, LabelImage
 from unet.data.tiff import Pixels
+from unet.errors import DataError
 
 LabelKind = Literal["binary", "classes", "instances"]
 
 _FEW = 16  # more consecutive numbers than this are objects, not classes
 _SINGLE = 0.9  # share of numbers in one piece from which a handful of them are taken for objects
+_ENOUGH = 500  # numbers tell whether many of them are objects; images beyond them would only cost time
 
 
 def recognise(labels_HW: list[Pixels]) -> tuple[LabelKind, str]:
     """The kind of a set of label images and, in a few words, why it was taken for that.
 
     binary: nothing but 0 and 1, or 0 and 255. Else class numbers 0..K-1 (255 aside) if they are at most 4, or at most
-    16 of which some lie in several pieces; everything else is objects.
+    16 of which some lie in several pieces; everything else is objects. Raises DataError (one line) for more numbers
+    than classes can have, most of them in several pieces: grays at the borders of a mask that was resized or smoothed.
     """
     values = _values(labels_HW)
     if set(values) <= {0, 1} or set(values) <= {0, IGNORE}:
         return "binary", f"values {_list(values)}"
     classes = [v for v in values if v != IGNORE]
     gapless = classes == list(range(len(classes)))
-    as_classes = f"values {_list(values)}; if they are objects, set data.label_kind to instances"
-    as_objects = f"{len(values) - (0 in values)} numbers up to {max(values)}"
+    shown = f"values {_list(values)}"
+    as_classes = f"{shown}; if they are objects, set data.label_kind to instances"
     if gapless and len(classes) <= 4:
         return "classes", as_classes
-    if len(classes) > _FEW:
-        return "instances", as_objects
-    single = _share_in_one_piece(labels_HW)
-    if gapless and single < _SINGLE:
+    many = len(classes) > _FEW
+    single = _share_in_one_piece(labels_HW, enough=_ENOUGH if many else None)
+    if many and single < _SINGLE / 2:
+        raise DataError(
+            f"labels: {shown} lie in many pieces: neither classes nor objects; threshold the masks to 0 and 255, or "
+            "set data.label_kind"
+        )
+    if not many and gapless and single < _SINGLE:
         return "classes", as_classes
     if len(values) <= _FEW and single < _SINGLE / 2:
-        return "classes", f"values {_list(values)} in several pieces each"
-    return "instances", f"{as_objects}, {single:.0%} of them in one piece"
+        return "classes", f"{shown} in several pieces each"
+    count = f"{len(values) - (0 in values)} numbers up to {max(values)}"
+    return "instances", f"{count}, {single:.0%} of them in one piece; if they are classes, set data.label_kind"
 
 
 def named(labels_HW: list[Pixels], class_names: tuple[str, ...]) -> tuple[LabelKind, str]:
@@ -107,8 +115,11 @@ def _outside(labels_HW: list[Pixels], names: list[str], allowed: set[int], rule:
     return wrong
 
 
-def _share_in_one_piece(labels_HW: list[Pixels]) -> float:
-    """Of all numbers above 0 in all images, the share that form one 8-connected piece (specks below 1 % aside)."""
+def _share_in_one_piece(labels_HW: list[Pixels], enough: int | None = None) -> float:
+    """Of all numbers above 0 in all images, the share that form one 8-connected piece (specks below 1 % aside).
+
+    enough: look at no further image once so many numbers have been seen.
+    """
     from skimage import measure
 
     single = total = 0
@@ -123,6 +134,8 @@ def _share_in_one_piece(labels_HW: list[Pixels]) -> float:
         np.maximum.at(largest, place, areas[1:])
         single += int(np.count_nonzero(largest >= 0.99 * whole))
         total += found.size
+        if enough is not None and total >= enough:
+            break
     return single / total if total else 1.0
 
 

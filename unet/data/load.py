@@ -16,6 +16,7 @@ from unet.data.fetch import fetch, is_present
 from unet.data.normalise import normalisation
 from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.errors import DataError
+from unet.files import reading
 from unet.progress import Bar, Terminal
 
 Say = Callable[[str], None]
@@ -129,8 +130,9 @@ def find_root(data_set: DataSet, root: str = "") -> Path | None:
             )
         return Path(root)
     named = os.environ.get("UNET_DATA", "")
-    if named and not Path(named).is_dir():
-        raise DataError(f"UNET_DATA={named}: no such folder; correct or unset the variable")
+    with reading(Path(named)):
+        if named and not Path(named).is_dir():
+            raise DataError(f"UNET_DATA={named}: no such folder; correct or unset the variable")
     candidates = [Path(p) for p in (named, DEFAULT_ROOT) if p]
     return next((p for p in candidates if is_present(data_set, p / data_set.folder)), None)
 

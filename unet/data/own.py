@@ -2,7 +2,7 @@
 
 Each file is one image (TIFF, PNG, JPEG; labels not JPEG) or a TIFF stack, whose pages are consecutive slices. Images
 are 8-bit, 16-bit, integer or floating-point, with one or several channels. Folders below images/ (and the same below
-labels/) are sequences; so is every stack.
+labels/) are sequences; so is every stack. Files and folders may be symbolic links.
 
 What the labels are is recognised (`data.label_kind` = auto) or told:
   binary     values 0 and 1, or 0 and 255; also where classes.txt has two names and the values are 0 and 255
@@ -14,7 +14,7 @@ Axes: C channels, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from unet.data.normalise import normalisation
 from unet.data.stack import Frame, InstanceImage, Stack
 from unet.data.tiff import SUFFIXES, Pixels, read_images, stores_planes
 from unet.errors import DataError
-from unet.files import natural_key
+from unet.files import natural_key, reading
 
 _SILENT = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")  # notes beside images are no mistake
 OnFrame = Callable[[int, int], None]
@@ -71,7 +71,7 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame:
     found = _read_pairs(folder, on_frame)
     _check_images(found)
     names = _class_names(folder)
-    kind, why = _label_kind(config, found, names)
+    kind, why = _label_kind(folder, config, found, names)
     labels, class_names = (None, ("background", "cell")) if kind == "instances" else _classes(found, kind, names)
     if found.wrong:
         raise DataError(_complaint(folder, found.wrong))
@@ -95,7 +95,7 @@ def instances(folder: Path, config: DataConfig) -> dict[str, InstanceImage]:
     found = _read_pairs(folder)
     if found.wrong:
         raise DataError(_complaint(folder, found.wrong))
-    kind, _ = _label_kind(config, found, _class_names(folder))
+    kind, _ = _label_kind(folder, config, found, _class_names(folder))
     return {p.name: _instances(p.label) for p in found.pairs} if kind == "instances" else {}
 
 
@@ -106,11 +106,14 @@ def _complaint(folder: Path, wrong: list[str]) -> str:
 
 
 def _read_pairs(folder: Path, on_frame: OnFrame = _ignore) -> _Found:
-    for part in ("images", "labels"):
-        if not (folder / part).is_dir():
-            raise DataError(f"{folder}: has no folder {part}/; put the images into images/ and the labels into labels/")
     found = _Found()
-    images, labels = (_list(folder, part, found.wrong) for part in ("images", "labels"))
+    with reading(folder):
+        for part in ("images", "labels"):
+            if not (folder / part).is_dir():
+                raise DataError(
+                    f"{folder}: has no folder {part}/; put the images into images/ and the labels into labels/"
+                )
+        images, labels = (_list(folder, part, found.wrong) for part in ("images", "labels"))
     keys = sorted(images.keys() | labels.keys(), key=natural_key)
     for done, key in enumerate(keys):
         on_frame(done, 2 * len(keys))
@@ -129,10 +132,10 @@ def _list(folder: Path, part: str, wrong: list[str]) -> dict[str, Path]:
     """Image files below folder/part by their relative name without suffix."""
     files: dict[str, Path] = {}
     base = folder / part
-    for path in sorted(base.rglob("*")):
-        inside = path.relative_to(base)
-        if path.is_dir() or any(p.startswith(".") for p in inside.parts) or path.suffix.lower() in _SILENT:
+    for path in _files(base):
+        if path.suffix.lower() in _SILENT:
             continue
+        inside = path.relative_to(base)
         key = inside.with_suffix("").as_posix()
         if path.suffix.lower() not in SUFFIXES:
             wrong.append(f"{part}/{inside.as_posix()}: not a type read here ({', '.join(SUFFIXES)})")
@@ -141,6 +144,18 @@ def _list(folder: Path, part: str, wrong: list[str]) -> dict[str, Path]:
         else:
             files[key] = path
     return files
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files below a folder but hidden ones, in order; of linked folders too, unless the link leads back `above`."""
+    here = folder.resolve()
+    if here in above:
+        return
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+        if path.is_dir():
+            yield from _files(path, (*above, here))
+        else:
+            yield path
 
 
 def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, found: _Found) -> None:
@@ -213,11 +228,14 @@ def _check_images(found: _Found) -> None:
             found.wrong.append(f"{pair.image_place}: has {pair.image.shape[0]} channels, most others {usual}")
 
 
-def _label_kind(config: DataConfig, found: _Found, names: tuple[str, ...]) -> tuple[LabelKind, str]:
+def _label_kind(folder: Path, config: DataConfig, found: _Found, names: tuple[str, ...]) -> tuple[LabelKind, str]:
     if config.label_kind != "auto":
         return config.label_kind, "as data.label_kind says"
     labels = [pair.label for pair in found.pairs]
-    return named(labels, names) if names else recognise(labels)
+    try:
+        return named(labels, names) if names else recognise(labels)
+    except DataError as error:
+        raise DataError(_complaint(folder, [*found.wrong, str(error)])) from None
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

@@ -23,14 +23,16 @@ STRETCH = {2: 85, 4: 17}
 """By how much Pillow multiplies gray values of so many bits."""
 
 _HARMLESS_BYTES = 256 * 2**20  # always allowed
-_MAX_RATIO = 2000  # of decoded to stored bytes: no codec in use exceeds it on an image of several hundred MB
+MAX_RATIO = 2000
+"""Of decoded to stored bytes: deflate (PNG, most TIFFs) reaches 1,032, LZW about 1,400, JPEG and PackBits less."""
+
 _ORDER = {2: [2, 1, 0], 4: [0, 3], 6: [2, 1, 0, 3]}  # by PNG colour type: RGB, gray and opacity, RGB and opacity, each
 # out of OpenCV's blue, green, red, opacity; it repeats gray three times, and adds the opacity of a transparent colour
 
 
-def check_declared(path: Path, stored: int, declared: int) -> None:
-    """DataError when a file of `stored` bytes cannot hold the `declared` bytes of pixels."""
-    if declared > max(_HARMLESS_BYTES, _MAX_RATIO * stored):
+def check_declared(path: Path, stored: int, declared: int, ratio: int = MAX_RATIO) -> None:
+    """DataError when a file of `stored` bytes cannot hold the `declared` bytes of pixels; ratio: of its codec."""
+    if declared > max(_HARMLESS_BYTES, ratio * stored):
         raise DataError(
             f"{path}: declares {declared / 1e9:,.1f} GB of pixels in a file of {stored:,} bytes; it is damaged"
         )
@@ -115,7 +117,8 @@ def _opened(path: Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_declared` has its own bound
             with Image.open(path, formats=("PNG", "JPEG")) as image:
-                declared = image.width * image.height * len(image.getbands()) * 2
+                bits = _png_header(path)[0] if image.format == "PNG" else 8
+                declared = image.width * image.height * len(image.getbands()) * bits // 8
                 check_declared(path, path.stat().st_size, declared)
                 yield image
     except UserError:

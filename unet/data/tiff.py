@@ -1,7 +1,7 @@
 """The one place where image files are read: TIFF, PNG, JPEG -> arrays N x C x H x W, or one clear `DataError`.
 
-tifffile reads TIFFs; what it can only decode with the optional imagecodecs (LZW, PackBits, ...) is decoded by Pillow
-or OpenCV instead. PNG and JPEG are left to `picture`. A header is checked against the file's size before anything is
+tifffile reads TIFFs: `series` says which pages of a file are its images, `decode` helps where a codec is missing. PNG
+and JPEG are left to `picture`. A header is checked against the file's size before anything is
 allocated, because a damaged or hostile one can declare any number of pixels.
 
 Axes: N images of a stack, C channels, H rows, W columns.
@@ -9,21 +9,22 @@ Axes: N images of a stack, C channels, H rows, W columns.
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from unet.data.decode import decodable, decode_elsewhere
 from unet.data.mapped import release, scratch_map
-from unet.data.picture import STRETCH, check_declared, picture_shape, read_picture
+from unet.data.picture import MAX_RATIO, check_declared, picture_shape, read_picture
+from unet.data.series import only_series, open_tiff, quiet_tifffile
 from unet.errors import DataError, UserError, one_line
+from unet.files import reading
 from unet.signals import Interrupted
 
 Pixels = NDArray[Any]
@@ -31,7 +32,10 @@ Pixels = NDArray[Any]
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 """File types that `read_images` knows, in lower case."""
 
-_LZW = 5
+# Compressions that reach no more than MAX_RATIO: none, LZW, JPEG, deflate by its two numbers, PackBits. Zstandard, the
+# furthest of the others in use, stores 128 KiB of one value in 4 bytes.
+_BOUNDED = (1, 5, 7, 8, 32946, 32773)
+_ZSTD_RATIO = 2**15
 _HELD_BYTES = 16 * 2**20  # decoded at a time on the way into a scratch map
 
 
@@ -68,8 +72,8 @@ def image_shape(path: Path, *, palette_rgb: bool = False) -> tuple[int, int, int
     suffix = _check_file(path)
     if suffix in (".tif", ".tiff"):
         with _opened(path) as tif:
-            series = _only_series(path, tif)
-            check_declared(path, path.stat().st_size, math.prod(series.shape) * series.dtype.itemsize)
+            series = only_series(path, tif)
+            _check_declared(path, path.stat().st_size, series)
             hollow = np.broadcast_to(np.zeros((), series.dtype), series.shape)  # takes no memory
             n, c, h, w = _to_NCHW(path, hollow, series.axes).shape
             return n, c, h, w
@@ -84,7 +88,7 @@ def stores_planes(path: Path) -> bool:
     if _check_file(path) not in (".tif", ".tiff"):
         return False
     with _opened(path) as tif:
-        axes = _only_series(path, tif).axes
+        axes = only_series(path, tif).axes
     return all(axes.index(a) < axes.index("Y") for a in "CS" if a in axes)
 
 
@@ -93,13 +97,11 @@ def _check_file(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(f"{path}: {suffix or 'no suffix'} is not an image type read here; use {', '.join(SUFFIXES)}")
-    try:
+    with reading(path):
         if not path.is_file():
             raise DataError(f"{path}: no such file; check the path")
         with path.open("rb") as file:
             head = file.read(4)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path and its rights") from None
     if suffix in (".tif", ".tiff") and head[:2] not in (b"II", b"MM"):
         raise DataError(f"{path}: not a TIFF file (it begins with {head!r}); fetch or export it again")
     return suffix
@@ -119,15 +121,15 @@ def read_gray(path: Path, *, mmap: bool = False) -> Pixels:
 def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> Pixels:
     with _opened(path) as tif:
         _check_page_list(path, tif)
-        series = _only_series(path, tif)
-        check_declared(path, size, math.prod(series.shape) * series.dtype.itemsize)
+        series = only_series(path, tif)
+        _check_declared(path, size, series)
         for page in series.pages:
             _check_page(path, size, page)
         if mmap and series.dataoffset is not None:
             stored = np.dtype(tif.byteorder + series.dtype.char)  # series.dtype names the machine's own byte order
             pixels: Pixels = np.memmap(path, stored, "r", series.dataoffset, tuple(series.shape))
-        elif not _decodable(series.keyframe):
-            pixels = _decode_elsewhere(path, series)
+        elif not decodable(series.keyframe):
+            pixels = decode_elsewhere(path, series)
         elif scratch is not None and series.transform is None:
             pixels = _decode_into_map(series, scratch)
         else:
@@ -180,18 +182,10 @@ def _check_page_list(path: Path, tif: tifffile.TiffFile) -> None:
             raise DataError(f"{path}: truncated after page {pages}; fetch or export it again")
 
 
-def _only_series(path: Path, tif: tifffile.TiffFile) -> Any:
-    series = [s for s in tif.series if s.size and not getattr(s.keyframe, "is_reduced", False)]
-    if not series:
-        raise DataError(f"{path}: holds no image; fetch or export it again")
-    shapes = [tuple(s.shape) for s in series]
-    if len(series) > 1:
-        raise DataError(
-            f"{path}: its pages differ in shape or type {shapes[0]}, {shapes[1]}; save them as separate files"
-        )
-    if series[0].dtype is None or series[0].dtype.kind not in "buif":
-        raise DataError(f"{path}: pixel type {series[0].dtype} is not supported; save it as 8-bit, 16-bit or float")
-    return series[0]
+def _check_declared(path: Path, size: int, series: Any) -> None:
+    key = series.keyframe
+    ratio = MAX_RATIO if key.compression in _BOUNDED else _ZSTD_RATIO
+    check_declared(path, size, math.prod(series.shape) * key.bitspersample // 8, ratio)
 
 
 def _check_page(path: Path, size: int, page: Any) -> None:
@@ -211,74 +205,6 @@ def _check_page(path: Path, size: int, page: Any) -> None:
         raise DataError(f"{path}: truncated (page {page.index} ends beyond the file's {size:,} bytes); fetch it again")
 
 
-def _decodable(page: Any) -> bool:
-    """Whether tifffile can decode the page with what is installed."""
-    try:
-        tifffile.TIFF.DECOMPRESSORS[page.compression]
-        tifffile.TIFF.UNPREDICTORS[page.predictor]
-    except (KeyError, ImportError, AttributeError, ValueError):
-        return False
-    return bool(page.bitspersample % 8 == 0 or page.bitspersample == 1)
-
-
-def _decode_elsewhere(path: Path, series: Any) -> Pixels:
-    """Pixels of a series in its own shape, decoded page by page by Pillow, else by OpenCV."""
-    reasons = []
-    # OpenCV returns blank pages for compressions it does not know: it is only asked for one that it does
-    for decode in (_pages_pillow, _pages_opencv) if series.keyframe.compression == _LZW else (_pages_pillow,):
-        try:
-            pages = decode(path, [page.index for page in series.pages], series.keyframe)
-            pixels = np.stack(pages)
-            if pixels.size == math.prod(series.shape) and pixels.dtype == series.dtype:
-                return cast(Pixels, pixels.reshape(series.shape))
-            reasons.append(f"decoded to {pixels.dtype}")  # Pillow makes 8 bits of 16-bit colours
-        except (OSError, ValueError, TypeError, SyntaxError, EOFError) as error:
-            reasons.append(one_line(error))
-    raise DataError(
-        f"{path}: compression {_name(series.keyframe.compression)} cannot be decoded ({'; '.join(reasons)}); "
-        "install imagecodecs or save the file uncompressed"
-    )
-
-
-def _name(compression: Any) -> str:
-    return f"{int(compression)} {getattr(compression, 'name', '(unknown)')}"
-
-
-def _pages_pillow(path: Path, indices: list[int], keyframe: Any) -> list[Pixels]:
-    from PIL import Image
-
-    pages = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size has been checked
-        with Image.open(path) as image:
-            for index in indices:
-                image.seek(index)
-                page = np.array(image)
-                # Pillow shows 8-bit and 1-bit pages with a reversed table as seen, tifffile and OpenCV as stored
-                reversed_table = keyframe.photometric == 0 and image.mode in ("L", "1")
-                page = np.invert(page) if reversed_table else page
-                bits = keyframe.bitspersample
-                pages.append(page // STRETCH[bits] if image.mode == "L" and bits in STRETCH else page)
-    return pages
-
-
-def _pages_opencv(path: Path, indices: list[int], keyframe: Any) -> list[Pixels]:
-    import cv2
-
-    if keyframe.bitspersample in STRETCH:
-        raise ValueError("OpenCV stretches gray values of few bits")
-    done, pages = cv2.imreadmulti(str(path), flags=cv2.IMREAD_UNCHANGED)
-    if not done or len(pages) <= max(indices):
-        raise ValueError("OpenCV cannot read it")
-    chosen = [np.asarray(pages[i]) for i in indices]
-    if keyframe.planarconfig != 1 and keyframe.samplesperpixel > 1:
-        raise ValueError("channels stored one after the other")
-    if chosen[0].ndim == 3:
-        order = [2, 1, 0, 3][: chosen[0].shape[2]]
-        return [np.ascontiguousarray(p[..., order]) for p in chosen]
-    return chosen
-
-
 def _to_NCHW(path: Path, pixels: Pixels, axes: str) -> Pixels:
     if axes.count("Y") != 1 or axes.count("X") != 1:
         raise DataError(f"{path}: axes {axes} are no stack of images; save it as a plain TIFF stack")
@@ -290,20 +216,3 @@ def _to_NCHW(path: Path, pixels: Pixels, axes: str) -> Pixels:
     return moved.reshape(
         math.prod(shape[i] for i in rest), math.prod(shape[i] for i in channel), shape[rows], shape[columns]
     )
-
-
-def open_tiff(path: Path) -> tifffile.TiffFile:
-    """The file alone: tifffile would go on into the other files that the OME-XML of one file per time point names."""
-    return tifffile.TiffFile(path, _multifile=False)
-
-
-@contextmanager
-def quiet_tifffile() -> Iterator[None]:
-    """tifffile logs what it makes of damaged files; the user gets our one line instead."""
-    logger = logging.getLogger("tifffile")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
