@@ -10,7 +10,7 @@ from unet.comparison import compare
 from unet.data.stack import Frame, Normalisation, Stack
 from unet.errors import DataError, RunError
 from unet.evaluate import FramePrediction, cross_entropy, pixel_scores
-from unet.metrics.pixel import confusion
+from unet.metrics.pixel import blog_iou, confusion, foreground_overlap
 from unet.mistakes import FOUND, MERGE, SPLIT, membrane_mistakes, object_mistakes, pixel_mistakes
 from unet.results import table
 from unet.scoring import kind_of, picture_rows, record, score
@@ -215,3 +215,30 @@ def test_objects_with_large_numbers_are_told_apart(tmp_path, files, kind, larges
         tifffile.imwrite(tmp_path / f"{name}.tif", large if name in files else gold, photometric="minisblack")
     scores = compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")["scores"]
     assert scores["seg"] == 1
+
+
+def test_cells_that_only_a_silver_label_knows_are_not_scored_against_the_gold_truth():
+    silver = np.zeros((40, 40), dtype=np.int32)
+    silver[5:15, 5:15], silver[20:35, 20:35] = 1, 2
+    gold = np.where(silver == 1, 7, 0).astype(np.int32)
+    stack = stack_of([(silver > 0).astype(np.uint8)], [silver])
+    perfect = [predicted(stack.frames[0])]
+    scores = score(perfect, stack, {"f0": gold})
+    assert [scores.values[name] for name in ("seg", "pq", "ap", "foreground_iou")] == [1, 1, 1, 1]
+    [row] = picture_rows(perfect, stack, {"f0": gold}, scores)
+    assert "gray: not annotated" in row.caption
+    wrong = [predicted(stack.frames[0])]
+    wrong[0].probabilities[:, 20:24, 2:8] = np.array([0.1, 0.9])[:, None, None]  # where neither truth has a cell
+    assert score(wrong, stack, {"f0": gold}).values["pq"] < 1
+
+
+def test_the_blogs_score_is_of_the_foreground_image_by_image():
+    assert foreground_overlap(np.array([[90, 0], [5, 5]])) == 0.5
+    assert foreground_overlap(np.array([[10, 0, 0], [1, 5, 2], [0, 0, 4]])) == 11 / 12  # which class is not asked
+    assert foreground_overlap(np.array([[100, 0], [0, 0]])) == 1  # nothing to find, nothing found
+    labels = [np.zeros((10, 10), np.uint8) for _ in range(2)]
+    labels[0][0], labels[1][:9] = 1, 1
+    first, second = (predicted(frame) for frame in stack_of(labels).frames)
+    half = np.array([[90, 0], [5, 5]])  # foreground 0.5, both classes 0.72
+    frames = [FramePrediction(first.frame, first.probabilities, 0.1, half), second]
+    assert pixel_scores(frames, ("background", "cell"))["blog_iou"] == pytest.approx((blog_iou(0.5) + 1) / 2)

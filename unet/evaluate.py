@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unet.data.stack import IGNORE, Frame, Stack
 from unet.errors import DataError
-from unet.metrics.pixel import blog_iou, class_ious, confusion, mean_iou, pixel_accuracy
+from unet.metrics.pixel import blog_iou, class_ious, confusion, foreground_overlap, mean_iou, pixel_accuracy
 from unet.predict import Network, predict_image
 
 
@@ -78,6 +78,6 @@ def pixel_scores(predictions: list[FramePrediction], class_names: tuple[str, ...
     }
     for name, iou in zip(class_names, ious, strict=True):
         scores[f"iou_{name}"] = iou
-    per_frame = [mean_iou(p.confusion) for p, n in zip(predictions, known, strict=True) if n]
+    per_frame = [foreground_overlap(p.confusion) for p, n in zip(predictions, known, strict=True) if n]
     scores["blog_iou"] = sum(map(blog_iou, per_frame)) / len(per_frame) if per_frame else math.nan
     return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in scores.items()}

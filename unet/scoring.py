@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.data.masks import unannotated
 from unet.data.stack import IGNORE, InstanceImage, Stack
 from unet.evaluate import FramePrediction, pixel_scores
 from unet.instances import InstanceSettings, to_instances
@@ -109,7 +110,7 @@ def _add_object_scores(
         return
     references = {p.frame.name: gold[p.frame.name] for p in known}
     results = {p.frame.name: to_instances(p.probabilities[1], _chosen(settings, p)) for p in known}
-    ignored = {p.frame.name: _label(p) == IGNORE for p in known}
+    ignored = {p.frame.name: _unknown(p, gold[p.frame.name]) for p in known}
     marked = {name: markers[name] for name in references if name in markers}
     values = ctc_scores(references, results, markers=marked or None, ignore=ignored)
     scores.values |= {name: or_none(value) for name, value in values.items()}
@@ -145,6 +146,7 @@ def picture_rows(
     for prediction in sorted(predictions, key=lambda p: quality(scores.by_frame[p.frame.name]))[:most]:
         name = prediction.frame.name
         kind, label = kind_of(stack), _label(prediction)
+        unknown = label == IGNORE
         iou = f"mean IoU {mean_iou(prediction.confusion):.3f}"
         if kind == "membranes" and "warping_error" in scores.thresholds:
             colours = membrane_mistakes(label, prediction.probabilities[1], scores.thresholds["warping_error"])
@@ -152,12 +154,13 @@ def picture_rows(
             caption = f"splits red, merges blue ({iou}, V_rand {rand:.3f})"
         elif kind == "objects" and name in gold:
             result = to_instances(prediction.probabilities[1], _chosen(settings or {}, prediction))
-            colours = object_mistakes(gold[name], result, label == IGNORE)
+            unknown = _unknown(prediction, gold[name])
+            colours = object_mistakes(gold[name], result, unknown)
             caption = f"found green, missed red, extra blue (SEG {scores.by_frame[name].get('seg') or 0.0:.3f})"
         else:
             colours = pixel_mistakes(label, prediction.probabilities.argmax(axis=0))
             caption = f"missed red, extra blue ({iou})"
-        if (label == IGNORE).any():
+        if unknown.any():
             caption += "; gray: not annotated"
         rows.append(Row(prediction.frame, prediction.probabilities, colours, caption))
     return rows
@@ -165,6 +168,17 @@ def picture_rows(
 
 def _chosen(settings: SettingsOf, prediction: FramePrediction) -> InstanceSettings:
     return settings.get(prediction.frame.name, InstanceSettings())
+
+
+def _unknown(prediction: FramePrediction, gold_HW: InstanceImage) -> NDArray[np.bool_]:
+    """Pixels that the objects' truth says nothing about.
+
+    Beside those without a label, the cells of a label of other origin (silver) that the gold truth leaves out.
+    """
+    unknown, objects = _label(prediction) == IGNORE, prediction.frame.instances
+    if objects is not None and ((objects != 0) & (gold_HW == 0)).any():
+        unknown |= unannotated(gold_HW, objects)
+    return np.asarray(unknown)
 
 
 def _label(prediction: FramePrediction) -> NDArray[np.uint8]:

@@ -129,6 +129,23 @@ def equivalence_test(differences: ArrayLike, margin: float) -> PairedTest:
     return PairedTest("equivalence test", d.size, float(max(above, below)), 0.0)
 
 
+def minimum_effect_test(differences: ArrayLike, margin: float) -> PairedTest:
+    """t test that the mean lies outside +-margin: p of so large a |mean| where the true one is the margin itself.
+
+    The counterpart of `equivalence_test`: a large p of the one is no small p of the other.
+    """
+    d = _finite(differences)
+    if margin <= 0:
+        raise ValueError(f"the margin must be positive, not {margin}")
+    if d.size < 2:
+        return PairedTest("minimum-effect test", d.size, math.nan, math.nan)
+    error, mean = d.std(ddof=1) / math.sqrt(d.size), abs(float(d.mean()))
+    if error <= 1e-12 * max(margin, float(np.abs(d).max())):
+        return PairedTest("minimum-effect test", d.size, float(mean <= margin), 0.0)
+    tails = stats.t.sf([(mean - margin) / error, (mean + margin) / error], d.size - 1)
+    return PairedTest("minimum-effect test", d.size, float(min(1.0, tails.sum())), 0.0)
+
+
 def bootstrap_interval(
     differences: ArrayLike, level: float = 0.95, method: str = "percentile", resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:

@@ -303,3 +303,49 @@ def test_the_page_says_what_its_curves_do_not(results, tmp_path, monkeypatch):
     )
     run(tmp_path, weights)
     assert note in page.make(weights, "smoke", tmp_path / "results" / "weights-study" / "smoke")
+
+
+def diverge(folder, name):
+    (folder / name / "scores.json").unlink()
+    (folder / name / "failure.json").write_text(json.dumps({"diverged": "update 10: loss nan"}))
+
+
+def test_a_diverged_run_is_no_calm_one(results):
+    diverge(results, "b-em-seed1")
+    assert "spikes" not in evidence.load(results / "b-em-seed1").values
+    assert evidence.load(results / "b-em-seed0").values["spikes"] == 0
+    spiking = replace(STUDY, tested={"em": ("spikes",)})
+    assert len(found(results, spiking)["em"].differences) == 4
+
+
+def made_up(*differences):
+    return compare._finding(Comparison("b", "a"), "em", "mean_iou_last5", differences, [0] * len(differences))
+
+
+@pytest.mark.parametrize(
+    ("differences", "answer"),
+    [
+        ((0.0102, 0.0121, 0.0083, 0.0115, 0.0089, 0.0102), "open"),  # its mean lies beyond 0.01, but not surely
+        ((0.0202, 0.0221, 0.0183, 0.0215, 0.0189, 0.0202), "does not hold"),
+        ((0.0002, 0.0021, -0.0017, 0.0015, -0.0011, 0.0002), "holds"),
+        ((0.0, 0.0, 0.0), "open"),  # pairs that are all alike are no evidence
+        ((0.03, 0.03, 0.03), "open"),
+    ],
+)
+def test_a_claim_of_equality_is_held_and_refuted_by_tests_alone(differences, answer):
+    claim = replace(CLAIM, expects="same", margin=0.01)
+    [(_, given, p)] = claims.answers(claim, [replace(made_up(*differences), p=0.0)])
+    assert given == answer
+    assert (p < 0.01) == (answer != "open") or len(set(differences)) == 1
+
+
+def test_a_goal_is_not_reached_by_the_runs_that_did_not_diverge(results):
+    goals = [Target("em", "mean_iou", 0.1, "other images")]
+    runs = choice.by_key(evidence.load_all(results))
+    assert "(5 runs), reached |" in claims.target_table(goals, STUDY, ["b"], "smoke", runs)
+    diverge(results, "b-em-seed1")
+    diverge(results, "b-em-seed2")
+    runs = choice.by_key(evidence.load_all(results))
+    row = claims.target_table(goals, STUDY, ["b"], "smoke", runs).splitlines()[-1]
+    assert "(3 of 5 runs, 2 diverged) |" in row
+    assert "reached" not in row

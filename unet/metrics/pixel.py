@@ -54,10 +54,17 @@ def mean_iou(counts: Counts) -> float:
     return sum(present) / len(present) if present else math.nan
 
 
+def foreground_overlap(counts: Counts) -> float:
+    """Intersection over union of everything that is not class 0; 1 when there is nothing of it on either side."""
+    union = int(counts.sum() - counts[0, 0])
+    return float(counts[1:, 1:].sum()) / union if union else 1.0
+
+
 def blog_iou(iou: float) -> float:
     """The thresholded score that the blog post "Reproducing U-Net" calls IoU: clip(ceil(20 (IoU - 0.5)) / 10, 0, 1).
 
-    It is no IoU (0.9 counts 0.8; everything below 0.5 counts 0); kept to compare with that post's curves only.
+    It is no IoU (0.9 counts 0.8; everything below 0.5 counts 0); kept to compare with that post's curves only. The post
+    takes it of the foreground (`foreground_overlap`), image by image.
     """
     return float(np.clip(math.ceil(round(20 * (iou - 0.5), 9)) / 10, 0.0, 1.0))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from unet.errors import ConfigError
-from unet.stats import CLAIM_LEVEL, holm
+from unet.stats import CLAIM_LEVEL, equivalence_test, holm, minimum_effect_test
 from unet.study import choice, compare, evidence, text
 from unet.study.compare import Finding
 from unet.study.evidence import HIGHER_IS_BETTER
@@ -50,26 +50,32 @@ class Target:
 def answers(claim: Claim, found: list[Finding]) -> list[tuple[Finding, Answer, float]]:
     """The findings that bear on a claim, what each says, and the p it is said with.
 
-    better / worse take the verdict of the study's table. same needs an equivalence test with p < 0.01, corrected (Holm)
-    for the findings of this claim; a claimed difference refutes it.
+    better / worse take the verdict of the study's table. same holds by an equivalence test and is refuted by a
+    minimum-effect test, each with p < 0.01, corrected (Holm) for the findings of this claim, from three pairs on that
+    are not all alike.
     """
     comparison = Comparison(claim.arm, claim.reference)
     own = [f for f in found if f.comparison == comparison and f.data in claim.data and f.score in claim.scores]
-    same = holm([compare.equivalent(f, claim.margin).p for f in own])
+    if claim.expects == "same":
+        return _of_equality(own, claim.margin)
     result: list[tuple[Finding, Answer, float]] = []
-    for finding, p_same in zip(own, same, strict=True):
+    for finding in own:
         answer: Answer = "open"
-        p = finding.p
-        if claim.expects == "same":
-            if finding.verdict != "open" and abs(finding.mean) > claim.margin:
-                answer = "does not hold"
-            else:
-                p = p_same
-                if len(finding.differences) >= compare.MIN_PAIRS and p_same < CLAIM_LEVEL:
-                    answer = "holds"
-        elif finding.verdict != "open":
+        if finding.verdict != "open":
             answer = "holds" if finding.verdict == claim.expects else "does not hold"
-        result.append((finding, answer, p))
+        result.append((finding, answer, finding.p))
+    return result
+
+
+def _of_equality(own: list[Finding], margin: float) -> list[tuple[Finding, Answer, float]]:
+    same = holm([equivalence_test(f.differences, margin).p for f in own])
+    other = holm([minimum_effect_test(f.differences, margin).p for f in own])
+    result: list[tuple[Finding, Answer, float]] = []
+    for finding, p_same, p_other in zip(own, same, other, strict=True):
+        answer: Answer = "open"
+        if finding.enough:
+            answer = "holds" if p_same < CLAIM_LEVEL else "does not hold" if p_other < CLAIM_LEVEL else "open"
+        result.append((finding, answer, p_other if answer == "does not hold" else p_same))
     return result
 
 
@@ -123,16 +129,23 @@ def target_table(goals: Iterable[Target], study: Study, arms: Iterable[str], pro
         cells = []
         for name in names:
             own = compare.arm_runs(study, profile, study.arm(name), goal.data, runs)
-            found = compare.summarise(own, goal.score)
-            reached = found is not None and (
-                found.mean > goal.paper if HIGHER_IS_BETTER[goal.score] else found.mean < goal.paper
-            )
-            runs_of = "" if found is None else f" ({found.n} runs)"
-            cells.append(text.spread(found, goal.score) + runs_of + (", reached" if reached else ""))
+            cells.append(_reached(goal, own))
         paper = text.number(goal.paper, goal.score)
         rows.append([text.data_name(goal.data), text.score_name(goal.score), paper, *cells, goal.difference])
     head = ["data", "score", "paper", *(study.arm(name).what for name in names), "difference in protocol"]
     return text.table(head, rows)
+
+
+def _reached(goal: Target, runs: dict[int, evidence.Evidence]) -> str:
+    """Mean and spread of a score over the runs that ended, how many there are, and whether they reach the goal."""
+    found = compare.summarise(runs, goal.score)
+    if found is None:
+        return text.spread(found, goal.score)
+    diverged = sum(run.diverged for run in runs.values())
+    count = f"{found.n} of {len(runs)} runs, {diverged} diverged" if diverged else f"{found.n} runs"
+    higher = HIGHER_IS_BETTER[goal.score]
+    above = not diverged and (found.mean > goal.paper if higher else found.mean < goal.paper)
+    return f"{text.spread(found, goal.score)} ({count})" + (", reached" if above else "")
 
 
 def fill(page: str, parts: Mapping[str, str]) -> str:

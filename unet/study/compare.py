@@ -16,7 +16,6 @@ from unet.stats import (
     PairedTest,
     Summary,
     bootstrap_interval,
-    equivalence_test,
     holm,
     probability_of_improvement,
     sign_flip_test,
@@ -56,15 +55,19 @@ class Finding:
         return sum(self.differences) / len(self.differences)
 
     @property
-    def verdict(self) -> Verdict:
-        """better or worse when p < 0.01 after correction and the interval leaves out 0, from three pairs on.
+    def enough(self) -> bool:
+        """Whether anything can be claimed: three pairs or more, not all alike.
 
         Differences that are all the same stay open: the t test calls them certain, but counts (of spikes, say) are
         easily the same three times.
         """
+        return len(self.differences) >= MIN_PAIRS and len(set(self.differences)) > 1
+
+    @property
+    def verdict(self) -> Verdict:
+        """better or worse when p < 0.01 after correction and the interval leaves out 0, of `enough` pairs."""
         excluded = self.interval.low > 0 or self.interval.high < 0
-        enough = len(self.differences) >= MIN_PAIRS and len(set(self.differences)) > 1
-        if not enough or not self.p < CLAIM_LEVEL or not excluded:
+        if not self.enough or not self.p < CLAIM_LEVEL or not excluded:
             return "open"
         return "better" if (self.mean > 0) == _more_is_better(self.score) else "worse"
 
@@ -163,8 +166,3 @@ def _more_is_better(score: str) -> bool:
     if higher is None:
         raise ConfigError(f"no verdict can be given on {score!r}: whether more of it is better is not known")
     return higher
-
-
-def equivalent(finding: Finding, margin: float) -> PairedTest:
-    """Whether the difference is shown to be smaller than the margin."""
-    return equivalence_test(finding.differences, margin)

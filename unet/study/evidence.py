@@ -3,7 +3,8 @@
     experiments/results/<study>/<profile>/<arm>-<data>-seed<N>/
         config.yaml        the resolved configuration
         environment.json   versions, device, precision, commit; no path of the machine
-        metrics.jsonl      losses and held-out scores by update, six digits
+        metrics.jsonl      losses and held-out scores by update, six digits (blog_formula_of_mean_iou, of older runs:
+                           the formula of `blog_iou` of the mean IoU, which was not the blog's)
         scores.json        the scores; or failure.json, when training diverged
         record.json        arm, seed, time taken, the command that makes the run again
         gradient_noise.json   where it was measured
@@ -111,13 +112,12 @@ class Evidence:
 
         The scores of scores.json (last weights), `mean_iou_last5` and `loss_last5` (medians of the last five
         evaluations), `train_loss` (last tenth of training), `spikes`. A diverged run counts as the worst there is (0,
-        or 1 for an error) and has no loss. A score that its notes call empty (no cell at the best threshold, which an
-        error of warping takes for perfect) is left out.
+        or 1 for an error) and has no loss and no spikes: the leap that ended it is in no row. A score that its notes
+        call empty (no cell at the best threshold, which an error of warping takes for perfect) is left out.
         """
-        found: dict[str, float] = {"spikes": float(curves.spikes(self.rows))}
         if self.diverged:
-            worst = {k: 0.0 if better else 1.0 for k, better in HIGHER_IS_BETTER.items() if k not in _WITHOUT_WORST}
-            return found | worst
+            return {k: 0.0 if better else 1.0 for k, better in HIGHER_IS_BETTER.items() if k not in _WITHOUT_WORST}
+        found: dict[str, float] = {"spikes": float(curves.spikes(self.rows))}
         stored = _read_object(self.path / SCORES, {"scores": dict})
         if not all(value is None or _is_number(value) for value in stored["scores"].values()):
             raise RunError(f"{self.path / SCORES}: damaged (a score is no number); restore it")

@@ -208,8 +208,8 @@ def _comparisons(study: Study, found: list[Finding]) -> str:
         "question is open. The t test assumes normal differences; the exact sign-flip test does not, but cannot go "
         "below the p in brackets with so few pairs. The percentile interval is too narrow for so few pairs. P(better) "
         "compares every run of the arm with every run of the other. A diverged run counts as the worst score there is "
-        "here, and is left out of the means above; so is, everywhere, the score of a prediction that is empty at its "
-        "best threshold."
+        "here (of loss spikes it has no count), and is left out of the means above; so is, everywhere, the score of a "
+        "prediction that is empty at its best threshold."
     )
     return f"## Comparisons\n\n{text.table(head, rows)}\n\n{note}"
 
