@@ -142,8 +142,8 @@ def minimum_effect_test(differences: ArrayLike, margin: float) -> PairedTest:
     error, mean = d.std(ddof=1) / math.sqrt(d.size), abs(float(d.mean()))
     if error <= 1e-12 * max(margin, float(np.abs(d).max())):
         return PairedTest("minimum-effect test", d.size, float(mean <= margin), 0.0)
-    tails = stats.t.sf([(mean - margin) / error, (mean + margin) / error], d.size - 1)
-    return PairedTest("minimum-effect test", d.size, float(min(1.0, tails.sum())), 0.0)
+    tails = [float(stats.t.sf((mean + end) / error, d.size - 1)) for end in (-margin, margin)]
+    return PairedTest("minimum-effect test", d.size, min(1.0, sum(tails)), 0.0)
 
 
 def bootstrap_interval(

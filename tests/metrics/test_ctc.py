@@ -72,6 +72,28 @@ def test_unknown_pixels_spare_false_positives():
     assert ctc_scores(REFERENCES, RESULTS, ignore=unknown)["pq"] > ctc_scores(REFERENCES, RESULTS)["pq"]
 
 
+def test_unknown_pixels_by_hand():
+    # Object 8 is excused: three of its four pixels are unknown. What is left of it stays foreground.
+    reference = np.array([[1, 1, 1, 1, 0, 0, 0, 0, 0, 0]])
+    result = np.array([[7, 7, 7, 0, 0, 0, 8, 8, 8, 8]])
+    unknown = np.arange(10)[None] > 6
+    names = ("seg", "foreground_iou", "ap", "ap_50", "ap_75", "pq", "pq_segmentation", "pq_recognition")
+    with_it = ctc_scores({"a": reference}, {"a": result}, ignore={"a": unknown})
+    without = ctc_scores({"a": reference}, {"a": result})
+    # IoU 3/4 is a match at five of the ten thresholds, 0.5 to 0.7
+    assert [with_it[n] for n in names] == pytest.approx([3 / 4, 3 / 5, 5 / 10, 1, 0, 3 / 4, 3 / 4, 1])
+    assert [without[n] for n in names] == pytest.approx([3 / 4, 3 / 8, 5 / 20, 1 / 2, 0, 1 / 2, 3 / 4, 2 / 3])
+
+
+def test_unknown_pixels_are_those_of_their_frame():
+    reference, result = np.array([[1, 1, 0, 0]]), np.array([[5, 5, 0, 6]])
+    frames, unknown = {"a": reference, "b": reference}, np.array([[False, False, False, True]])
+    scores = ctc_scores(frames, {"b": reference, "a": result}, ignore={"b": np.zeros((1, 4), np.bool_), "a": unknown})
+    assert (scores["ap"], scores["foreground_iou"], scores["pq"]) == (1, 1, 1)
+    scores = ctc_scores(frames, {"b": reference, "a": result}, ignore={"b": unknown})
+    assert (scores["ap"], scores["foreground_iou"]) == (pytest.approx((1 / 2 + 1) / 2), 4 / 5)
+
+
 def test_a_missing_result_is_named():
     with pytest.raises(ValueError, match=r"no result for frame b \(1 of 2 frames are missing\)"):
         ctc_scores(REFERENCES, {"a": RESULTS["a"]})

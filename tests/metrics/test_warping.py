@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from tests.metrics import oracles
 from tests.metrics.strategies import pairs, random_pair
 from unet.metrics.sweep import THRESHOLDS
-from unet.metrics.warping import Mistake, mistakes, warp, warping_error, warping_errors
+from unet.metrics.warping import RADIUS, Mistake, mistakes, warp, warping_error, warping_errors
 
 
 def grid(text):
@@ -89,6 +89,23 @@ def test_a_split_shows_in_its_window_only():
     assert mistakes(label, proposal, 0.5)[2, 32] == Mistake.SPLIT
     assert mistakes(label, proposal, 0.5, radius=60)[2, 32] == Mistake.HOLE_DELETION
     assert mistakes(label, proposal, 0.5, radius=65)[2, 32] == Mistake.HOLE_DELETION
+
+
+@pytest.mark.parametrize(("far", "expected"), [(20, Mistake.HOLE_DELETION), (21, Mistake.SPLIT)])
+@pytest.mark.parametrize("turns", range(4))
+def test_the_window_reaches_20_pixels(far, expected, turns):
+    # a ring, cut in its upper side and joined again in its lower one, `far` pixels below the cut
+    assert RADIUS == 20
+    label = np.zeros((64, 64), np.bool_)
+    label[30 : 31 + far, 20:41] = True
+    label[31 : 30 + far, 21:40] = False
+    proposal = label.copy()
+    proposal[30, 30] = False
+    label, proposal = np.rot90(label, turns), np.rot90(proposal, turns)
+    found = mistakes(label, proposal, 0.5)
+    assert [Mistake(kind) for kind in found[found > 0]] == [expected]
+    assert found[label & ~proposal].all()
+    assert warping_error(label, proposal).value == (1 / 64**2 if expected == Mistake.SPLIT else 0)
 
 
 def test_an_empty_proposal_is_flagged():

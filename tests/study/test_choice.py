@@ -1,0 +1,32 @@
+"""The best of a grid: by the training loss alone, fold by fold, whatever the held-out frames say."""
+
+import json
+
+import pytest
+
+from tests.study.helpers import GRID
+from unet.study import choice
+from unet.study.evidence import Evidence
+
+# training loss, held-out loss: opposite orders, in the second fold the other way round
+LOSSES = {
+    ("low", 0): (0.1, 0.9), ("named", 0): (0.2, 0.8), ("high", 0): (0.3, 0.7),
+    ("low", 1): (0.3, 0.7), ("named", 1): (0.2, 0.8), ("high", 1): (0.1, 0.9),
+}  # fmt: skip
+
+
+def written(path, arm, seed, training, held_out):
+    """Evidence whose held-out scores are the better the smaller its held-out loss is."""
+    path.mkdir()
+    rows = [{"update": update, "part": "train", "loss": training, "loss_max": training} for update in (10, 20)]
+    rows.append({"update": 20, "part": "held_out", "loss": held_out, "mean_iou": 1 - held_out})
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (path / "scores.json").write_text(json.dumps({"scores": {"loss": held_out, "mean_iou": 1 - held_out}}))
+    return Evidence(path, arm, "hela", seed)
+
+
+@pytest.mark.parametrize(("seed", "arm"), [(0, "low"), (1, "high"), (2, "low"), (3, "high")])
+def test_the_best_of_a_grid_has_the_smallest_training_loss_and_not_the_smallest_held_out_loss(tmp_path, seed, arm):
+    runs = choice.by_key(written(tmp_path / f"{a}{s}", a, s, *losses) for (a, s), losses in LOSSES.items())
+    assert runs["low", "hela", 0].values["loss_last5"] > runs["high", "hela", 0].values["loss_last5"]
+    assert choice.chosen(GRID, "smoke", GRID.arm("best"), "hela", seed, runs) == arm

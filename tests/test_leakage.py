@@ -1,0 +1,83 @@
+"""Nothing of the frames that are scored decides how they are scored: instance settings come from training frames."""
+
+import numpy as np
+import pytest
+
+from tests.test_train import QUIET, configured
+from unet import results
+from unet.data.stack import Frame, Normalisation, Stack
+from unet.instances import InstanceSettings
+from unet.results import evaluate_run, predict_held_out
+from unet.runs.folder import RunFolder
+from unet.scoring import score
+
+OBJECTS = np.zeros((32, 32), np.int32)  # two of 80 pixels, two pixels apart
+OBJECTS[5:15, 4:12], OBJECTS[5:15, 14:22] = 1, 2
+
+
+def frame(name: str, *, gap: float, rim: float, speck: int) -> Frame:
+    """A frame whose gray values are the probabilities that are predicted for it.
+
+    gap: probability between the objects. rim: on their outermost pixels; 48 are left inside. speck: how many rows of
+    four pixels are taken for an object where there is none.
+    """
+    image = np.where(OBJECTS > 0, np.float32(rim), np.float32(0))
+    image[6:14, 5:11] = image[6:14, 15:21] = 0.9
+    image[5:15, 12:14], image[20 : 20 + speck, 25:29] = gap, 0.9
+    return Frame(name, "a", image[None], (OBJECTS > 0).astype(np.uint8), OBJECTS)
+
+
+TRAINING = {"gap": 0.58, "rim": 0.9, "speck": 3}  # best parted at 0.6, and without objects below 20 pixels
+HELD_OUT = {"gap": 0.0, "rim": 0.38, "speck": 2}  # best at 0.35, where objects are complete, and from 10 pixels on
+STACK = Stack(
+    "objects",
+    (frame("held", **HELD_OUT), frame("train0", **TRAINING), frame("bare", **HELD_OUT), frame("train1", **TRAINING)),
+    ("ground", "object"),
+    Normalisation(),
+    "made in the test",
+)
+GOLD = dict.fromkeys(("held", "train0", "train1"), OBJECTS)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A finished run that held one frame out, of a network that gives back the image."""
+    metadata = {"normalisation": {"kind": "fixed"}, "tile_px": 0}
+    monkeypatch.setattr(results, "load", lambda *_: STACK)
+    monkeypatch.setattr(results, "truth", lambda *_: GOLD)
+    monkeypatch.setattr(results, "load_network", lambda *_: (None, metadata))
+    monkeypatch.setattr("unet.evaluate.predict_image", lambda _, image, *__, **___: np.stack([1 - image[0], image[0]]))
+    folder = RunFolder.create(tmp_path / "run", configured())
+    folder.write_json("split.json", {"train": ["train0", "bare", "train1"], "held_out": ["held"]})
+    return folder.path
+
+
+def test_training_and_held_out_frames_of_this_test_ask_for_different_settings(run):
+    of_frames = {p.frame.name: p for p in predict_held_out(run, QUIET).frames}
+    assert results.search_settings(list(of_frames.values()), GOLD) == InstanceSettings(0.35, 10)
+
+
+def test_instance_settings_are_searched_on_the_training_frames_that_have_a_truth(run, monkeypatch):
+    asked = []
+    original = results.search_settings
+
+    def watched(predictions, gold):
+        asked.append([p.frame.name for p in predictions])
+        return original(predictions, gold)
+
+    monkeypatch.setattr(results, "search_settings", watched)
+    found = predict_held_out(run, QUIET)
+    assert asked == [["train0", "train1"]]
+    assert found.settings == InstanceSettings(0.6, 20)
+    assert [p.frame.name for p in found.frames] == ["held"]
+
+
+def test_the_scores_of_a_run_are_those_of_the_training_settings(run, monkeypatch):
+    monkeypatch.setattr(results, "draw_rows", lambda *_: None)  # takes longest
+    saved = evaluate_run(run, QUIET)
+    assert saved["frames"] == ["held"]
+    assert (saved["instances"]["threshold"], saved["instances"]["min_area_px"]) == (0.6, 20)
+    assert saved["scores"]["seg"] == pytest.approx(48 / 80)
+    assert saved["scores"]["pq_recognition"] == 1  # the speck is dropped
+    held = predict_held_out(run, QUIET).frames
+    assert score(held, STACK, GOLD, {"held": InstanceSettings(0.35, 10)}).values["seg"] == 1  # what leakage would give
