@@ -361,6 +361,17 @@ def test_another_image_among_the_frames_would_shift_their_numbers(capsys):
 
 
 @pytest.mark.usefixtures("frames")
+def test_a_stack_among_the_frames_would_shift_their_numbers(capsys):
+    tifffile.imwrite("01/t001.tif", np.stack([gray(40, 50), gray(40, 50)]))
+    said = refused(capsys, "01", "--ctc", "OUT/01_RES")
+    assert "01/t001.tif: holds several images and would shift the frames after it" in said
+    assert not Path("OUT").exists()
+    Path("01/t001.tif").rename("t001.tif")
+    Path("run/scores.json").write_text(json.dumps({"instances": ANY_OBJECT}))
+    predict(capsys, "t001.tif", "--ctc", "OUT/01_RES")  # alone it is the whole sequence
+
+
+@pytest.mark.usefixtures("frames")
 def test_masks_take_the_digits_of_the_frames(capsys):
     for n in range(3):
         Path(f"01/t{n:03}.tif").rename(f"01/t{n:04}.tif")

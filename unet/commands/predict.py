@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from unet.predict import Network
     from unet.task import Settings, Task
 
+_FRAME = re.compile(r"t([0-9]+)")  # names of the Cell Tracking Challenge's frames
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -202,6 +204,9 @@ def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) ->
     chosen, where = _instance_settings(Path(arguments.run))
     terminal.say(f"instances: {chosen.to_dict()} ({where})")
     tasks = [make_task(network, source, folder / source.name, settings) for source in sources]
+    stack = next((task.source for task in tasks if task.shape_NCHW[0] > 1 and _FRAME.fullmatch(task.source.stem)), None)
+    if stack is not None and len(tasks) > 1:
+        raise DataError(f"{stack}: holds several images and would shift the frames after it; save one image per file")
     frames = []
     with Stopper() as stopper, terminal.bar("frames", sum(task.shape_NCHW[0] for task in tasks)) as bar:
         for task in tasks:
@@ -227,11 +232,11 @@ def _frame_digits(sources: list[Path]) -> int:
 
     Such frames keep their numbers: DataError when one is missing, or when another image lies among them.
     """
-    named = [match for p in sources if (match := re.fullmatch(r"t([0-9]+)", p.stem))]
+    named = [match for p in sources if (match := _FRAME.fullmatch(p.stem))]
     if not named:
         return 3
     if len(named) < len(sources):
-        other = next(p for p in sources if not re.fullmatch(r"t([0-9]+)", p.stem))
+        other = next(p for p in sources if not _FRAME.fullmatch(p.stem))
         raise DataError(f"{other}: is no frame like {named[0][0]}, and would shift their numbers; move it elsewhere")
     missing = next((i for i, match in enumerate(named) if int(match[1]) != i), None)
     if len(sources) > 1 and missing is not None:
