@@ -13,6 +13,7 @@ from unet.stats import (
     bootstrap_interval,
     equivalence_test,
     holm,
+    minimum_effect_test,
     probability_of_improvement,
     sign_flip_test,
     summary,
@@ -21,6 +22,7 @@ from unet.stats import (
 )
 
 DIFFERENCES = [0.031, 0.012, -0.004, 0.027, 0.018, 0.009]
+BEYOND = np.array([0.031, 0.026, 0.029, 0.033, 0.024])
 numbers = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=2, max_size=8)
 
 
@@ -110,6 +112,30 @@ def test_equivalence_is_shown_by_small_differences_only():
     assert (equivalence_test([0.0, 0.0], 0.01).p, equivalence_test([0.5, 0.5], 0.01).p) == (0, 1)
     with pytest.raises(ValueError, match="margin"):
         equivalence_test(small, 0)
+
+
+def test_the_minimum_effect_test_is_a_t_test_against_the_margin_with_the_tail_beyond_the_other_side():
+    tails = [scipy_stats.ttest_1samp(BEYOND, end, alternative="greater").pvalue for end in (0.01, -0.01)]
+    assert minimum_effect_test(BEYOND, 0.01).p == pytest.approx(sum(tails))
+    assert tails[1] < tails[0] / 10
+    assert minimum_effect_test(-BEYOND, 0.01).p == minimum_effect_test(BEYOND, 0.01).p
+
+
+def test_with_a_margin_near_0_the_minimum_effect_test_is_the_t_test():
+    assert minimum_effect_test(BEYOND, 1e-12).p == pytest.approx(t_test(BEYOND).p)
+
+
+def test_a_mean_at_the_margin_is_neither_beyond_nor_within():
+    at = np.array([0.0102, 0.0121, 0.0083, 0.0115, 0.0089, 0.0102])
+    assert minimum_effect_test(at, 0.01).p == pytest.approx(0.375, abs=0.001)
+    assert equivalence_test(at, 0.01).p > 0.5
+
+
+def test_minimum_effect_of_pairs_that_are_all_alike_or_alone_or_a_margin_of_0():
+    assert (minimum_effect_test([0.5, 0.5], 0.01).p, minimum_effect_test([0.0, 0.0], 0.01).p) == (0, 1)
+    assert math.isnan(minimum_effect_test([0.5], 0.01).p)
+    with pytest.raises(ValueError, match="margin"):
+        minimum_effect_test(BEYOND, 0)
 
 
 def test_holm_on_a_worked_example():

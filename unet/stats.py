@@ -116,17 +116,13 @@ def equivalence_test(differences: ArrayLike, margin: float) -> PairedTest:
 
     A small p shows that the arms are the same up to the margin, which a large p of a difference test does not.
     """
-    d = _finite(differences)
-    if margin <= 0:
-        raise ValueError(f"the margin must be positive, not {margin}")
-    if d.size < 2:
-        return PairedTest("equivalence test", d.size, math.nan, math.nan)
-    error = d.std(ddof=1) / math.sqrt(d.size)
-    if error <= 1e-12 * max(margin, float(np.abs(d).max())):
-        return PairedTest("equivalence test", d.size, float(abs(d.mean()) >= margin), 0.0)
-    above = stats.t.sf((d.mean() + margin) / error, d.size - 1)
-    below = stats.t.cdf((d.mean() - margin) / error, d.size - 1)
-    return PairedTest("equivalence test", d.size, float(max(above, below)), 0.0)
+    n, mean, error = _against_margin(differences, margin)
+    if n < 2:
+        return PairedTest("equivalence test", n, math.nan, math.nan)
+    if error == 0:
+        return PairedTest("equivalence test", n, float(abs(mean) >= margin), 0.0)
+    above, below = stats.t.sf((mean + margin) / error, n - 1), stats.t.cdf((mean - margin) / error, n - 1)
+    return PairedTest("equivalence test", n, float(max(above, below)), 0.0)
 
 
 def minimum_effect_test(differences: ArrayLike, margin: float) -> PairedTest:
@@ -134,16 +130,23 @@ def minimum_effect_test(differences: ArrayLike, margin: float) -> PairedTest:
 
     The counterpart of `equivalence_test`: a large p of the one is no small p of the other.
     """
+    n, mean, error = _against_margin(differences, margin)
+    if n < 2:
+        return PairedTest("minimum-effect test", n, math.nan, math.nan)
+    if error == 0:
+        return PairedTest("minimum-effect test", n, float(abs(mean) <= margin), 0.0)
+    tails = [float(stats.t.sf((abs(mean) + end) / error, n - 1)) for end in (-margin, margin)]
+    return PairedTest("minimum-effect test", n, min(1.0, sum(tails)), 0.0)
+
+
+def _against_margin(differences: ArrayLike, margin: float) -> tuple[int, float, float]:
+    """Number of pairs, their mean, its standard error (0 of pairs that are all alike, NaN of a single one)."""
     d = _finite(differences)
     if margin <= 0:
         raise ValueError(f"the margin must be positive, not {margin}")
-    if d.size < 2:
-        return PairedTest("minimum-effect test", d.size, math.nan, math.nan)
-    error, mean = d.std(ddof=1) / math.sqrt(d.size), abs(float(d.mean()))
-    if error <= 1e-12 * max(margin, float(np.abs(d).max())):
-        return PairedTest("minimum-effect test", d.size, float(mean <= margin), 0.0)
-    tails = [float(stats.t.sf((mean + end) / error, d.size - 1)) for end in (-margin, margin)]
-    return PairedTest("minimum-effect test", d.size, min(1.0, sum(tails)), 0.0)
+    error = float(d.std(ddof=1)) / math.sqrt(d.size) if d.size > 1 else math.nan
+    alike = error <= 1e-12 * max(margin, float(np.abs(d).max()))
+    return d.size, float(d.mean()), 0.0 if alike else error
 
 
 def bootstrap_interval(

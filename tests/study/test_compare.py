@@ -50,6 +50,11 @@ def change(folder, name, score):
     (folder / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def diverge(folder, name):
+    (folder / name / "scores.json").unlink()
+    (folder / name / "failure.json").write_text(json.dumps({"diverged": "update 10: loss nan"}))
+
+
 def test_a_difference_that_all_pairs_share_is_claimed_though_seeds_differ_more(results):
     finding = found(results)["em"]
     assert finding.verdict == "better"
@@ -152,9 +157,7 @@ def test_a_page_without_runs_says_so(tmp_path):
 
 
 def test_a_diverged_run_is_shown_and_counts_as_the_worst(results):
-    path = results / "b-em-seed1"
-    (path / "scores.json").unlink()
-    (path / "failure.json").write_text(json.dumps({"diverged": "update 10: loss nan"}))
+    diverge(results, "b-em-seed1")
     assert found(results)["em"].verdict == "open"
     assert min(found(results)["em"].differences) < -0.3
     assert "1 of them diverged" in page.make(STUDY, "smoke", results)
@@ -303,11 +306,6 @@ def test_the_page_says_what_its_curves_do_not(results, tmp_path, monkeypatch):
     )
     run(tmp_path, weights)
     assert note in page.make(weights, "smoke", tmp_path / "results" / "weights-study" / "smoke")
-
-
-def diverge(folder, name):
-    (folder / name / "scores.json").unlink()
-    (folder / name / "failure.json").write_text(json.dumps({"diverged": "update 10: loss nan"}))
 
 
 def test_a_diverged_run_is_no_calm_one(results):

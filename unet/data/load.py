@@ -44,14 +44,12 @@ def load(config: DataConfig, say: Say, terminal: Terminal = QUIET) -> Stack:
         say(f"data: {stack.source}: {len(stack)} images")
         return stack
     data_set = data_sets()[config.name]
-    root = find_root(data_set, config.root)
-    if root is None:
-        try:
-            root = fetch(data_set, Path(DEFAULT_ROOT), say=lambda _: None, terminal=terminal).parent
-        except Unavailable as error:
-            stack = _synthetic(f"synthetic-{config.name}", config)
-            say(f"data: {data_set.folder} is neither here nor can it be downloaded ({error.reason}): {stack.source}")
-            return stack
+    try:
+        root = _root(data_set, config.root, terminal)
+    except Unavailable as error:
+        stack = _synthetic(f"synthetic-{config.name}", config)
+        say(f"data: {data_set.folder} is neither here nor can it be downloaded ({error.reason}): {stack.source}")
+        return stack
     with terminal.bar("reading images") as bar:
         stack = _read(data_set, root / data_set.folder, config, bar)
     say(f"data: {stack.source}: {len(stack)} images")
@@ -64,10 +62,10 @@ def require(name: str, terminal: Terminal = QUIET) -> None:
     For what must not go on with a stand-in. DataError when the data set cannot be had.
     """
     data_set = data_sets().get(name)
-    if data_set is None or find_root(data_set) is not None:
+    if data_set is None:
         return
     try:
-        fetch(data_set, Path(DEFAULT_ROOT), say=lambda _: None, terminal=terminal)
+        _root(data_set, "", terminal)
     except Unavailable as error:
         raise DataError(
             f"{data_set.folder} is neither here nor can it be downloaded ({error.reason}), and nothing stands in for "
@@ -115,6 +113,12 @@ def _tracking_folder(config: DataConfig) -> Path:
     if root is None:
         raise DataError(f"{data_set.folder} is no longer there; run `unet data fetch {data_set.name}`")
     return root / data_set.folder
+
+
+def _root(data_set: DataSet, root: str, terminal: Terminal) -> Path:
+    """`find_root`, else the folder that the data set is downloaded into; Unavailable when it cannot be."""
+    found = find_root(data_set, root)
+    return found or fetch(data_set, Path(DEFAULT_ROOT), say=lambda _: None, terminal=terminal).parent
 
 
 def find_root(data_set: DataSet, root: str = "") -> Path | None:

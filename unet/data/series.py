@@ -74,8 +74,10 @@ def _recorded(path: Path, tif: tifffile.TiffFile) -> Any:
     Raises DataError when there are channels, but not all of them of every image.
     """
     planes = _planes(tif)
+    if planes is None:  # of most files; their pages are not read one by one
+        return None
     pages = list(tif.pages)
-    if planes is None or len({page.hash for page in pages}) > 1:
+    if len({page.hash for page in pages}) > 1:
         return None
     places = [planes.at[page.index] for page in pages if page.index in planes.at]
     lengths = [len(set(along)) for along in zip(*places, strict=True)]

@@ -1,8 +1,8 @@
 """The one place where image files are read: TIFF, PNG, JPEG -> arrays N x C x H x W, or one clear `DataError`.
 
 tifffile reads TIFFs: `series` says which pages of a file are its images, `decode` helps where a codec is missing. PNG
-and JPEG are left to `picture`. A header is checked against the file's size before anything is
-allocated, because a damaged or hostile one can declare any number of pixels.
+and JPEG are left to `picture`. A header is checked against the file's size before anything is allocated, because a
+damaged or hostile one can declare any number of pixels.
 
 Axes: N images of a stack, C channels, H rows, W columns.
 """

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 from unet.config import to_yaml
-from unet.data.load import require
 from unet.files import atomic_write, write_text
 from unet.progress import Bar, Terminal, format_seconds
 from unet.runs.folder import CONFIG, METRICS, RunFolder
@@ -154,8 +153,7 @@ class Runner:
     def _train(self, stopper: Stopper, deadline: float | None, bar: Bar) -> bool:
         """Train and score all runs; False when time was over before the work was."""
         self._settle()
-        for name in sorted({job.config.data.name for job in self._waiting}):
-            require(name, self.terminal)  # a run on a stand-in would be taken for evidence
+        self._require_data(self._waiting)
         left = self.seconds_left(self._waiting)
         about = f", about {format_seconds(left)}" if left else ""
         self.terminal.say(f"{self.study.name} ({self.options.profile}): {len(self._waiting)} runs to do{about}")
@@ -182,6 +180,13 @@ class Runner:
                     self.terminal.say(f"{self.study.name}: {len(waiting)} runs do not fit into the time that is left")
                 return not waiting
             time.sleep(POLL_S)
+
+    def _require_data(self, waiting: list[Job]) -> None:
+        """DataError where a run would be made on a stand-in, which would be taken for evidence."""
+        from unet.data.load import require  # the readers are not needed where nothing runs
+
+        for name in sorted({job.config.data.name for job in waiting}):
+            require(name, self.terminal)
 
     def _show(self, bar: Bar) -> None:
         """How many runs are done, and how long the others take as far as measured runs tell."""
@@ -312,7 +317,7 @@ class Runner:
                     f"{job.name}: its weights are not on this machine, its gradient noise is not measured"
                 )
                 continue
-            require(job.config.data.name, self.terminal)
+            self._require_data([job])
             arms = {arm: self._sibling(job, arm).config for arm in self.study.noise}
             command = [sys.executable, "-m", "unet.study.noise", str(weights), str(kept), str(os.getpid())]
             yield partial(self._spawn, f"{job.name}-noise", command, noise.request(arms))
