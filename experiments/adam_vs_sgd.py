@@ -45,7 +45,7 @@ ADAM = ("adam-1e-4", "adam-3e-4", "adam-1e-3", "adam-3e-3")
 
 def rate(kind: Literal["sgd", "adam"], lr: float) -> Changes:
     """An optimizer at a learning rate."""
-    return {"optim": {"kind": kind, "lr": lr}}
+    return {"optim": {"name": kind, "lr": lr}}
 
 
 STUDY = Study(

@@ -89,12 +89,12 @@ STUDY = Study(
             "dropout 0.5 at two levels",
             {"model": {"dropout": 0.5, "dropout_at": "last-two"}},
         ),
-        Arm("rotations", "8 test-time rotations", {"predict": {"rotations": 8}}, weights_of="base"),
+        Arm("rotations", "8 test-time rotations", {"predict": {"symmetries": 8}}, weights_of="base"),
         Arm(
             "as-blogged",
             "the blog's tiles, split, labels and weight map together (IoU against silver, SEG against gold)",
             lambda base: {
-                "data": {"split": "random", "labels": "silver", "separate_px": 0},
+                "data": {"split": "random", "labels": "silver", "ridge_px": 0},
                 "tile": {"input_px": misaligned(base.tile.input_px, base.model.depth)},
                 "model": {"allow_odd_pooling": True},
                 "weight": {"balance": "blog"},

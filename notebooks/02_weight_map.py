@@ -61,7 +61,7 @@ parts = {
     "d1 (px)": np.minimum(d1, 60),
     "d2 (px)": np.minimum(d2, 60),
     "border term, w0 = 10, sigma = 5 px": np.ma.array(border_term(frame.instances, 10, 5), mask=unknown),
-    "class balance w_c": np.ma.array(class_balance(frame.label, "normalised"), mask=unknown),
+    "class balance w_c": np.ma.array(class_balance(frame.label, "inverse_frequency"), mask=unknown),
     "weight map w": np.ma.array(weight_map(frame.label, frame.instances, paper), mask=unknown),
 }
 figure, axes = plt.subplots(2, 3, figsize=(9.6, 6.3))

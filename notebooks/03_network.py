@@ -112,7 +112,7 @@ config = from_dict(
         "augment": {"gray": []},
         "weight": {"balance": "none", "w0": 0.0},
         "model": {"base_channels": 8, "dropout": 0.0},
-        "optim": {"kind": "adam", "lr": 3e-3, "schedule": "cosine"},
+        "optim": {"name": "adam", "lr": 3e-3, "schedule": "cosine"},
         "train": {
             "updates": 60 if SHORT else 400,
             "batch": 1,

@@ -71,7 +71,7 @@ config = from_dict(
         "augment": {"gray": []},
         "weight": {"balance": "none", "w0": 0.0},
         "model": {"base_channels": 16, "depth": 4, "dropout": 0.1},
-        "optim": {"kind": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02},
+        "optim": {"name": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02},
         "train": {"updates": 150 if SHORT else 900, "batch": 1, "eval_every": 10_000, "device": "cpu", "threads": 1},
         "wandb": {"mode": "disabled"},
     }
@@ -162,7 +162,7 @@ print(
 # symmetries of the square: the image is turned and flipped, predicted, turned back, and averaged.
 
 # %%
-turned = predict_image(network, image, classes, rotations=8)
+turned = predict_image(network, image, classes, symmetries=8)
 figure, axes = plt.subplots(1, 4, figsize=(11, 2.8))
 difference = np.abs(foreground(turned) - foreground(one))
 for axis, picture, title in zip(
@@ -225,7 +225,7 @@ for name in ("probability.tif", "cells.tif"):
 # ## All of it in one command
 #
 # ```sh
-# unet predict RUN IMAGE --rotations 8 --out probability.tif
+# unet predict RUN IMAGE --symmetries 8 --out probability.tif
 # ```
 #
 # streams files of any size row by row and can go on after a kill (`--resume`). It gives what the steps above gave:
@@ -237,7 +237,7 @@ with contextlib.redirect_stdout(io.StringIO()):
             "predict",
             str(run),
             str(path),
-            "--rotations",
+            "--symmetries",
             "8",
             "--out",
             str(folder / "command.tif"),

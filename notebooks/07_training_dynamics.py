@@ -90,7 +90,7 @@ config = from_dict(
         "augment": {"gray": [], "elastic_std_px": 4.0},
         "weight": {"balance": "none", "w0": 0.0},
         "model": {"base_channels": 8, "depth": 3, "dropout": 0.0},
-        "optim": {"kind": "adam", "lr": 3e-3, "schedule": "cosine", "final_factor": 0.1},
+        "optim": {"name": "adam", "lr": 3e-3, "schedule": "cosine", "final_factor": 0.1},
         "train": {
             "updates": 250 if SHORT else 450,
             "batch": 2,

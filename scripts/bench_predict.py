@@ -168,7 +168,7 @@ def time_net(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     print(f"rows added to {arguments.csv}\n")
 
 
-MEMORY_COLUMNS = ("date", "side_px", "peak_bytes", "net", "rotations", "device", "torch", "commit")
+MEMORY_COLUMNS = ("date", "side_px", "peak_bytes", "net", "symmetries", "device", "torch", "commit")
 MEASURED = """import re, resource, sys
 from unet.cli import main
 code = main(sys.argv[2:])
@@ -201,7 +201,7 @@ def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
     for side in arguments.sides:
         write_image(folder / "in.tif", side)
         words = ["predict", str(folder / "w.safetensors"), str(folder / "in.tif"), "--out", str(folder / "out.tif")]
-        options = ["--tile-px", str(arguments.tile_px), "--rotations", str(arguments.rotations), "--overwrite"]
+        options = ["--tile-px", str(arguments.tile_px), "--symmetries", str(arguments.symmetries), "--overwrite"]
         start = time.perf_counter()
         peaks[side] = peak_memory([*words, *options], folder / "peak.txt")
         size = sum((folder / name).stat().st_size for name in ("in.tif", "out.tif"))
@@ -217,7 +217,7 @@ def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
     common = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
         "net": "4 channels, 4 levels",
-        "rotations": arguments.rotations,
+        "symmetries": arguments.symmetries,
         "device": environment["processor"],
         "torch": environment["packages"]["torch"],
         "commit": environment["commit"] or "",
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--memory-csv", type=Path, default=RESULTS / "predict-memory.csv")
     parser.add_argument("--sides", type=int, nargs="+", default=[4096, 8192, 16384])
     parser.add_argument("--tile-px", type=int, default=0, help="for --memory")
-    parser.add_argument("--rotations", type=int, choices=(1, 8), default=1, help="for --memory")
+    parser.add_argument("--symmetries", type=int, choices=(1, 8), default=1, help="for --memory")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -111,7 +111,7 @@ def read_command(draw: Draw, folder: Path) -> object:
     name = draw(st.sampled_from(["evaluate", "predict", "reproduce", "sizes", "study", "data", "report", "xyz"]))
     absent = str(folder / "absent")
     flags = st.sampled_from(
-        ["--out", "--rotations", "--run", "--go", "--depth", "--seeds", "--tile-px", "--quiet", "--batch", "--ctc"]
+        ["--out", "--symmetries", "--run", "--go", "--depth", "--seeds", "--tile-px", "--quiet", "--batch", "--ctc"]
     )
     values = st.one_of(
         st.sampled_from([absent, "0", "-1", "1e9", "show", "verify", "572", "claims"]), st.text(max_size=5)

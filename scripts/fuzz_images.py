@@ -162,7 +162,7 @@ def read_own(draw: Draw, folder: Path) -> object:
     if draw(st.booleans()):
         (folder / "classes.txt").write_bytes(mutated(draw, b"background\ncell\nborder\n"))
     kinds = st.sampled_from(["auto", "binary", "classes", "instances"])
-    config = DataConfig(folder=str(folder), label_kind=draw(kinds), separate_px=draw(st.integers(0, 3)),
+    config = DataConfig(folder=str(folder), label_kind=draw(kinds), ridge_px=draw(st.integers(0, 3)),
                         normalise=draw(st.sampled_from(["auto", "minmax", "fixed"])))  # fmt: skip
     said: list[str] = []
     stack = own.read(folder, config, said.append)
@@ -204,7 +204,7 @@ def read_ctc(draw: Draw, folder: Path) -> object:
         damaged = place == chosen or (not good and draw(st.booleans()))
         (folder / f"{name}.tif").write_bytes(mutated(draw, buffer.getvalue()) if damaged else buffer.getvalue())
     labels = draw(st.sampled_from(["gold", "silver"]))
-    stack = ctc.read(folder, labels=labels, separate_px=draw(st.integers(0, 3)))
+    stack = ctc.read(folder, labels=labels, ridge_px=draw(st.integers(0, 3)))
     for sequence in ctc.sequences(folder):
         ctc.gold_instances(folder, sequence)
         ctc.tracking_markers(folder, sequence)

@@ -15,6 +15,7 @@ from unet.config import (
     from_dict,
     keys,
     load_yaml,
+    note_renamed,
     profile,
     to_dict,
     to_yaml,
@@ -47,7 +48,7 @@ def test_a_file_changes_only_what_it_names(tmp_path):
         ({"optim": {"lr": "fast"}}, "optim.lr: 'fast' is not a finite number"),
         ({"optim": {"lr": float("nan")}}, "optim.lr: nan is not a finite number"),
         ({"optim": {"lr": -1}}, "optim.lr: -1.0 is not allowed"),
-        ({"optim": {"kind": "sdg"}}, "is not one of sgd, adam, adamw; did you mean 'sgd'?"),
+        ({"optim": {"name": "sdg"}}, "is not one of sgd, adam, adamw; did you mean 'sgd'?"),
         ({"optim": 3}, "optim: expected keys below it"),
         ({"train": {"updates": 2.5}}, "train.updates: 2.5 is not an integer"),
         ({"train": {"updates": 0}}, "train.updates: 0 is not allowed"),
@@ -56,7 +57,7 @@ def test_a_file_changes_only_what_it_names(tmp_path):
         ({"optim": {"betas": [0.9]}}, "optim.betas: expected 2 values, got 1"),
         ({"augment": {"gray": "RandomGamma()"}}, "augment.gray: expected a list"),
         ({"tile": {"input_px": 512}}, "use 508 or 524"),
-        ({"predict": {"rotations": 7}}, "predict.rotations: 7 is not one of 1, 8"),
+        ({"predict": {"symmetries": 7}}, "predict.symmetries: 7 is not one of 1, 4, 8"),
         ({"data": {"name": "folder"}}, "data.folder"),
         ({"data": {"split": "list"}}, "data.held_out"),
     ],
@@ -133,3 +134,24 @@ def test_any_values_survive_yaml(lr, updates, tags):
 def test_the_package_and_its_configuration_do_not_import_torch():
     code = "import sys, unet, unet.config, unet.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_keys_and_values_of_before_are_read_and_said_once(capsys):
+    note_renamed.cache_clear()
+    old = {"optim": {"kind": "adam"}, "data": {"separate_px": 3}, "predict": {"rotations": 8},
+           "weight": {"balance": "normalised"}}  # fmt: skip
+    new = {"optim": {"name": "adam"}, "data": {"ridge_px": 3}, "predict": {"symmetries": 8},
+           "weight": {"balance": "inverse_frequency"}}  # fmt: skip
+    assert from_dict(old) == from_dict(new) == from_dict(old)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "unet: optim.kind is now called optim.name",
+        "unet: data.separate_px is now called data.ridge_px",
+        "unet: predict.rotations is now called predict.symmetries",
+        "unet: weight.balance normalised is now called weight.balance inverse_frequency",
+    ]
+
+
+def test_an_unhashable_value_is_no_renamed_one():
+    with pytest.raises(ConfigError, match=r"weight.balance: \[1\]"):
+        from_dict({"weight": {"balance": [1]}})

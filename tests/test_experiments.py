@@ -56,7 +56,7 @@ KEYS = {
     "baselines": {"model.variant", "model.dropout", "model.dropout_at", "train.batch"},
     "tile_vs_batch": {"tile.input_px", "train.batch"},
     "weight_map": {"weight.balance", "weight.w0"},
-    "adam_vs_sgd": {"optim.kind", "optim.lr"},
+    "adam_vs_sgd": {"optim.name", "optim.lr"},
 }
 
 
@@ -86,7 +86,7 @@ def differs(arm: str, reference: str, data: str = "hela") -> set[str]:
         ("dropout-none", {"model.dropout"}),
         ("last-two-0.1", {"model.dropout_at"}),
         ("last-two-0.5", {"model.dropout", "model.dropout_at"}),
-        ("rotations", {"predict.rotations"}),
+        ("rotations", {"predict.symmetries"}),
     ],
 )
 def test_a_fault_is_one_point(arm, keys):

@@ -39,15 +39,15 @@ def test_a_single_update_is_no_division_by_zero():
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+    ("name", "expected"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
 )
-def test_kinds(kind, expected):
-    config = OptimConfig(kind=kind, lr=0.5, momentum=0.7, betas=(0.8, 0.95), weight_decay=0.1)
+def test_names(name, expected):
+    config = OptimConfig(name=name, lr=0.5, momentum=0.7, betas=(0.8, 0.95), weight_decay=0.1)
     optimizer = make_optimizer(config, nn.Linear(2, 2))
     assert type(optimizer) is expected
     group = optimizer.param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (0.5, 0.1)
-    assert group["momentum"] == 0.7 if kind == "sgd" else group["betas"] == (0.8, 0.95)
+    assert group["momentum"] == 0.7 if name == "sgd" else group["betas"] == (0.8, 0.95)
 
 
 def test_momentum_is_the_papers():

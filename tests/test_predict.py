@@ -119,14 +119,14 @@ def test_symmetries_are_eight_different_ones_and_undone():
     assert len({t.tobytes() + bytes(t.shape) for t in turned}) == 8
     for turn, undo in symmetries(8):
         np.testing.assert_array_equal(undo(turn(image)), image)
-    with pytest.raises(ValueError, match="rotations"):
+    with pytest.raises(ValueError, match="symmetries"):
         list(symmetries(7))
 
 
 def test_rotations_average_makes_the_result_equivariant(network):
     image = image_of(64, 64)
-    turned = predict_image(network, np.rot90(image, axes=(1, 2)).copy(), 3, rotations=8)
-    straight = predict_image(network, image, 3, rotations=8)
+    turned = predict_image(network, np.rot90(image, axes=(1, 2)).copy(), 3, symmetries=8)
+    straight = predict_image(network, image, 3, symmetries=8)
     np.testing.assert_allclose(np.rot90(straight, axes=(1, 2)), turned, rtol=0, atol=1e-5)
     single = predict_image(network, image, 3)
     assert np.abs(single - straight).max() > 1e-4
@@ -144,7 +144,7 @@ def turned_whole(network, image, count=8):
 )
 def test_rotations_tile_by_tile_are_the_turned_whole_images(network, size, tile_px):
     image = image_of(*size)
-    found = predict_image(network, image, 3, tile_px=tile_px, rotations=8)
+    found = predict_image(network, image, 3, tile_px=tile_px, symmetries=8)
     np.testing.assert_allclose(found, turned_whole(network, image), rtol=0, atol=1e-5)
 
 
@@ -175,12 +175,12 @@ def test_rows_are_told_when_their_tiles_are_written(network, batch):
         assert np.isfinite(out[:, :bottom]).all()
         seen.append(rows)
 
-    tiles = plan(200, 150, DEPTH, 140, rotations=8)
+    tiles = plan(200, 150, DEPTH, 140, symmetries=8)
     ends = [tiles.block(y, 0).y + tiles.block(y, 0).height for y in tiles.rows()]
-    predict_into(network, image, out, tile_px=140, batch=batch, rotations=8, on_row=on_row)
+    predict_into(network, image, out, tile_px=140, batch=batch, symmetries=8, on_row=on_row)
     assert seen == list(range(1, len(ends) + 1))
     seen.clear()
-    predict_into(network, image, out, tile_px=140, batch=batch, rotations=8, first_row=2, on_row=on_row)
+    predict_into(network, image, out, tile_px=140, batch=batch, symmetries=8, first_row=2, on_row=on_row)
     assert seen == list(range(3, len(ends) + 1))
 
 
@@ -194,10 +194,10 @@ def test_rotations_read_memory_maps_by_windows(network, tmp_path):
         largest.append(window.shape[1:])
         return window.astype(np.float32) / 255
 
-    predict_into(network, raw, out, tile_px=108, rotations=8, prepare=prepare)
+    predict_into(network, raw, out, tile_px=108, symmetries=8, prepare=prepare)
     assert set(largest) == {(108, 108)}
     image = np.asarray(raw, np.float32) / 255
-    np.testing.assert_allclose(out, predict_image(network, image, 3, rotations=8), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(out, predict_image(network, image, 3, symmetries=8), rtol=0, atol=1e-5)
 
 
 def test_an_error_while_reading_ahead_is_raised(network):
@@ -209,14 +209,14 @@ def test_an_error_while_reading_ahead_is_raised(network):
 
 
 def test_blocks_cover_every_pixel_and_lie_inside_their_windows():
-    for height, width, rotations in [(500, 333, 1), (500, 333, 8), (64, 1000, 8), (1, 1, 8), (324, 325, 8)]:
-        tiles = plan(height, width, 5, 508, rotations=rotations)
+    for height, width, count in [(500, 333, 1), (500, 333, 8), (64, 1000, 8), (1, 1, 8), (324, 325, 8)]:
+        tiles = plan(height, width, 5, 508, symmetries=count)
         covered = np.zeros((height, width), int)
         for y in tiles.rows():
             for x in tiles.columns():
                 box = tiles.block(y, x)
                 covered[y : y + box.height, x : x + box.width] += 1
-                for symmetry in members(rotations):
+                for symmetry in members(count):
                     inside = symmetry.box(box, height, width)
                     assert inside.y % 16 + inside.height <= tiles.output_px
                     assert inside.x % 16 + inside.width <= tiles.output_px

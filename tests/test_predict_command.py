@@ -134,10 +134,10 @@ def test_the_runs_own_normalisation(tmp_path, monkeypatch, capsys, dtype):
     network = save_run(tmp_path / "run", normalisation=meaning)
     image = (np.random.default_rng(0).random((50, 60)) * 3000 + 500).astype(dtype)
     tifffile.imwrite("a.tif", image)
-    predict(capsys, "a.tif", "--rotations", "8", "--batch", "3")
+    predict(capsys, "a.tif", "--symmetries", "8", "--batch", "3")
     found = tifffile.imread("a-probabilities.tif")
     normalised = Normalisation(**meaning)(image[None])
-    np.testing.assert_allclose(found, predict_image(network, normalised, 2, rotations=8)[1], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, predict_image(network, normalised, 2, symmetries=8)[1], rtol=0, atol=1e-5)
 
 
 def test_colour_images_and_several_classes(tmp_path, monkeypatch, capsys):
@@ -190,7 +190,7 @@ def test_mistakes_are_one_line(capsys):
         (["a.tif", "--out", "p.png"], "ends in .tif"),
         (["a.tif", "--out", "a.tif"], "exists already"),
         (["a.tif", "--out", "a.tif", "--overwrite"], "same file"),
-        (["a.tif", "--rotations", "7"], "--rotations"),
+        (["a.tif", "--symmetries", "7"], "--symmetries"),
         (["a.tif", "--batch", "0"], "--batch 0"),
         (["a.tif", "--tile-px", "51"], "52 px"),
         (["a.tif", "--ctc", "x", "--classes"], "--ctc"),
@@ -303,7 +303,7 @@ def test_a_stopped_folder_is_completed(capsys, signalled):
     assert count == [14 + 36 - 9 - 3]
     assert Path("in-probabilities/0.tif").stat().st_mtime_ns == kept
     assert names("in-probabilities") == ["0.tif", "1.tif", "2.tif", "3.tif"]
-    assert "exists already; it was made from another" in refused(capsys, "in", "--rotations", "8", "--resume")
+    assert "exists already; it was made from another" in refused(capsys, "in", "--symmetries", "8", "--resume")
 
 
 # ---------------------------------------------------------------------------------------------- cell tracking challenge

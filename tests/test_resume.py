@@ -102,8 +102,8 @@ def cut(monkeypatch, path, config, *updates):
     assert calls > config.train.updates  # something was done twice
 
 
-SGD = {"kind": "sgd", "lr": 1e-3, "momentum": 0.9}
-ADAM = {"kind": "adam", "lr": 3e-3, "schedule": "cosine", "warmup_updates": 4, "clip_norm": 1.0}
+SGD = {"name": "sgd", "lr": 1e-3, "momentum": 0.9}
+ADAM = {"name": "adam", "lr": 3e-3, "schedule": "cosine", "warmup_updates": 4, "clip_norm": 1.0}
 CASES = [
     pytest.param(
         optim, workers, compiled, precision,
@@ -461,5 +461,5 @@ def test_divergence_is_an_error_of_its_own(tmp_path):
     assert issubclass(TrainingError, UserError)
     with pytest.raises(Diverged):
         start(
-            tmp_path / "run", from_dict({"optim": {"kind": "sgd", "lr": 900.0}, "train": {"updates": 40}}, configured())
+            tmp_path / "run", from_dict({"optim": {"name": "sgd", "lr": 900.0}, "train": {"updates": 40}}, configured())
         )

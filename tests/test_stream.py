@@ -98,7 +98,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("rotations", [1, 8])
+@pytest.mark.parametrize("symmetries", [1, 8])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("dtype", "options"),
@@ -110,18 +110,18 @@ KINDS = {
     ],
     ids=["8-bit", "16-bit big-endian", "compressed tiles", "float strips"],
 )
-def test_files_hold_what_is_predicted_in_memory(tmp_path, dtype, options, kind, rotations):
+def test_files_hold_what_is_predicted_in_memory(tmp_path, dtype, options, kind, symmetries):
     rng = np.random.default_rng(0)
     pixels = (rng.random((2, 47, 62)) * 200).astype(dtype)
     tifffile.imwrite(tmp_path / "in.tif", pixels, photometric="minisblack", **options)
-    settings = changed(normalisation=KINDS[kind], rotations=rotations, label_map=True, batch=3)
+    settings = changed(normalisation=KINDS[kind], symmetries=symmetries, label_map=True, batch=3)
     network = network_of()
     assert run(tmp_path, network, settings)
     assert listing(tmp_path) == ["out-classes.tif", "out.tif"]
     found, labels = tifffile.imread(tmp_path / "out.tif"), tifffile.imread(tmp_path / "out-classes.tif")
     for n in range(2):
         image = KINDS[kind](pixels[n][None])
-        expected = predict_image(network, image, 2, tile_px=TILE, rotations=rotations)
+        expected = predict_image(network, image, 2, tile_px=TILE, symmetries=symmetries)
         np.testing.assert_allclose(found[n], expected[1], rtol=0, atol=1e-5)
         np.testing.assert_array_equal(labels[n], found[n] > 0.5)
     assert (found.dtype, labels.dtype) == (np.float32, np.uint8)
@@ -255,7 +255,7 @@ DIFFERENT = {
     "weights": (lambda _: None, {"weights": "v" * 64}, "another network"),
     "normalisation": (lambda _: None, {"normalisation": Normalisation("minmax")}, "another normalisation"),
     "tiles": (lambda _: None, {"tile_px": 64}, "another tile size"),
-    "rotations": (lambda _: None, {"rotations": 8}, "number of rotations"),
+    "symmetries": (lambda _: None, {"symmetries": 8}, "number of symmetries"),
     "label map": (lambda _: None, {"label_map": True}, "another choice of outputs"),
 }
 

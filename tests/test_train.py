@@ -25,7 +25,7 @@ SMALL = {
     "model": {"base_channels": 4, "depth": 3, "dropout": 0.3},
     "augment": {"gray": [], "elastic_std_px": 2.0},
     "weight": {"w0": 2.0},
-    "optim": {"kind": "adam", "lr": 3e-3},
+    "optim": {"name": "adam", "lr": 3e-3},
     "train": {"updates": 24, "batch": 2, "eval_every": 8, "checkpoint_every": 8, "device": "cpu", "precision": "fp32",
               "workers": 0, "threads": 1},
     "wandb": {"mode": "disabled"},
@@ -87,7 +87,7 @@ def test_accumulated_batches_are_one_large_batch(tmp_path, monkeypatch, reductio
     ]
     monkeypatch.setattr("unet.train.load", lambda *_: replace(discs(), frames=tuple(frames)))
     settings = {"model": {"dropout": 0.0}, "loss": {"reduction": reduction},
-                "optim": {"kind": "sgd", "lr": 1e-5 if reduction == "sum" else 1e-2, "clip_norm": 0.0}}  # fmt: skip
+                "optim": {"name": "sgd", "lr": 1e-5 if reduction == "sum" else 1e-2, "clip_norm": 0.0}}  # fmt: skip
     ends = []
     for batch, accumulate in ((8, 1), (2, 4), (1, 8)):
         train = {"updates": 3, "batch": batch, "accumulate": accumulate}
@@ -133,7 +133,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"optim": {"kind": "sgd", "lr": 1e-3, "momentum": 0.9}},
+        {"optim": {"name": "sgd", "lr": 1e-3, "momentum": 0.9}},
         {"optim": {"schedule": "cosine", "warmup_updates": 4, "clip_norm": 1.0}},
         {"train": {"accumulate": 2, "workers": 2, "checkpoint_every": 7}},
         {"train": {"precision": "bf16"}},

@@ -148,7 +148,7 @@ def test_instances_must_be_integers_of_the_label_s_shape() -> None:
 def test_normalised_balance_has_mean_one_and_equal_class_sums() -> None:
     rng = np.random.default_rng(0)
     label = rng.choice(np.array([0, 1, 3, IGNORE], np.uint8), (50, 60), p=[0.7, 0.15, 0.05, 0.1])
-    balance = class_balance(label, "normalised", classes=4)
+    balance = class_balance(label, "inverse_frequency", classes=4)
     valid = label != IGNORE
     assert balance.dtype == np.float32
     np.testing.assert_allclose(balance[valid].mean(dtype=np.float64), 1, rtol=1e-6)
@@ -160,16 +160,16 @@ def test_normalised_balance_has_mean_one_and_equal_class_sums() -> None:
 def test_balance_kinds_by_hand() -> None:
     label = np.array([[0, 0, 0, 1, IGNORE]], np.uint8)
     np.testing.assert_allclose(class_balance(label, "none"), [[1, 1, 1, 1, 0]])
-    np.testing.assert_allclose(class_balance(label, "normalised"), [[4 / 6, 4 / 6, 4 / 6, 2, 0]], rtol=1e-6)
+    np.testing.assert_allclose(class_balance(label, "inverse_frequency"), [[4 / 6, 4 / 6, 4 / 6, 2, 0]], rtol=1e-6)
     np.testing.assert_allclose(class_balance(label, "blog"), [[1 / 3, 1 / 3, 1 / 3, 1, 0]], rtol=1e-6)
-    np.testing.assert_array_equal(class_balance(np.full((3, 3), 2, np.uint8), "normalised"), np.ones((3, 3)))
-    assert not class_balance(np.full((2, 2), IGNORE, np.uint8), "normalised").any()
+    np.testing.assert_array_equal(class_balance(np.full((3, 3), 2, np.uint8), "inverse_frequency"), np.ones((3, 3)))
+    assert not class_balance(np.full((2, 2), IGNORE, np.uint8), "inverse_frequency").any()
 
 
 def test_balance_refuses_unknown_kind_and_class() -> None:
     label = np.array([[0, 2]], np.uint8)
-    with pytest.raises(ConfigError, match="did you mean 'normalised'"):
-        class_balance(label, "normalized")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="is not one of none, inverse_frequency, blog"):
+        class_balance(label, "inverse_frequencies")  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"label value 2 lies outside the classes 0\.\.1"):
         class_balance(label, "none", classes=2)
 
@@ -185,10 +185,10 @@ def test_components_are_four_connected() -> None:
 def test_weight_map_is_balance_plus_border_and_zero_where_ignored() -> None:
     label = (random_cells((40, 50), 12, seed=5) > 0).astype(np.uint8)
     label[:10, :10] = IGNORE
-    config = WeightConfig(balance="normalised", w0=10, sigma_px=5)
+    config = WeightConfig(balance="inverse_frequency", w0=10, sigma_px=5)
     weight = weight_map(label, None, config)
     cells = components(label)
-    expected = class_balance(label, "normalised") + definition(cells, 10, 5)
+    expected = class_balance(label, "inverse_frequency") + definition(cells, 10, 5)
     assert weight.dtype == np.float32
     np.testing.assert_allclose(weight[label != IGNORE], expected[label != IGNORE], atol=TOLERANCE, rtol=1e-6)
     assert not weight[label == IGNORE].any()

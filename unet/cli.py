@@ -60,7 +60,9 @@ def _dispatch(words: list[str]) -> int:
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}{nearest(name, COMMANDS)} (see unet --help)")
     module = importlib.import_module(f"unet.commands.{name}")
-    code: int = module.main(words[1:])
+    from unet.config import with_new_names
+
+    code: int = module.main(with_new_names(words[1:]))
     return code
 
 

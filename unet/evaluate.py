@@ -36,7 +36,7 @@ def predict_frames(
     *,
     tile_px: int = 0,
     batch: int = 1,
-    rotations: int = 1,
+    symmetries: int = 1,
     on_frame: Callable[[int], None] | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> list[FramePrediction]:
@@ -47,7 +47,7 @@ def predict_frames(
         if frame.label is None:
             raise DataError(f"{frame.name} has no label to be scored against; leave it out")
         probabilities = predict_image(
-            network, frame.image, stack.classes, tile_px=tile_px, batch=batch, rotations=rotations, on_tile=on_tile
+            network, frame.image, stack.classes, tile_px=tile_px, batch=batch, symmetries=symmetries, on_tile=on_tile
         )
         counts = confusion(frame.label, probabilities.argmax(axis=0).astype(np.uint8), stack.classes)
         results.append(FramePrediction(frame, probabilities, cross_entropy(probabilities, frame.label), counts))

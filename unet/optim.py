@@ -13,11 +13,11 @@ from unet.config import OptimConfig
 def make_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
     """SGD with momentum, Adam or AdamW over all parameters of the model."""
     parameters = model.parameters()
-    if config.kind == "sgd":
+    if config.name == "sgd":
         return torch.optim.SGD(
             parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, foreach=True
         )
-    kind = torch.optim.Adam if config.kind == "adam" else torch.optim.AdamW
+    kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, foreach=True)
 
 

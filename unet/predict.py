@@ -97,14 +97,14 @@ class TilePlan:
 
 
 def plan(
-    height: int, width: int, depth: int, tile_px: int = 0, allow_odd_pooling: bool = False, rotations: int = 1
+    height: int, width: int, depth: int, tile_px: int = 0, allow_odd_pooling: bool = False, symmetries: int = 1
 ) -> TilePlan:
     """The tiles for an image; `tile_px` 0 chooses the input side that computes the fewest pixels in all.
 
     GeometryError when `tile_px` is not valid for a network of this depth.
     """
     step = stride(depth)
-    slack = 0 if rotations == 1 else step - 1
+    slack = 0 if symmetries == 1 else step - 1
 
     def planned(px: int) -> TilePlan:
         return TilePlan(height, width, px, output_size(px, depth, allow_odd_pooling), step, slack)
@@ -182,7 +182,7 @@ def predict_into(
     *,
     tile_px: int = 0,
     batch: int = 1,
-    rotations: int = 1,
+    symmetries: int = 1,
     first_row: int = 0,
     on_tile: Callable[[int, int], None] | None = None,
     on_row: Callable[[int], None] | None = None,
@@ -191,16 +191,16 @@ def predict_into(
     """Predict class probabilities of `image_CHW` into `out_KHW` (K x H x W float32), row of tiles by row of tiles.
 
     Both may be memory maps: only the windows at hand are in memory. `prepare` maps a raw window to the normalised image
-    the network was trained on. `rotations` 8 averages over the symmetries of the square, tile by tile. `first_row`
+    the network was trained on. `symmetries` 8 averages over the symmetries of the square, tile by tile. `first_row`
     skips rows of tiles that are done. `on_tile(done, total)` is called after each batch and `on_row(rows)` when that
     many rows of tiles are complete; what they raise stops the prediction.
     The next batch is read in a thread while the network works on this one.
     """
     height, width = image_CHW.shape[1:]
-    tiles = plan(height, width, network.depth, tile_px, network.allow_odd_pooling, rotations)
+    tiles = plan(height, width, network.depth, tile_px, network.allow_odd_pooling, symmetries)
     columns = tiles.columns()
     blocks = [tiles.block(y, x) for row, y in enumerate(tiles.rows()) if row >= first_row for x in columns]
-    views = [_View(image_CHW, symmetry, tiles) for symmetry in members(rotations)]
+    views = [_View(image_CHW, symmetry, tiles) for symmetry in members(symmetries)]
     jobs = [(block, view) for block in blocks for view in views]
     groups = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
     done, total = 0, np.empty(0, np.float32)
@@ -211,7 +211,7 @@ def predict_into(
             done += 1
             if view is views[-1]:
                 rows, across = slice(block.y, block.y + block.height), slice(block.x, block.x + block.width)
-                out_KHW[:, rows, across] = total if rotations == 1 else total / np.float32(rotations)
+                out_KHW[:, rows, across] = total if symmetries == 1 else total / np.float32(symmetries)
                 if on_row is not None and block.x == columns[-1]:
                     on_row(first_row + done // (len(views) * len(columns)))
         if on_tile is not None:
@@ -274,16 +274,16 @@ def predict_image(
     *,
     tile_px: int = 0,
     batch: int = 1,
-    rotations: int = 1,
+    symmetries: int = 1,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Class probabilities K x H x W float32 of a normalised image C x H x W float32 of any size.
 
-    rotations 8 averages over the symmetries of the square (4 rotations, each with and without a flip); the paper
+    symmetries 8 averages over the symmetries of the square (4 rotations, each with and without a flip); the paper
     averages over 7 rotated versions whose angles it does not name.
     """
     result = np.empty((classes, *image_CHW.shape[1:]), dtype=np.float32)
-    predict_into(network, image_CHW, result, tile_px=tile_px, batch=batch, rotations=rotations, on_tile=on_tile)
+    predict_into(network, image_CHW, result, tile_px=tile_px, batch=batch, symmetries=symmetries, on_tile=on_tile)
     return result
 
 

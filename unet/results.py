@@ -115,7 +115,7 @@ class Predicted:
     stack: Stack
     gold: Mapping[str, InstanceImage]
     frames: list[FramePrediction]
-    rotations: int
+    symmetries: int
     settings: InstanceSettings | None  # of instances, searched on the frames the run was trained on
 
     @property
@@ -125,7 +125,7 @@ class Predicted:
 
 
 def predict_held_out(
-    path: Path, terminal: Terminal, rotations: int | None = None, *, announce: bool = True
+    path: Path, terminal: Terminal, symmetries: int | None = None, *, announce: bool = True
 ) -> Predicted:
     """Predict the held-out frames of a finished run.
 
@@ -138,7 +138,9 @@ def predict_held_out(
     network, metadata = load_network(path, prepare(config, folder.environment))
     if Normalisation(**metadata["normalisation"]) != stack.normalisation:
         raise RunError(f"{path}: was trained with another normalisation of the gray values; use the same data settings")
-    predictor = Predictor(network, stack, config, metadata["tile_px"], rotations or config.predict.rotations, terminal)
+    predictor = Predictor(
+        network, stack, config, metadata["tile_px"], symmetries or config.predict.symmetries, terminal
+    )
     gold = truth(config.data, stack)
     settings = None
     if kind_of(stack) == "objects":
@@ -150,11 +152,11 @@ def predict_held_out(
     if not held_out:
         raise RunError(f"{path}: the run held no frames out, so there is nothing to score")
     predictions = predictor.predict(held_out, "held-out frames")
-    return Predicted(path, config, stack, gold, predictions, predictor.rotations, settings)
+    return Predicted(path, config, stack, gold, predictions, predictor.symmetries, settings)
 
 
 def evaluate_run(
-    path: Path, terminal: Terminal, rotations: int | None = None, *, announce: bool = True
+    path: Path, terminal: Terminal, symmetries: int | None = None, *, announce: bool = True
 ) -> dict[str, Any]:
     """Score a finished run on its held-out frames; writes scores.json, probabilities.tif and prediction.png.
 
@@ -164,13 +166,13 @@ def evaluate_run(
     """
     folder = RunFolder.open_existing(path)
     with held(path):
-        run = predict_held_out(path, terminal, rotations, announce=announce)
+        run = predict_held_out(path, terminal, symmetries, announce=announce)
         instances = None if run.settings is None else run.settings.to_dict()
         return _scored([run], folder.path, {"instances": instances}, terminal)
 
 
 def evaluate_folds(
-    paths: Sequence[Path], out: Path, terminal: Terminal, rotations: int | None = None
+    paths: Sequence[Path], out: Path, terminal: Terminal, symmetries: int | None = None
 ) -> dict[str, Any]:
     """Score all frames that several runs held out, each predicted by the run that was not trained on it, as one set.
 
@@ -185,7 +187,7 @@ def evaluate_folds(
             if name in held_by:
                 raise RunError(f"{held_by[name]} and {path} both held {name} out; name runs of different folds")
             held_by[name] = path
-    runs = [predict_held_out(path, terminal, rotations, announce=path == paths[0]) for path in paths]
+    runs = [predict_held_out(path, terminal, symmetries, announce=path == paths[0]) for path in paths]
     for run in runs[1:]:
         for what in ("source", "class_names", "normalisation"):
             if getattr(run.stack, what) != getattr(runs[0].stack, what):
@@ -204,7 +206,7 @@ def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Te
     saved = {
         "data": stack.source,
         "frames": [p.frame.name for p in predictions],
-        "rotations": runs[0].rotations,
+        "symmetries": runs[0].symmetries,
         **said,
         **record(scores),
     }
@@ -224,7 +226,7 @@ class Predictor:
     stack: Stack
     config: Config
     tile_px: int
-    rotations: int
+    symmetries: int
     terminal: Terminal
 
     def predict(self, frames: list[int], what: str) -> list[FramePrediction]:
@@ -236,7 +238,7 @@ class Predictor:
                 frames,
                 tile_px=self.tile_px,
                 batch=self.config.predict.batch,
-                rotations=self.rotations,
+                symmetries=self.symmetries,
                 on_frame=lambda done: bar.update(done),
             )
 

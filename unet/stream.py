@@ -38,7 +38,7 @@ _DIFFERENT = {
     "input": "the input file has changed or is another",
     "network": "it was begun with another network or precision",
     "normalisation": "it was begun with another normalisation",
-    "tiles": "it was begun with another tile size or number of rotations",
+    "tiles": "it was begun with another tile size or number of symmetries",
     "output": "it was begun with another choice of outputs",
 }
 
@@ -195,7 +195,7 @@ def _predict(network: Network, task: Task, settings: Settings, done: int, record
             _Sink(maps[-1][n], maps[0][n, 0] if task.labels else None),
             tile_px=task.tiles.input_px,
             batch=settings.batch,
-            rotations=settings.rotations,
+            symmetries=settings.symmetries,
             first_row=first_row if n == first_image else 0,
             on_tile=lambda *_: watch.check(),
             on_row=row_done,

@@ -63,7 +63,7 @@ class Symmetry:
 def members(count: int) -> tuple[Symmetry, ...]:
     """1 (the identity) or all 8 symmetries of the square, the identity first."""
     if count not in (1, 8):
-        raise ValueError(f"{count} rotations: use 1 or 8")
+        raise ValueError(f"{count} symmetries: use 1 or 8")
     return tuple(Symmetry(flip, quarters) for flip in (False, True) for quarters in range(4))[:count]
 
 

@@ -32,7 +32,7 @@ class Settings:
     weights: str
     tile_px: int = 0
     batch: int = 1
-    rotations: int = 1
+    symmetries: int = 1
     label_map: bool = False
 
 
@@ -88,7 +88,7 @@ def make_task(network: Network, source: Path, out: Path, settings: Settings) -> 
     if channels != settings.channels:
         wanted = "gray images" if settings.channels == 1 else f"images of {settings.channels} channels"
         raise DataError(f"{source}: has {channels} channel{'s' * (channels > 1)}; the network takes {wanted}")
-    tiles = plan(height, width, network.depth, settings.tile_px, network.allow_odd_pooling, settings.rotations)
+    tiles = plan(height, width, network.depth, settings.tile_px, network.allow_odd_pooling, settings.symmetries)
     labels = None
     if settings.label_map:
         beside = out.with_name(f"{out.stem}-classes{out.suffix}")
@@ -105,7 +105,7 @@ def describe(network: Network, task: Task, settings: Settings) -> dict[str, Any]
         "network": {"sha256": settings.weights, "precision": network.precision},
         "normalisation": dataclasses.asdict(settings.normalisation),
         "tiles": {"images": images, "channels": channels, "height": height, "width": width,
-                  "input_px": task.tiles.input_px, "rotations": settings.rotations},
+                  "input_px": task.tiles.input_px, "symmetries": settings.symmetries},
         "output": {"classes": settings.classes, "label_map": settings.label_map},
     }  # fmt: skip
 

@@ -32,7 +32,7 @@ from unet.data.stack import IGNORE, FloatImage, InstanceImage, LabelImage
 from unet.errors import ConfigError, DataError, RunError, nearest
 from unet.files import atomic_write
 
-Balance = Literal["none", "normalised", "blog"]
+Balance = Literal["none", "inverse_frequency", "blog"]
 
 NEGLIGIBLE = 1e-6  # the border term is not followed to where it is smaller than this
 CACHE_VERSION = 1  # counts up when the numbers of a map change for the same input
@@ -59,8 +59,9 @@ def weight_map(label_HW: LabelImage, instances_HW: InstanceImage | None, config:
 def class_balance(label_HW: LabelImage, kind: Balance, classes: int | None = None) -> FloatImage:
     """w_c of every pixel, H x W float32; 0 where the label is IGNORE.
 
-    "none": 1. "normalised": N / (K n_c) with N valid pixels, n_c of them of the pixel's class, K classes present; the
-    mean over the valid pixels is 1. "blog": 1 / n_c, which beside w0 = 10 is no balance at all (kept for comparison).
+    "none": 1. "inverse_frequency": N / (K n_c) with N valid pixels, n_c of them of the pixel's class, K classes
+    present; the mean over the valid pixels is 1. "blog": 1 / n_c, which beside w0 = 10 is no balance at all (kept for
+    comparison).
     `classes`: number of classes, if labels beyond it shall be refused with DataError.
     """
     if kind not in get_args(Balance):
@@ -75,7 +76,7 @@ def class_balance(label_HW: LabelImage, kind: Balance, classes: int | None = Non
     of_class = np.zeros(IGNORE + 1)
     if kind == "none":
         of_class[present] = 1
-    elif kind == "normalised":
+    elif kind == "inverse_frequency":
         of_class[present] = counts.sum() / (present.sum() * counts[present])
     else:
         of_class[present] = 1 / counts[present]

@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_gold_labels(root: Path) -> None:
-    stack = ctc.read(root, "test", separate_px=2)
+    stack = ctc.read(root, "test", ridge_px=2)
     assert [(f.name, f.sequence, f.label is not None) for f in stack.frames] == [
         ("01/t000", "01", True), ("01/t001", "01", True), ("01/t002", "01", False), ("02/t000", "02", True),
     ]  # fmt: skip
@@ -55,7 +55,7 @@ def test_gold_labels(root: Path) -> None:
 
 
 def test_silver_labels_are_complete(root: Path) -> None:
-    stack = ctc.read(root, "test", labels="silver", separate_px=0)
+    stack = ctc.read(root, "test", labels="silver", ridge_px=0)
     assert all(f.label is not None and not (f.label == IGNORE).any() for f in stack.frames)
     silver = tifffile.imread(root / "01_ST/SEG/man_seg001.tif")
     np.testing.assert_array_equal(stack.frames[1].instances, silver)

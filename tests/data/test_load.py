@@ -117,7 +117,7 @@ def test_damage_is_an_error_not_a_reason_for_the_stand_in(elsewhere: Path) -> No
 
 
 def test_synthetic_stacks_by_name_with_their_truth(elsewhere: Path) -> None:
-    config = DataConfig(name="synthetic-hela", separate_px=4)
+    config = DataConfig(name="synthetic-hela", ridge_px=4)
     stack = load(config, print)
     whole = truth(config, stack)
     assert list(whole) == [f.name for f in stack.frames]

@@ -99,7 +99,7 @@ def test_instance_labels_are_recognised_and_parted(folder: Path) -> None:
     write(folder, "a.tif", gray(0), touching)
     write(folder, "b.tif", gray(1), blobs([1, 2, 3, 4, 7, 8], np.uint16))
     lines: list[str] = []
-    stack = own.read(folder, config(folder, separate_px=2), lines.append)
+    stack = own.read(folder, config(folder, ridge_px=2), lines.append)
     assert "labels read as instances" in lines[0]
     assert stack.class_names == ("background", "cell")
     np.testing.assert_array_equal(stack.frames[0].label[10, 12:18], [1, 1, 0, 0, 1, 1])  # type: ignore[index]

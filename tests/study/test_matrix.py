@@ -92,7 +92,7 @@ def test_the_identity_of_a_run_leaves_out_the_machine_and_the_dashboard_and_noth
     same = from_dict({"train": {"device": "cpu", "workers": 3, "threads": 2}, "wandb": {"group": "x"}})
     assert identity(base) == identity(same)
     assert difference(base, same) == []
-    for other in ({"train": {"seed": 1}}, {"optim": {"lr": 1e-4}}, {"predict": {"rotations": 8}},
+    for other in ({"train": {"seed": 1}}, {"optim": {"lr": 1e-4}}, {"predict": {"symmetries": 8}},
                   {"train": {"precision": "fp32"}}):  # fmt: skip
         assert identity(base) != identity(from_dict(other))
         assert len(difference(base, from_dict(other))) == 1

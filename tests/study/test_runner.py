@@ -257,7 +257,7 @@ def test_the_choice_waits_for_the_grid_and_never_takes_a_diverged_run(tmp_path):
 
 ANEW = Study(
     "anew", "Evaluation anew", "?",
-    arms=(Arm("base", "base"), Arm("turned", "rotations", {"predict": {"rotations": 8}}, weights_of="base")),
+    arms=(Arm("base", "base"), Arm("turned", "rotations", {"predict": {"symmetries": 8}}, weights_of="base")),
     comparisons=(), data=("em",),
 )  # fmt: skip
 
@@ -274,7 +274,7 @@ def test_an_arm_that_only_evaluates_takes_the_trained_weights(tmp_path, monkeypa
     monkeypatch.setattr(Runner, "_spawn", look)
     run(tmp_path, ANEW, seeds=1)
     assert taken == [("base-em-seed0", False, False), ("turned-em-seed0", True, True)]
-    assert evidence.load(tmp_path / "results/anew/smoke/turned-em-seed0").config.predict.rotations == 8
+    assert evidence.load(tmp_path / "results/anew/smoke/turned-em-seed0").config.predict.symmetries == 8
 
 
 def test_weights_that_are_not_here_are_trained_once_more(tmp_path):

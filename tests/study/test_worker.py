@@ -41,7 +41,7 @@ def test_a_run_is_trained_and_scored_and_its_time_kept(tmp_path, monkeypatch):
 
 def test_training_that_diverges_is_a_result(tmp_path, monkeypatch):
     """An error of another kind is none."""
-    config = configured(optim={"kind": "sgd", "lr": 900.0}, train={"updates": 40, "eval_every": 50})
+    config = configured(optim={"name": "sgd", "lr": 900.0}, train={"updates": 40, "eval_every": 50})
     assert work(monkeypatch, tmp_path / "run", config) == 0
     said = json.loads((tmp_path / "run" / "failure.json").read_text())["diverged"]
     assert said.startswith("update ")

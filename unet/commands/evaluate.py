@@ -19,7 +19,7 @@ class Arguments:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Run folder; several of different folds: scored as one, into --out."""
-    rotations: int = 0
+    symmetries: int = 0
     """1, or 8 to average over the symmetries of the square; 0: as the run was configured."""
     prediction: str = ""
     """Image file with probabilities (float in 0..1, or 8-bit), or with instances where the labels are instances."""
@@ -45,8 +45,8 @@ def main(argv: list[str]) -> int:
         raise ConfigError("name either run folders, or --prediction with --labels (see unet evaluate --help)")
     if bool(arguments.prediction) != bool(arguments.labels):
         raise ConfigError("--prediction and --labels go together")
-    if arguments.rotations not in (0, 1, 8):
-        raise ConfigError(f"--rotations {arguments.rotations}: use 1 or 8")
+    if arguments.symmetries not in (0, 1, 8):
+        raise ConfigError(f"--symmetries {arguments.symmetries}: use 1 or 8")
     if arguments.runs and bool(arguments.out) != (len(arguments.runs) > 1):
         raise ConfigError("--out DIR goes with several runs: one run keeps its scores in its own folder")
     from unet.results import PICTURE, evaluate_folds, evaluate_run, table
@@ -57,14 +57,14 @@ def main(argv: list[str]) -> int:
 
     if arguments.runs:
         paths = [Path(run) for run in arguments.runs]
-        rotations = arguments.rotations or None
+        symmetries = arguments.symmetries or None
         if len(paths) == 1:
             with kept(), Dashboard(terminal.say, "evaluate") as dashboard:
-                scores = evaluate_run(paths[0], terminal, rotations)
+                scores = evaluate_run(paths[0], terminal, symmetries)
                 send_scores(dashboard, RunFolder(paths[0]), scores)
             terminal.result(table(scores))
             return 0
-        terminal.result(table(evaluate_folds(paths, Path(arguments.out), terminal, rotations)))
+        terminal.result(table(evaluate_folds(paths, Path(arguments.out), terminal, symmetries)))
         terminal.result(f"picture: {Path(arguments.out) / PICTURE}")
         return 0
     from unet.comparison import compare

@@ -37,7 +37,7 @@ class Arguments:
     """Also write the most probable class of every pixel, as NAME-classes.tif (8-bit)."""
     ctc: str = ""
     """Write instances instead, as the Cell Tracking Challenge takes them, into this folder (e.g. OUT/01_RES)."""
-    rotations: Literal[1, 8] = 1
+    symmetries: Literal[1, 8] = 1
     """8: average over the symmetries of the square."""
     tile_px: int = 0
     """Input side of the tiles; 0 chooses one that fits the images."""
@@ -137,7 +137,7 @@ def _load(arguments: Arguments) -> tuple[Network, Settings]:
         weights=sha256(run / WEIGHTS if run.is_dir() else run),
         tile_px=arguments.tile_px or metadata["tile_px"],
         batch=arguments.batch,
-        rotations=arguments.rotations,
+        symmetries=arguments.symmetries,
         label_map=arguments.classes,
     )
     return network, settings
@@ -173,7 +173,7 @@ def _what(tasks: list[Task], network: Network, settings: Settings) -> str:
     sizes = sorted({task.shape_NCHW[2:] for task in tasks})
     size = f"{sizes[0][0]} x {sizes[0][1]} px" + (f" to {sizes[-1][0]} x {sizes[-1][1]} px" if len(sizes) > 1 else "")
     tiles = " and ".join(sorted({f"{task.tiles.input_px} px" for task in tasks}, key=lambda t: (len(t), t))[:2])
-    turned = ", average over 8 symmetries" if settings.rotations > 1 else ""
+    turned = ", average over 8 symmetries" if settings.symmetries > 1 else ""
     count = f"{images} image{'s' * (images > 1)}"
     return f"{count} of {size}; tiles of {tiles}, {network.precision} on {network.device}{turned}"
 
@@ -218,7 +218,7 @@ def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) ->
                     settings.classes,
                     tile_px=settings.tile_px,
                     batch=settings.batch,
-                    rotations=settings.rotations,
+                    symmetries=settings.symmetries,
                     on_tile=lambda *_: stopper.check(),
                 )
                 frames.append(to_instances(probabilities[1], chosen))

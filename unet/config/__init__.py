@@ -12,6 +12,8 @@ from unet.config.convert import to_yaml as to_yaml
 from unet.config.plain_yaml import parse_yaml as parse_yaml
 from unet.config.profiles import PROFILES as PROFILES
 from unet.config.profiles import profile as profile
+from unet.config.renamed import note_renamed as note_renamed
+from unet.config.renamed import with_new_names as with_new_names
 from unet.config.schema import AugmentConfig as AugmentConfig
 from unet.config.schema import Config as Config
 from unet.config.schema import DataConfig as DataConfig

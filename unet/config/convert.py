@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from unet.config.plain_yaml import parse_yaml
+from unet.config.renamed import renamed
 from unet.config.schema import Config
 from unet.errors import ConfigError, nearest, one_line
 
@@ -71,6 +72,8 @@ def _merge(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(type(base))
     changes: dict[str, Any] = {}
     for key, value in values.items():
+        key, value = renamed(f"{prefix}{key}", value)
+        key = key.removeprefix(prefix)
         if key not in hints:
             raise ConfigError(f"unknown key {prefix + str(key)!r}{_suggest(prefix, str(key), hints)}")
         current = getattr(base, key)

@@ -26,7 +26,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "model": {"base_channels": 16, "depth": 4, "dropout": 0.1},
         # Weights trade plain pixel accuracy, the score that a minute of training is judged by, for separated borders.
         "weight": {"balance": "none", "w0": 0.0},
-        "optim": {"kind": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02},
+        "optim": {"name": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02},
         "train": {"updates": 2400, "batch": 1, "eval_every": 600, "checkpoint_every": 600},
     },
     # The sizes of the studies (experiments/) besides `full`.

@@ -29,17 +29,22 @@ class DataConfig:
     folder: str = ""  # a folder of one's own with images/ and labels/; sets name to "folder"
     labels: Literal["gold", "silver"] = "gold"  # Cell Tracking Challenge truth to train on
     label_kind: Literal["auto", "binary", "classes", "instances"] = "auto"  # what the labels of data.folder mean
-    separate_px: int = 2  # width of the background ridge drawn between touching instances, 0: none
+    target: Literal["cell", "cell-border"] = "cell"
+    """Training target of instance labels. cell: background and cell, touching cells parted by a ridge of background.
+    cell-border: background, cell and the border between touching cells."""
+    ridge_px: int = 2  # target cell: width of the background ridge drawn between touching instances, 0: none
+    border_px: int = 4  # target cell-border: pixels within border_px of two cells are border
     normalise: Literal["auto", "percentile", "minmax", "fixed"] = "auto"  # auto: EM / 255, else percentile
     percentiles: tuple[float, float] = (0.1, 99.9)
-    split: Literal["auto", "blocks", "sequences", "random", "list"] = "auto"
+    split: Literal["auto", "blocks", "sequences", "random", "list", "all"] = "auto"  # all: nothing is held out
     folds: int = 5  # blocks of consecutive slices, or random folds
     fold: int = 0  # the fold (or sequence) that is held out
     held_out: tuple[str, ...] = ()  # frame names for split=list
     seed: int = 0  # of the random split and of the synthetic images
 
     def __post_init__(self) -> None:
-        _check(self.separate_px >= 0, "data.separate_px", self.separate_px, "use 0 or more pixels")
+        _check(self.ridge_px >= 0, "data.ridge_px", self.ridge_px, "use 0 or more pixels")
+        _check(1 <= self.border_px <= 100, "data.border_px", self.border_px, "use 1..100 pixels")
         low, high = self.percentiles
         _check(0 <= low < high <= 100, "data.percentiles", self.percentiles, "use 0 <= low < high <= 100")
         _check(self.folds >= 2, "data.folds", self.folds, "use at least 2 folds")
@@ -71,25 +76,31 @@ class AugmentConfig:
     flips: bool = True
     elastic_std_px: float = 10.0  # standard deviation of the displacements on the coarse grid, 0: none
     elastic_grid: int = 3
+    zoom: float = 1.0  # content is magnified by a factor between 1 / zoom and zoom, log-uniform; 1: none
     interpolation: Literal["cubic", "linear"] = "cubic"  # of the image; labels are nearest, weights linear
     gray: tuple[str, ...] = ("RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=0.1, p=0.5)",)
-    """albumentations transforms, applied in order, each written as a call with keyword arguments."""
+    """albumentations transforms, applied in order, each written as a call with keyword arguments, or the preset
+    `strong` (brightness 0.2, contrast 0.3, gamma 0.7..1.4)."""
 
     def __post_init__(self) -> None:
         _check(0 <= self.rotation_deg <= 180, "augment.rotation_deg", self.rotation_deg, "use 0..180 degrees")
         _check(0 <= self.elastic_std_px < 1000, "augment.elastic_std_px", self.elastic_std_px, "use 0 px or more")
         _check(2 <= self.elastic_grid <= 16, "augment.elastic_grid", self.elastic_grid, "use a grid of 2..16 points")
+        _check(1 <= self.zoom <= 4, "augment.zoom", self.zoom, "use a largest factor of 1 (no zoom) to 4")
 
 
 @dataclass(frozen=True)
 class WeightConfig:
     """The weight map w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))."""
 
-    balance: Literal["none", "normalised", "blog"] = "normalised"  # w_c: 1, N / (K n_c), or 1 / n_c
+    balance: Literal["none", "inverse_frequency", "blog"] = "inverse_frequency"  # w_c: 1, N / (K n_c), or 1 / n_c
+    classes: tuple[float, ...] = ()  # w_c as a number per class, in place of balance
     w0: float = 10.0  # 0: no border term
     sigma_px: float = 5.0
 
     def __post_init__(self) -> None:
+        _check(not self.classes or (all(0 <= w < math.inf for w in self.classes) and any(self.classes)),
+               "weight.classes", list(self.classes), "use a number of 0 or more per class, not all 0")  # fmt: skip
         _check(0 <= self.w0 < math.inf, "weight.w0", self.w0, "use 0 (no border term) or more")
         _check(0 < self.sigma_px < math.inf, "weight.sigma_px", self.sigma_px, "use more than 0 pixels")
 
@@ -123,7 +134,7 @@ class LossConfig:
 class OptimConfig:
     """Optimizer and learning-rate schedule; the schedule counts updates."""
 
-    kind: Literal["sgd", "adam", "adamw"] = "sgd"
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = 1e-3
     momentum: float = 0.99
     betas: tuple[float, float] = (0.9, 0.999)
@@ -134,6 +145,7 @@ class OptimConfig:
     step_factor: float = 0.1
     final_factor: float = 0.0  # of the cosine schedule
     clip_norm: float = 0.0  # largest gradient norm, 0: no clipping
+    average: float = 0.0  # decay of the exponential average of the weights, which is then what is scored; 0: none
 
     def __post_init__(self) -> None:
         _check(0 < self.lr < 1e3, "optim.lr", self.lr, "use a learning rate above 0")
@@ -145,6 +157,7 @@ class OptimConfig:
         _check(0 < self.step_factor <= 1, "optim.step_factor", self.step_factor, "use 0 < factor <= 1")
         _check(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "use 0..1")
         _check(0 <= self.clip_norm < math.inf, "optim.clip_norm", self.clip_norm, "use 0 (off) or more")
+        _check(0 <= self.average < 1, "optim.average", self.average, "use 0 (off) or a decay below 1, such as 0.999")
 
 
 @dataclass(frozen=True)
@@ -180,7 +193,8 @@ class PredictConfig:
     """Overlap-tile prediction."""
 
     tile_px: int = 0  # input side of the tiles, 0: as in training
-    rotations: Literal[1, 8] = 1  # 8: average over the symmetries of the square
+    symmetries: Literal[1, 4, 8] = 1  # average over the 4 flips or the 8 symmetries of the square
+    average: Literal["probabilities", "logits"] = "probabilities"  # what is averaged, over symmetries and networks
     batch: int = 1
 
     def __post_init__(self) -> None:

@@ -36,13 +36,13 @@ def read(
     name: str = "ctc",
     *,
     labels: Literal["gold", "silver"] = "gold",
-    separate_px: int = 2,
+    ridge_px: int = 2,
     normalise: Normalisation | None = None,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Stack:
     """Every frame of every sequence as "01/t067"; frames without the truth asked for stay in the stack unlabelled.
 
-    root: the folder with 01, 01_GT, ... separate_px: width of the background ridge between touching cells, in `label`
+    root: the folder with 01, 01_GT, ... ridge_px: width of the background ridge between touching cells, in `label`
     and in `instances` (which the weight map uses; numbers stay those of the mask). normalise: default gray value / 255.
     With gold labels, cells that only the silver truth of the frame knows are IGNORE: they were not annotated. on_frame
     is told how many frames of how many are read.
@@ -68,7 +68,7 @@ def read(
             if labels == "gold" and number in silver:
                 ignore = unannotated(mask, read_mask(silver[number], image.shape[1:]))
                 partial += bool(ignore.any())
-            cut = separate(mask, separate_px)
+            cut = separate(mask, ridge_px)
             frames.append(Frame(frame_name, sequence, image, target(cut, ignore), cut))
     known = sum(frame.label is not None for frame in frames)
     if not known:

@@ -146,7 +146,7 @@ def _normalisation(config: DataConfig, em: bool) -> Normalisation:
 
 
 def _synthetic(name: str, config: DataConfig) -> Stack:
-    return synthetic.make(name, config.seed, config.separate_px, _normalisation(config, name == "synthetic-em"))
+    return synthetic.make(name, config.seed, config.ridge_px, _normalisation(config, name == "synthetic-em"))
 
 
 def _read(data_set: DataSet, folder: Path, config: DataConfig, bar: Bar) -> Stack:
@@ -157,7 +157,7 @@ def _read(data_set: DataSet, folder: Path, config: DataConfig, bar: Bar) -> Stac
         folder,
         data_set.name,
         labels=config.labels,
-        separate_px=config.separate_px,
+        ridge_px=config.ridge_px,
         normalise=normalise,
         on_frame=bar.steps,
     )

@@ -22,7 +22,7 @@ def separate(instances_HW: NDArray[np.integer], width_px: int) -> InstanceImage:
     object that would vanish stays whole, its neighbours give up the width instead. Without the ridge the classes of the
     training target would join the objects and no network could learn to part them; the weight map is computed from the
     result, so that the ridge lies between two borders and carries the separation weight. The paper computes separation
-    borders by morphology (section 3); the width is our choice (`data.separate_px`).
+    borders by morphology (section 3); the width is our choice (`data.ridge_px`).
 
     Raises ValueError for a negative width.
     """

@@ -62,7 +62,7 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame:
 
     on_frame is told how many steps of how many are done (each pair is read, then prepared).
 
-    Instance labels become the classes background and cell with a ridge of `config.separate_px` between touching objects
+    Instance labels become the classes background and cell with a ridge of `config.ridge_px` between touching objects
     (see `masks.separate`); binary and class labels leave the objects to the weight map (4-connected components).
 
     Raises DataError naming every offender at once: missing counterpart, unreadable file, other shape, other number of
@@ -79,7 +79,7 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame:
     frames = []
     for i, pair in enumerate(found.pairs):
         on_frame(len(found.pairs) + i, 2 * len(found.pairs))
-        cut = separate(_instances(pair.label), config.separate_px) if labels is None else None
+        cut = separate(_instances(pair.label), config.ridge_px) if labels is None else None
         label = target(cut) if cut is not None else labels[i] if labels is not None else None
         frames.append(Frame(pair.name, pair.sequence, normalise(pair.image), label, cut))
     channels = frames[0].image.shape[0]

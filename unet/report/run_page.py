@@ -116,7 +116,7 @@ def _scores(run: Run) -> Markup:
     frames = len(run.scores.get("frames", []))
     protocol = PROTOCOL.format(why=WHY if paper else "")
     count = f"{frames} frame{'s' * (frames != 1)}"
-    told = f"{protocol} {count}; rotations averaged: {run.scores.get('rotations', 1)}."
+    told = f"{protocol} {count}; rotations averaged: {run.scores.get('symmetries', run.scores.get('rotations', 1))}."
     return section("Scores", note(told), table(head, rows), *_protocols(list(paper.values())), *notes)
 
 

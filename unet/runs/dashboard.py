@@ -264,7 +264,7 @@ def description(start: Start) -> dict[str, Any]:
     config, name = start.config, start.folder.name
     group = config.wandb.group or name.removesuffix(f"-seed{config.train.seed}")
     study, _, arm = config.wandb.group.partition("/")
-    tags = [config.data.name, config.model.variant, config.optim.kind, *config.wandb.tags]
+    tags = [config.data.name, config.model.variant, config.optim.name, *config.wandb.tags]
     commit = start.environment.get("commit")
     if commit:
         tags.append(f"commit {commit[:8]}" + ("+changes" if "+" in commit else ""))
