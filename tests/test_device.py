@@ -1,12 +1,15 @@
 """Automatic settings, and the memory a tile needs."""
 
+import platform
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
 import torch
 
 from unet.config import ModelConfig, from_dict
-from unet.device import Hardware, available_bytes, check_memory, choose, training_bytes
+from unet.device import Hardware, available_bytes, check_memory, choose, keep_freed_memory, training_bytes
 from unet.errors import ConfigError, TrainingError
 from unet.geometry import is_valid
 
@@ -40,6 +43,42 @@ def test_settings_are_followed():
 def test_an_unusable_device_is_one_line(name):
     with pytest.raises(ConfigError, match=f"'{name}' is not usable"):
         choose(from_dict({"train": {"device": name}}))
+
+
+FAULTS = """
+import resource, sys
+import torch
+from unet.device import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def step():
+    maps = [torch.ones(8 << 20) for _ in range(4)]
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_freed_memory_is_used_again():
+    """Three steps of 128 MiB in pages of 4 KiB are 98,304 page faults (fewer where pages are huge), or none."""
+    faults = {}
+    for how in ("returned", "kept"):
+        command = [sys.executable, "-c", FAULTS, how]
+        faults[how] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert faults["kept"] < 64 < faults["returned"]
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
+def test_another_c_library_is_left_alone(monkeypatch, error):
+    def library(_):
+        raise error
+
+    monkeypatch.setattr("ctypes.CDLL", library)
+    keep_freed_memory()
 
 
 def test_the_estimate_grows_with_everything():

@@ -122,13 +122,13 @@ def refuse_clashes(tasks: list[Task]) -> None:
 def _load(arguments: Arguments) -> tuple[Network, Settings]:
     from unet.config import from_dict
     from unet.data.stack import Normalisation
-    from unet.device import choose
+    from unet.device import prepare
     from unet.files import sha256
     from unet.results import WEIGHTS, load_network
     from unet.task import Settings
 
     run = Path(arguments.run)
-    hardware = choose(from_dict({"train": {"device": arguments.device, "precision": arguments.precision}}))
+    hardware = prepare(from_dict({"train": {"device": arguments.device, "precision": arguments.precision}}))
     network, metadata = load_network(run, hardware)
     settings = Settings(
         normalisation=Normalisation(**metadata["normalisation"]),

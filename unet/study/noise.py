@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 def measured(run: Path, asked: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
     """Gradient noise by arm, at the weights in the run's folder, on its training frames."""
     from unet.data.load import load
-    from unet.device import choose
+    from unet.device import prepare
     from unet.gradient_noise import measure
     from unet.results import load_network, named_frames
     from unet.runs.folder import RunFolder
@@ -50,7 +50,7 @@ def measured(run: Path, asked: dict[str, Any], terminal: Terminal) -> dict[str, 
     folder = RunFolder.open_existing(run)
     stack = load(folder.config.data, terminal.say, terminal)
     training = stack.select(named_frames(folder, stack, "train"))
-    network, _ = load_network(run, choose(folder.config))
+    network, _ = load_network(run, prepare(folder.config))
     found = {}
     for name, values in asked["arms"].items():
         found[name] = measure(network.model, training, from_dict(values), asked["batches"]).to_dict()
