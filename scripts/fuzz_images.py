@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unet.config import DataConfig
+from unet.data.masks import Target
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Case = Callable[[Draw, Path], object]
@@ -26,6 +27,7 @@ NAMES = st.one_of(
     ),
     st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12),
 )
+TARGETS = st.builds(Target, st.sampled_from(["cell", "cell-border"]), st.integers(0, 3), st.integers(1, 5))
 INTERESTING = st.sampled_from([0, 1, 2, 3, 8, 16, 255, 256, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1])
 
 
@@ -204,7 +206,7 @@ def read_ctc(draw: Draw, folder: Path) -> object:
         damaged = place == chosen or (not good and draw(st.booleans()))
         (folder / f"{name}.tif").write_bytes(mutated(draw, buffer.getvalue()) if damaged else buffer.getvalue())
     labels = draw(st.sampled_from(["gold", "silver"]))
-    stack = ctc.read(folder, labels=labels, ridge_px=draw(st.integers(0, 3)))
+    stack = ctc.read(folder, labels=labels, target=draw(TARGETS))
     for sequence in ctc.sequences(folder):
         ctc.gold_instances(folder, sequence)
         ctc.tracking_markers(folder, sequence)

@@ -25,7 +25,7 @@ def reference_coordinates(d: Deformation, side: int) -> tuple[Array, Array]:
     u_y, u_x = (ndimage.map_coordinates(u, at, order=3, mode="mirror") for u in d.displacements_2GG)
     y, x = np.indices((side, side)) - (side - 1) / 2
     c, s = math.cos(d.angle_rad), math.sin(d.angle_rad)
-    y, x = c * y + s * x, c * x - s * y
+    y, x = (c * y + s * x) / d.zoom, (c * x - s * y) / d.zoom
     y, x = (-y if d.flip_y else y), (-x if d.flip_x else x)
     return d.centre_yx[0] + y + u_y, d.centre_yx[1] + x + u_x
 
@@ -75,9 +75,10 @@ def deformation(
     std: float = 0,
     grid: int = 3,
     seed: int = 0,
+    zoom: float = 1.0,
 ) -> Deformation:
     displacements = np.random.default_rng(seed).normal(0, 1, (2, grid, grid)) * std
-    return Deformation(centre, math.radians(degrees), *flips, displacements)
+    return Deformation(centre, math.radians(degrees), *flips, displacements, zoom)
 
 
 CASES = [
@@ -91,6 +92,8 @@ CASES = [
     ((90, 90), 50, deformation((-200.5, 300.5), 15, (False, False), 2)),  # outside the image altogether
     ((90, 90), 50, deformation((45, 45), 60, (True, False), 10, grid=2)),
     ((90, 90), 51, deformation((45, 45), 60, (True, False), 6, grid=7)),
+    ((90, 90), 51, deformation((45, 45), 60, (True, False), 6, zoom=1.6)),
+    ((90, 90), 51, deformation((45, 45), -30, (False, True), 4, zoom=0.5)),
 ]
 
 
@@ -132,6 +135,7 @@ def test_the_comparison_notices_wrong_maps() -> None:
     expected = reference_sample(image, *reference_coordinates(right, 40), CUBIC)
     wrong = {
         "shifted by half a pixel": deformation((45.5, 44.0), 30, (True, False), 5),
+        "zoomed": deformation((45.0, 44.0), 30, (True, False), 5, zoom=1.02),
         "turned the other way": deformation((45.0, 44.0), -30, (True, False), 5),
         "other flip": deformation((45.0, 44.0), 30, (False, True), 5),
         "other field": deformation((45.0, 44.0), 30, (True, False), 5, seed=1),

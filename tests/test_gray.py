@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unet.errors import ConfigError
-from unet.gray import GrayTransforms, gray_range
+from unet.gray import PRESETS, GrayTransforms, gray_range
 
 BRIGHTER = "RandomBrightnessContrast(brightness_limit=(0.1, 0.1), contrast_limit=(0.0, 0.0), p=1.0)"
 
@@ -85,6 +85,15 @@ def test_the_range_of_a_channel_is_scaled_to_zero_to_one() -> None:
     middle = np.abs(image() - 0.5)[0] < 0.3
     np.testing.assert_allclose((found - x)[0][middle], 100, rtol=0.01)
     np.testing.assert_allclose((found - x)[1][np.abs(x[1] - 0.5) < 0.3], 0.1, rtol=0.01)
+
+
+def test_a_preset_is_the_transforms_it_stands_for() -> None:
+    image = np.random.default_rng(0).random((1, 40, 40), np.float32)
+    named, written = GrayTransforms(["strong"], 1), GrayTransforms(PRESETS["strong"], 1)
+    changed = [named(image, None, key) for key in range(20)]
+    for key, found in enumerate(changed):
+        np.testing.assert_array_equal(found, written(image, None, key))
+    assert sum(bool((found != image).any()) for found in changed) > 10  # three of four, of two that come half the time
 
 
 def test_gray_range() -> None:

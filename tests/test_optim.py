@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from unet.config import OptimConfig
-from unet.optim import learning_rate, make_optimizer
+from unet.optim import learning_rate, make_optimizer, weight_average
 
 
 def rates(config, updates=10):
@@ -59,3 +59,18 @@ def test_momentum_is_the_papers():
         layer.weight.grad = torch.ones(1, 1)
         optimizer.step()
     assert layer.weight.item() == pytest.approx(-0.1 - 0.199)
+
+
+def test_the_average_is_the_exponential_one_of_the_weights_so_far():
+    """d = 0.9 over the weights 1, 2, 4: (0.81 * 1 + 0.9 * 2 + 4) / (0.81 + 0.9 + 1); the initial 100 has no part."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(layer.weight, 100)
+    average = weight_average(OptimConfig(average=0.9), layer)
+    found = []
+    for value in (1.0, 2.0, 4.0):
+        nn.init.constant_(layer.weight, value)
+        average.update_parameters(layer)
+        found.append(average.module.weight.item())
+    assert found == pytest.approx([1, (0.9 + 2) / 1.9, (0.81 + 1.8 + 4) / 2.71])
+    assert not average.module.weight.requires_grad
+    assert weight_average(OptimConfig(), layer) is None

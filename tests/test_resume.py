@@ -103,11 +103,11 @@ def cut(monkeypatch, path, config, *updates):
 
 
 SGD = {"name": "sgd", "lr": 1e-3, "momentum": 0.9}
-ADAM = {"name": "adam", "lr": 3e-3, "schedule": "cosine", "warmup_updates": 4, "clip_norm": 1.0}
+ADAM = {"name": "adam", "lr": 3e-3, "schedule": "cosine", "warmup_updates": 4, "clip_norm": 1.0, "average": 0.9}
 CASES = [
     pytest.param(
         optim, workers, compiled, precision,
-        id=f"{optim['kind']}-{workers} workers-{compiled}-{precision}",
+        id=f"{optim['name']}-{workers} workers-{compiled}-{precision}",
         marks=[NEEDS_COMPILER, pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]
         if compiled == "on" else [],
     )

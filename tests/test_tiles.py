@@ -19,7 +19,7 @@ from scipy import stats
 from tests.test_deform import CUBIC, LINEAR, NEAREST, reference_coordinates, reference_sample
 from unet.config import AugmentConfig, Config, ModelConfig, TileConfig, WeightConfig
 from unet.data.stack import IGNORE, Frame, Normalisation, Stack
-from unet.errors import DataError, GeometryError
+from unet.errors import ConfigError, DataError, GeometryError
 from unet.geometry import mirror_indices
 from unet.tiles import Tile, TileSource
 from unet.weightmap import weight_map
@@ -107,12 +107,14 @@ def test_switching_one_augmentation_leaves_the_other_draws_alone() -> None:
         replace(full, elastic_std_px=0),
         replace(full, elastic_grid=5),
         replace(full, gray=()),
+        replace(full, zoom=1.5),
         replace(full, interpolation="linear"),
     ):
         other = TileSource(stack, config(changed), 3)
         for i in range(20):
             a, b = base.draw(i), other.draw(i)
             assert (a.frame, a.origin, a.gray_key) == (b.frame, b.origin, b.gray_key)
+            assert b.deformation.zoom == 1 or changed.zoom == 1.5
             assert changed.rotation_deg == 0 or a.deformation.angle_rad == b.deformation.angle_rad
             flips = (b.deformation.flip_y, b.deformation.flip_x)
             assert not changed.flips or (a.deformation.flip_y, a.deformation.flip_x) == flips
@@ -263,6 +265,26 @@ def test_statistics_of_the_deformation() -> None:
         assert stats.binomtest(sum(flips), 3000).pvalue > 1e-3
     assert stats.binomtest(sum(d.flip_y != d.flip_x for d in draws), 3000).pvalue > 1e-3
     assert stats.kstest(displacements.reshape(-1) / 10.5, "norm").pvalue < 1e-3  # 5 % off would be noticed
+
+
+def test_zoom_is_log_uniform_and_magnifies() -> None:
+    augment = replace(PLAIN, zoom=1.6)
+    source = TileSource(make_stack((200, 220)), config(augment), 0)
+    zooms = np.array([source.draw(i).deformation.zoom for i in range(3000)])
+    assert stats.kstest(np.log(zooms), "uniform", (-np.log(1.6), 2 * np.log(1.6))).pvalue > 1e-3
+    largest = int(zooms.argmax())
+    spread = np.ptp(source.coordinates(largest).x_HW)  # 60 px show fewer pixels of the image
+    np.testing.assert_allclose(spread, 59 / zooms[largest], rtol=1e-5)
+
+
+def test_class_weights_are_numbers_by_class() -> None:
+    stack = make_stack((90, 80), ignore=True)
+    source = TileSource(stack, config(PLAIN, classes=(1.0, 10.0), w0=0.0), 0)
+    label = stack.frames[0].label
+    assert label is not None
+    np.testing.assert_array_equal(source.weight_map(0), np.select([label == 0, label == 1], [1.0, 10.0], 0.0))
+    with pytest.raises(ConfigError, match=r"weight.classes: 3 numbers for 2 classes \(a, b\)"):
+        TileSource(stack, config(PLAIN, classes=(1.0, 1.0, 10.0)), 0)
 
 
 def test_the_sampled_field_has_the_grid_s_standard_deviation() -> None:

@@ -1,14 +1,14 @@
-"""The coordinate map of a tile: shift, rotation, flips and elastic field in one, and sampling through it.
+"""The coordinate map of a tile: shift, rotation, flips, zoom and elastic field in one, and sampling through it.
 
 The map takes each pixel p of the tile to the place s(p) in the image that it shows:
 
-    s(p) = centre + F R (p - k) + u(p)
+    s(p) = centre + F R (p - k) / z + u(p)
 
-k is the tile's centre, F the flips, R the rotation, u the elastic displacement: random vectors on a coarse grid spanned
-over the tile, interpolated by bicubic B-splines (Ronneberger, Fischer, Brox 2015, doi:10.1007/978-3-319-24574-4_28,
-section 3.1: "random displacement vectors on a coarse 3 by 3 grid", "Gaussian distribution with 10 pixels standard
+k is the tile's centre, F the flips, R the rotation, z the zoom, u the elastic displacement: random vectors on a coarse
+grid spanned over the tile, interpolated by bicubic B-splines (Ronneberger, Fischer, Brox 2015,
+doi:10.1007/978-3-319-24574-4_28, section 3.1: "random displacement vectors on a coarse 3 by 3 grid", "Gaussian distribution with 10 pixels standard
 deviation", "bicubic interpolation"). Splines on a grid are separable, u = B U B^T, so each coordinate of s is ONE
-product of two thin matrices, [B, p_row - k, 1] times [U B^T; ...], and rotation and flips cost nothing.
+product of two thin matrices, [B, p_row - k, 1] times [U B^T; ...], and rotation, flips and zoom cost nothing.
 
 Axes: H rows, W columns; y runs down, x to the right; coordinates in pixels, 0 at the centre of the first pixel.
 """
@@ -43,7 +43,7 @@ class Deformation:
     centre_yx: place in the image, in pixels, that the tile's centre shows when nothing is displaced. angle_rad:
     rotation of the content, counter-clockwise as displayed (np.rot90's sense), after the flips. displacements_2GG:
     elastic displacements (y, x) in pixels at the G x G points of the coarse grid, whose corners are the tile's corner
-    pixels.
+    pixels. zoom: factor by which the content is magnified.
     """
 
     centre_yx: tuple[float, float]
@@ -51,6 +51,7 @@ class Deformation:
     flip_y: bool
     flip_x: bool
     displacements_2GG: NDArray[np.float64]
+    zoom: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,7 @@ def coordinate_map(deformation: Deformation, side: int) -> CoordinateMap:
     k = (side - 1) / 2
     offset = np.arange(side) - k
     basis = spline_basis(side, deformation.displacements_2GG.shape[-1])
-    cos, sin = math.cos(deformation.angle_rad), math.sin(deformation.angle_rad)
+    cos, sin = (f(deformation.angle_rad) / deformation.zoom for f in (math.cos, math.sin))
     flip_y, flip_x = 1 - 2 * deformation.flip_y, 1 - 2 * deformation.flip_x
     linear = ((cos * flip_y, sin * flip_y), (-sin * flip_x, cos * flip_x))
     growth = float(np.abs(basis).sum(axis=1).max()) ** 2  # of the field between grid points, at most

@@ -26,16 +26,26 @@ _PERCENTILES = (0.1, 99.9)
 _TOLERANCE = 1e-3  # by which values may leave 0..1 and still count as inside
 _TRIAL_PX = 64
 
+PRESETS: dict[str, tuple[str, ...]] = {
+    "strong": (
+        "RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.3, p=0.5)",
+        "RandomGamma(gamma_limit=(70, 140), p=0.5)",
+    )
+}
+"""Names that stand for transforms: `strong` for microscopes and specimens that the training images do not show."""
+
 
 class GrayTransforms:
-    """An albumentations `Compose` of pixel-level transforms, e.g. "GaussNoise(std_range=(0.01, 0.05), p=0.3)".
+    """An albumentations `Compose` of pixel-level transforms, e.g. "GaussNoise(std_range=(0.01, 0.05), p=0.3)" or the
+    name of one of the PRESETS.
 
     Raises ConfigError for text that is no call with literal keyword arguments, an unknown name or argument, a transform
     that moves pixels, and one that cannot take images of `channels` channels.
     """
 
     def __init__(self, calls: Sequence[str], channels: int) -> None:
-        self._calls, self._channels = tuple(calls), channels
+        self._calls = tuple(call for named in calls for call in PRESETS.get(named.strip(), (named,)))
+        self._channels = channels
         self._compose = _compose(self._calls, channels)
 
     def __getstate__(self) -> tuple[tuple[str, ...], int]:

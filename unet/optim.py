@@ -1,11 +1,13 @@
-"""Optimizer and learning-rate schedule."""
+"""Optimizer, learning-rate schedule and the average of the weights."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from unet.config import OptimConfig
 
@@ -19,6 +21,27 @@ def make_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimiz
         )
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, foreach=True)
+
+
+def weight_average(config: OptimConfig, model: nn.Module) -> AveragedModel | None:
+    """The exponential average of the model's weights, to be given each update's; None where `config` wants none.
+
+    With decay d, the average after t updates is that of the weights w_1 .. w_t with the weights d^(t - i) (1 - d) /
+    (1 - d^t): the initial weights, which are noise, have no part in it. Evaluated in place of the last weights
+    (Polyak and Juditsky 1992, doi:10.1137/0330046; Tarvainen and Valpola 2017, arXiv 1703.01780).
+    """
+    if not config.average:
+        return None
+    decay = config.average
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], weights: Sequence[Tensor], updates: Tensor | int) -> None:
+        share = (1 - decay) / (1 - decay ** (torch.as_tensor(updates).double() + 1))  # stays on the device
+        steps = torch._foreach_sub(list(weights), list(averages))
+        torch._foreach_mul_(steps, share.to(averages[0].dtype))
+        torch._foreach_add_(list(averages), steps)
+
+    return AveragedModel(model, multi_avg_fn=update).requires_grad_(False)
 
 
 def learning_rate(config: OptimConfig, update: int, updates: int) -> float:

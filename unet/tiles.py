@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from unet.config import Config
 from unet.data.stack import IGNORE, FloatImage, LabelImage, Stack, labelled
 from unet.deform import CUBIC, LINEAR, NEAREST, CoordinateMap, Deformation, coordinate_map
-from unet.errors import DataError
+from unet.errors import ConfigError, DataError
 from unet.geometry import output_size
 from unet.gray import GrayTransforms, gray_range
 from unet.weightmap import cached_weight_map
 
 _UNIFORM_DRAWS = 6  # frame, row, column, angle, flip in y, flip in x
+_LATER = (0, 0, 0, 1)  # counter from which draws are made that were not there from the beginning: they move no other
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,12 @@ class TileSource:
         self._augment = config.augment
         self._interpolation = CUBIC if config.augment.interpolation == "cubic" else LINEAR
         self._frames: list[_Frame] = []
-        uniform = config.weight.balance == "none" and config.weight.w0 == 0
+        uniform = config.weight.balance == "none" and config.weight.w0 == 0 and not config.weight.classes
+        if config.weight.classes and len(config.weight.classes) != stack.classes:
+            raise ConfigError(
+                f"weight.classes: {len(config.weight.classes)} numbers for {stack.classes} classes "
+                f"({', '.join(stack.class_names)}); give one for each"
+            )
         for index in labelled(stack.frames):
             frame = stack.frames[index]
             label = np.ascontiguousarray(frame.label, np.uint8)
@@ -135,7 +141,9 @@ class TileSource:
         if i < 0:
             raise IndexError(f"tiles count from 0, there is no tile {i}")
         augment = self._augment
-        rng = np.random.Generator(np.random.Philox(key=np.array([self.seed, i], np.uint64)))
+        key = np.array([self.seed, i], np.uint64)
+        rng = np.random.Generator(np.random.Philox(key=key))
+        later = np.random.Generator(np.random.Philox(key=key, counter=np.array(_LATER, np.uint64)))
         which, row, column, angle, flip_y, flip_x = rng.random(_UNIFORM_DRAWS).tolist()
         gray_key = int(rng.integers(0, 2**63))
         displacements = rng.standard_normal((2, augment.elastic_grid, augment.elastic_grid))  # last: of varying number
@@ -149,6 +157,7 @@ class TileSource:
             augment.flips and flip_y < 0.5,
             augment.flips and flip_x < 0.5,
             displacements * augment.elastic_std_px,
+            augment.zoom ** float(2 * later.random() - 1),
         )
         return frame, Draw(frame.index, origin, deformation, gray_key)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unet.batches import batches
 from unet.config import Config, to_dict
@@ -26,7 +26,7 @@ from unet.journal import LOG_EVERY, Journal, State
 from unet.loss.dispatch import choose_loss
 from unet.loss.reference import denominator, valid_pixels
 from unet.model import build, parameters
-from unet.optim import learning_rate, make_optimizer
+from unet.optim import learning_rate, make_optimizer, weight_average
 from unet.panels import Panels
 from unet.predict import Network
 from unet.progress import Bar, Terminal
@@ -96,8 +96,9 @@ class Trainer:
         self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
         self.layout = layout
         self.forward = torch.compile(self.model) if hardware.compile else self.model
+        self.average = weight_average(config.optim, self.model)
         self.network = Network(
-            self.model,
+            self.scored,
             hardware.device,
             hardware.precision,
             hardware.channels_last,
@@ -106,6 +107,11 @@ class Trainer:
         )
         self.optimizer = make_optimizer(config.optim, self.model)
         self.loss = choose_loss(config.loss, hardware.device)
+
+    @property
+    def scored(self) -> nn.Module:
+        """What is evaluated and saved: the average of the weights where there is one."""
+        return self.model if self.average is None else self.average.module
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -130,7 +136,7 @@ class Trainer:
                     self._checkpoint()
                 raise
         metadata = weights_metadata(self.config, self.stack)
-        save_weights(self.folder.file(WEIGHTS), self.model.state_dict(), metadata)
+        save_weights(self.folder.file(WEIGHTS), self.scored.state_dict(), metadata)
         if self.config.wandb.weights:
             self.dashboard.file(self.folder.file(WEIGHTS), "weights", metadata)
 
@@ -169,6 +175,8 @@ class Trainer:
             self._divide([total, *(p.grad for p in self.model.parameters() if p.grad is not None)], divisor)
         self.journal.add(update, total, self._gradient_norm())
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         self.state.update += 1
         if self.hardware.device.type == "cpu" or self.state.update % LOG_EVERY == 0:
             self.journal.flush()
@@ -258,7 +266,8 @@ class Trainer:
             self.terminal.say(self.loss.message)
         self.terminal.say(
             f"{self.folder.path}: {self.config.model.variant} network with {environment['parameters']:,} parameters, "
-            f"tiles of {self.config.tile.input_px} px, batch {self.config.train.batch}, {self.hardware.precision} on "
+            f"tiles of {self.config.tile.input_px} px, batch {self.config.train.batch}, "
+            f"{'averaged weights, ' if self.average is not None else ''}{self.hardware.precision} on "
             f"{environment['device']}; {len(names['train'])} frames to train on, {len(names['held_out'])} held out"
         )
 
@@ -271,6 +280,7 @@ class Trainer:
             "model_config": to_dict(self.config.model),
             "state": dict(vars(self.state)),
             "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
         self.folder.sync(METRICS)  # a checkpoint counts on the rows before it
@@ -296,6 +306,8 @@ class Trainer:
             self.state = self.journal.state = State(**saved["state"])
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(saved["average"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise RunError(
                 f"{place}: its checkpoint is of another version ({one_line(error)[:160]}); resume with that version"
@@ -311,6 +323,7 @@ def weights_metadata(config: Config, stack: Stack) -> dict[str, Any]:
         "normalisation": vars(stack.normalisation).copy(),
         "tile_px": evaluation_tile(config),
         "data": stack.source,
+        "average": config.optim.average,
     }
 
 

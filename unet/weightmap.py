@@ -49,7 +49,10 @@ def weight_map(label_HW: LabelImage, instances_HW: InstanceImage | None, config:
         instances_HW = components(label_HW)
     if instances_HW.shape != label_HW.shape:
         raise DataError(f"instances have shape {instances_HW.shape} but the label {label_HW.shape}; make them equal")
-    weight = class_balance(label_HW, config.balance)
+    if config.classes:
+        weight = class_weights(label_HW, config.classes)
+    else:
+        weight = class_balance(label_HW, config.balance)
     if config.w0 > 0:
         weight += border_term(instances_HW, config.w0, config.sigma_px)
         weight[label_HW == IGNORE] = 0
@@ -81,6 +84,19 @@ def class_balance(label_HW: LabelImage, kind: Balance, classes: int | None = Non
     else:
         of_class[present] = 1 / counts[present]
     return of_class.astype(np.float32)[label_HW]
+
+
+def class_weights(label_HW: LabelImage, weights: tuple[float, ...]) -> FloatImage:
+    """w_c as the number given for each class, H x W float32; 0 where the label is IGNORE.
+
+    Raises DataError for a label without a weight.
+    """
+    of_class = np.zeros(IGNORE + 1, np.float32)
+    of_class[: len(weights)] = weights
+    highest = int(label_HW[label_HW != IGNORE].max(initial=0))
+    if highest >= len(weights):
+        raise DataError(f"weight.classes has {len(weights)} numbers but the label the class {highest}; give one each")
+    return of_class[label_HW]
 
 
 def border_term(instances_HW: InstanceImage, w0: float, sigma_px: float) -> FloatImage:

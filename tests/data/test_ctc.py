@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from unet.data import ctc
+from unet.data.masks import Target
 from unet.data.stack import IGNORE, Normalisation
 from unet.errors import DataError
 
@@ -38,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_gold_labels(root: Path) -> None:
-    stack = ctc.read(root, "test", ridge_px=2)
+    stack = ctc.read(root, "test")
     assert [(f.name, f.sequence, f.label is not None) for f in stack.frames] == [
         ("01/t000", "01", True), ("01/t001", "01", True), ("01/t002", "01", False), ("02/t000", "02", True),
     ]  # fmt: skip
@@ -54,8 +55,19 @@ def test_gold_labels(root: Path) -> None:
     assert "gold truth of 3 of 4 frames, 1 of them partial" in stack.source
 
 
+def test_three_classes_leave_out_what_is_not_annotated(root: Path) -> None:
+    stack = ctc.read(root, "test", target=Target("cell-border", border_px=2))
+    assert stack.class_names == ("background", "cell", "border")
+    complete, partial = stack.frames[0], stack.frames[1]
+    assert complete.label is not None
+    assert partial.label is not None
+    np.testing.assert_array_equal(complete.label[10, 15:26], [1, 1, 1, 2, 2, 2, 2, 1, 1, 1, 1])
+    silver = tifffile.imread(root / "01_ST/SEG/man_seg001.tif")
+    np.testing.assert_array_equal(partial.label == IGNORE, np.isin(silver, [1, 3]))
+
+
 def test_silver_labels_are_complete(root: Path) -> None:
-    stack = ctc.read(root, "test", labels="silver", ridge_px=0)
+    stack = ctc.read(root, "test", labels="silver", target=Target(ridge_px=0))
     assert all(f.label is not None and not (f.label == IGNORE).any() for f in stack.frames)
     silver = tifffile.imread(root / "01_ST/SEG/man_seg001.tif")
     np.testing.assert_array_equal(stack.frames[1].instances, silver)

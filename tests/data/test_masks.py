@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from unet.data.masks import separate, target, unannotated
+from unet.data.masks import Target, borders, separate, unannotated
 from unet.data.stack import IGNORE
 from unet.weightmap import border_term
 
@@ -129,5 +129,30 @@ def test_one_gold_object_may_be_drawn_as_two_by_the_silver_truth_and_the_other_w
 
 
 def test_target_has_classes_and_ignored_pixels() -> None:
-    label = target(np.array([[0, 300], [2, 0]], np.int32), np.array([[True, False], [False, False]]))
+    masks, ignore = np.array([[0, 300], [2, 0]], np.int32), np.array([[True, False], [False, False]])
+    label, cells = Target(ridge_px=0).of(masks, ignore)
     np.testing.assert_array_equal(label, np.array([[IGNORE, 1], [1, 0]], np.uint8), strict=True)
+    np.testing.assert_array_equal(cells, masks, strict=True)
+
+
+def test_the_border_class_lies_within_its_width_of_two_cells() -> None:
+    """Cells in columns 0..3 and 6..9, 3 px: columns 3 and 6 are 3 px from the other cell, 4 and 5 nearer to both."""
+    masks = np.zeros((1, 12), np.int32)
+    masks[0, :4], masks[0, 6:10] = 7, 2
+    target = Target("cell-border", border_px=3)
+    label, cells = target.of(masks, np.arange(12)[None] == 5)
+    assert target.class_names == ("background", "cell", "border")
+    np.testing.assert_array_equal(label[0], [1, 1, 1, 2, 2, IGNORE, 2, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(cells, masks)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 6))
+@settings(max_examples=30, deadline=None)
+def test_borders_by_the_definition(seed: int, width: int) -> None:
+    """Against one exact distance transform per object, over the whole image."""
+    rng = np.random.default_rng(seed)
+    masks = np.kron(rng.integers(0, 4, (5, 6)), np.ones((6, 5), int)).astype(np.int32) * 3
+    masks[rng.random(masks.shape) < 0.3] = 0
+    distances = [ndimage.distance_transform_edt(masks != i) for i in np.unique(masks[masks > 0])]
+    expected = np.sum([d <= width + 0.5 for d in distances], axis=0) >= 2
+    np.testing.assert_array_equal(borders(masks, width), expected)

@@ -104,6 +104,11 @@ def test_instance_labels_are_recognised_and_parted(folder: Path) -> None:
     assert stack.class_names == ("background", "cell")
     np.testing.assert_array_equal(stack.frames[0].label[10, 12:18], [1, 1, 0, 0, 1, 1])  # type: ignore[index]
     assert set(np.unique(stack.frames[0].instances)) == {0, 1, 2}
+    three = own.read(folder, config(folder, target="cell-border", border_px=1), lines.append)
+    assert three.class_names == ("background", "cell", "border")
+    np.testing.assert_array_equal(three.frames[0].label[10, 12:18], [1, 1, 2, 2, 1, 1])  # type: ignore[index]
+    with pytest.raises(DataError, match="data.target cell-border needs labels with a number per object"):
+        own.read(folder, config(folder, target="cell-border", label_kind="classes"), lines.append)
     whole = own.instances(folder, config(folder))
     np.testing.assert_array_equal(whole["a"], touching)
     assert own.instances(folder, config(folder, label_kind="classes")) == {}

@@ -32,7 +32,10 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def to_yaml(config: Any) -> str:
     """YAML text from which `load_yaml` makes an equal configuration."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=120)
+    if any(c in text for c in "\x85\u2028\u2029"):  # line breaks to YAML, which would become spaces
+        text = yaml.safe_dump(to_dict(config), sort_keys=False, width=120)
+    return str(text)
 
 
 def from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:

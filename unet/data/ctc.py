@@ -18,13 +18,12 @@ from typing import Literal
 
 import numpy as np
 
-from unet.data.masks import separate, target, unannotated
+from unet.data.masks import CELLS, Target, unannotated
 from unet.data.stack import Frame, InstanceImage, Normalisation, Stack
 from unet.data.tiff import Pixels, read_gray
 from unet.errors import DataError
 from unet.files import reading
 
-CLASS_NAMES = ("background", "cell")
 _SEQUENCE = re.compile(r"\d\d")
 _IMAGE = re.compile(r"t(\d+)\.tiff?")
 _MASK = re.compile(r"man_seg(\d+)\.tiff?")
@@ -36,14 +35,14 @@ def read(
     name: str = "ctc",
     *,
     labels: Literal["gold", "silver"] = "gold",
-    ridge_px: int = 2,
+    target: Target = CELLS,
     normalise: Normalisation | None = None,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Stack:
     """Every frame of every sequence as "01/t067"; frames without the truth asked for stay in the stack unlabelled.
 
-    root: the folder with 01, 01_GT, ... ridge_px: width of the background ridge between touching cells, in `label`
-    and in `instances` (which the weight map uses; numbers stay those of the mask). normalise: default gray value / 255.
+    root: the folder with 01, 01_GT, ... target: what is made of the masks: `label` and `instances` (which the weight
+    map uses; numbers stay those of the mask). normalise: default gray value / 255.
     With gold labels, cells that only the silver truth of the frame knows are IGNORE: they were not annotated. on_frame
     is told how many frames of how many are read.
 
@@ -68,15 +67,14 @@ def read(
             if labels == "gold" and number in silver:
                 ignore = unannotated(mask, read_mask(silver[number], image.shape[1:]))
                 partial += bool(ignore.any())
-            cut = separate(mask, ridge_px)
-            frames.append(Frame(frame_name, sequence, image, target(cut, ignore), cut))
+            frames.append(Frame(frame_name, sequence, image, *target.of(mask, ignore)))
     known = sum(frame.label is not None for frame in frames)
     if not known:
         folder = "NN_GT/SEG" if labels == "gold" else "NN_ST/SEG"
         raise DataError(f"{root}: no {labels} masks in {folder}; fetch the set again")
     source = f"{root} ({labels} truth of {known} of {len(frames)} frames"
     source += f", {partial} of them partial: cells without annotation are ignored)" if partial else ")"
-    return Stack(name, tuple(frames), CLASS_NAMES, normalise, source)
+    return Stack(name, tuple(frames), target.class_names, normalise, source)
 
 
 def gold_instances(root: Path, sequence: str) -> dict[str, InstanceImage]:

@@ -13,6 +13,7 @@ from unet.data import ctc, isbi, own, synthetic
 from unet.data.catalogue import DataSet, data_sets
 from unet.data.download import Unavailable
 from unet.data.fetch import fetch, is_present
+from unet.data.masks import Target
 from unet.data.normalise import normalisation
 from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.errors import DataError
@@ -146,7 +147,11 @@ def _normalisation(config: DataConfig, em: bool) -> Normalisation:
 
 
 def _synthetic(name: str, config: DataConfig) -> Stack:
-    return synthetic.make(name, config.seed, config.ridge_px, _normalisation(config, name == "synthetic-em"))
+    return synthetic.make(name, config.seed, _target(config), _normalisation(config, name == "synthetic-em"))
+
+
+def _target(config: DataConfig) -> Target:
+    return Target(config.target, config.ridge_px, config.border_px)
 
 
 def _read(data_set: DataSet, folder: Path, config: DataConfig, bar: Bar) -> Stack:
@@ -157,7 +162,7 @@ def _read(data_set: DataSet, folder: Path, config: DataConfig, bar: Bar) -> Stac
         folder,
         data_set.name,
         labels=config.labels,
-        ridge_px=config.ridge_px,
+        target=_target(config),
         normalise=normalise,
         on_frame=bar.steps,
     )

@@ -1,15 +1,17 @@
-"""Instance masks: the background ridge between touching objects, and objects that only the silver truth knows.
+"""Instance masks and the training targets made of them; objects that only the silver truth knows.
 
 Axes: H rows, W columns. 0 is background; every other value is one object, even where it lies in several pieces.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from unet.data.stack import IGNORE, InstanceImage, LabelImage
 
@@ -64,12 +66,55 @@ def unannotated(gold_HW: NDArray[np.integer], silver_HW: NDArray[np.integer]) ->
     return np.asarray(missing & (gold_HW == 0))
 
 
-def target(instances_HW: NDArray[np.integer], ignore_HW: NDArray[np.bool_] | None = None) -> LabelImage:
-    """Classes 0 background and 1 object of an instance mask, IGNORE where `ignore_HW`."""
-    label = (instances_HW != 0).astype(np.uint8)
-    if ignore_HW is not None:
-        label[ignore_HW] = IGNORE
-    return cast(LabelImage, label)
+@dataclass(frozen=True)
+class Target:
+    """What a network is trained to tell apart where instances are known.
+
+    kind "cell": background and cell, a ridge of background `ridge_px` wide between touching cells. kind "cell-border":
+    background, cell, and border, which is every pixel within `border_px` of two cells, inside of them too; nothing is
+    cut. Guerrero-Pena et al. 2018 (doi:10.1109/ICIP.2018.8451187) train on such a third class.
+    """
+
+    kind: Literal["cell", "cell-border"] = "cell"
+    ridge_px: int = 2
+    border_px: int = 4
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes 0, 1, ..."""
+        return ("background", "cell") if self.kind == "cell" else ("background", "cell", "border")
+
+    def of(
+        self, instances_HW: NDArray[np.integer], ignore_HW: NDArray[np.bool_] | None = None
+    ) -> tuple[LabelImage, InstanceImage]:
+        """Class indices, IGNORE where `ignore_HW`, and the objects whose borders the weight map raises."""
+        cells = separate(instances_HW, self.ridge_px if self.kind == "cell" else 0)
+        label = (cells != 0).astype(np.uint8)
+        if self.kind == "cell-border":
+            label[borders(cells, self.border_px)] = self.class_names.index("border")
+        if ignore_HW is not None:
+            label[ignore_HW] = IGNORE
+        return label, cells
+
+
+CELLS = Target()
+"""The paper's two classes."""
+
+
+def borders(instances_HW: NDArray[np.integer], width_px: int) -> NDArray[np.bool_]:
+    """Pixels within `width_px` (a disk) of two objects or more; a pixel is within any distance of its own object."""
+    near = np.zeros(instances_HW.shape, np.uint8)
+    _, flat = np.unique(instances_HW, return_inverse=True)
+    ranks = flat.reshape(instances_HW.shape) + (0 if (instances_HW == 0).any() else 1)
+    height, width = ranks.shape
+    for rank, box in enumerate(ndimage.find_objects(ranks.astype(np.int32)), start=1):
+        rows, columns = (
+            slice(max(side.start - width_px, 0), min(side.stop + width_px, length))
+            for side, length in zip(box, (height, width), strict=True)
+        )
+        reached = cv2.dilate((ranks[rows, columns] == rank).astype(np.uint8), _disk(width_px))
+        near[rows, columns] = np.minimum(near[rows, columns] + reached, 2)
+    return np.asarray(near == 2)
 
 
 def _disk(radius: int) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from unet.config import DataConfig
 from unet.data.label_kind import LabelKind, class_labels, named, recognise
-from unet.data.masks import separate, target
+from unet.data.masks import Target
 from unet.data.normalise import normalisation
 from unet.data.stack import Frame, InstanceImage, Stack
 from unet.data.tiff import SUFFIXES, Pixels, read_images, stores_planes
@@ -62,8 +62,8 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame:
 
     on_frame is told how many steps of how many are done (each pair is read, then prepared).
 
-    Instance labels become the classes background and cell with a ridge of `config.ridge_px` between touching objects
-    (see `masks.separate`); binary and class labels leave the objects to the weight map (4-connected components).
+    Instance labels become the target that `config` names (see `masks.Target`); binary and class
+    labels leave the objects to the weight map (4-connected components).
 
     Raises DataError naming every offender at once: missing counterpart, unreadable file, other shape, other number of
     channels, NaN, label value outside the classes.
@@ -72,16 +72,18 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame:
     _check_images(found)
     names = _class_names(folder)
     kind, why = _label_kind(folder, config, found, names)
-    labels, class_names = (None, ("background", "cell")) if kind == "instances" else _classes(found, kind, names)
+    made = Target(config.target, config.ridge_px, config.border_px)
+    if kind != "instances" and made.kind != "cell":
+        found.wrong.append(f"data.target {made.kind} needs labels with a number per object; these were read as {kind}")
+    labels, class_names = (None, made.class_names) if kind == "instances" else _classes(found, kind, names)
     if found.wrong:
         raise DataError(_complaint(folder, found.wrong))
     normalise = normalisation(config, (pair.image.dtype for pair in found.pairs))
     frames = []
     for i, pair in enumerate(found.pairs):
         on_frame(len(found.pairs) + i, 2 * len(found.pairs))
-        cut = separate(_instances(pair.label), config.ridge_px) if labels is None else None
-        label = target(cut) if cut is not None else labels[i] if labels is not None else None
-        frames.append(Frame(pair.name, pair.sequence, normalise(pair.image), label, cut))
+        truth = made.of(_instances(pair.label)) if kind == "instances" else (labels[i] if labels else None, None)
+        frames.append(Frame(pair.name, pair.sequence, normalise(pair.image), *truth))
     channels = frames[0].image.shape[0]
     say(
         f"data: {folder}: {len(frames)} images, {channels} channel{'s' * (channels > 1)}, "

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from unet.data.masks import separate, target
+from unet.data.masks import CELLS, Target
 from unet.data.stack import Frame, InstanceImage, Normalisation, Stack
 from unet.data.synthetic_cells import CellImage, hela_like, phc_like
 from unet.data.synthetic_em import em_like
@@ -22,8 +22,8 @@ _CELLS: dict[str, Callable[[int], list[CellImage]]] = {"synthetic-phc": phc_like
 NAMES = ("synthetic-em", *_CELLS)
 
 
-def make(name: str, seed: int = 0, ridge_px: int = 2, normalise: Normalisation | None = None) -> Stack:
-    """The built-in stack of this name; the cells are cut apart by `ridge_px` as the real ones are (see ctc.read).
+def make(name: str, seed: int = 0, target: Target = CELLS, normalise: Normalisation | None = None) -> Stack:
+    """The built-in stack of this name; the target of the cells is made as of the real ones (see ctc.read).
 
     synthetic-em: 12 consecutive slices of 512 x 512. synthetic-phc: sequences 01 and 02 of 8 frames of 520 x 696.
     synthetic-hela: the same of 512 x 512. normalise: default gray value / 255. Raises DataError for another name.
@@ -39,9 +39,8 @@ def make(name: str, seed: int = 0, ridge_px: int = 2, normalise: Normalisation |
         return Stack(name, frames, ("membrane", "cell"), normalise, source)
     cells = []
     for cell in _CELLS[name](seed):
-        cut = separate(cell.instances, ridge_px)
-        cells.append(Frame(cell.name, cell.sequence, normalise(cell.image[None]), target(cut), cut))
-    return Stack(name, tuple(cells), ("background", "cell"), normalise, source)
+        cells.append(Frame(cell.name, cell.sequence, normalise(cell.image[None]), *target.of(cell.instances)))
+    return Stack(name, tuple(cells), target.class_names, normalise, source)
 
 
 def truth(name: str, seed: int = 0) -> dict[str, InstanceImage]:
