@@ -6,9 +6,10 @@ The map takes each pixel p of the tile to the place s(p) in the image that it sh
 
 k is the tile's centre, F the flips, R the rotation, z the zoom, u the elastic displacement: random vectors on a coarse
 grid spanned over the tile, interpolated by bicubic B-splines (Ronneberger, Fischer, Brox 2015,
-doi:10.1007/978-3-319-24574-4_28, section 3.1: "random displacement vectors on a coarse 3 by 3 grid", "Gaussian distribution with 10 pixels standard
-deviation", "bicubic interpolation"). Splines on a grid are separable, u = B U B^T, so each coordinate of s is ONE
-product of two thin matrices, [B, p_row - k, 1] times [U B^T; ...], and rotation, flips and zoom cost nothing.
+doi:10.1007/978-3-319-24574-4_28, section 3.1: "random displacement vectors on a coarse 3 by 3 grid", "Gaussian
+distribution with 10 pixels standard deviation", "bicubic interpolation"). Splines on a grid are separable, u = B U B^T,
+so each coordinate of s is ONE product of two thin matrices, [B, p_row - k, 1] times [U B^T; ...], and rotation, flips
+and zoom cost nothing.
 
 Axes: H rows, W columns; y runs down, x to the right; coordinates in pixels, 0 at the centre of the first pixel.
 """
