@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from unet.config import ModelConfig
 from unet.errors import GeometryError
 from unet.geometry import output_size
-from unet.model import UNet, UpConv, build, centre_crop, dropout_rates, parameters
+from unet.model import VARIANTS, UNet, UpConv, build, centre_crop, dropout_rates, parameters, upconv_as_matmul
 
 
 @pytest.mark.parametrize(("variant", "expected"), [("figure1", 31_030_658), ("released", 31_100_354)])
@@ -105,8 +106,6 @@ def test_the_gradient_of_a_crop_is_zero_outside_and_keeps_channels_last():
 
 @pytest.mark.parametrize(("variant", "upsampled_at"), [("figure1", slice(3, 5)), ("released", slice(0, 2))])
 def test_order_of_the_concatenation_and_relu_after_the_upconvolution(variant, upsampled_at):
-    from unet.model import VARIANTS
-
     block = UpConv(4, 2, VARIANTS[variant])
     deep, skip = -torch.rand(1, 4, 3, 3), torch.full((1, 3, 10, 10), 7.0)
     nn.init.constant_(block.upconv.weight, 1.0)
@@ -117,6 +116,55 @@ def test_order_of_the_concatenation_and_relu_after_the_upconvolution(variant, up
     if variant == "released":
         expected = expected.relu()
     torch.testing.assert_close(merged[:, upsampled_at], expected)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_the_upconvolution_is_a_matrix_product(dtype, tolerance, layout, with_bias):
+    torch.manual_seed(0)
+    deep = torch.randn(2, 6, 3, 5, dtype=dtype).to(memory_format=layout).requires_grad_()
+    weight = torch.randn(6, 4, 2, 2, dtype=dtype).to(memory_format=layout).requires_grad_()
+    bias = torch.randn(4, dtype=dtype, requires_grad=True) if with_bias else None
+    inputs = [t for t in (deep, weight, bias) if t is not None]
+    found, expected = upconv_as_matmul(deep, weight, bias), functional.conv_transpose2d(deep, weight, bias, stride=2)
+    assert found.shape == (2, 4, 6, 10)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    upstream = torch.randn_like(expected)
+    gradients = (torch.autograd.grad(result, inputs, upstream) for result in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+def test_training_in_bf16_rounds_no_worse_than_the_convolution():
+    """The output and all gradients, by both ways, against float64."""
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose2d(32, 16, 2, stride=2)
+    deep = torch.randn(1, 32, 12, 12).bfloat16().requires_grad_()
+    inputs, upstream = [deep, layer.weight, layer.bias], torch.randn(1, 16, 24, 24).bfloat16()
+
+    def convolution(deep, weight, bias):
+        return functional.conv_transpose2d(deep, weight, bias, stride=2)
+
+    def made(way):
+        with torch.autocast("cpu", torch.bfloat16):
+            upsampled = way(*inputs)
+        assert upsampled.dtype == torch.bfloat16
+        return [upsampled, *torch.autograd.grad(upsampled, inputs, upstream)]
+
+    exact = convolution(*(tensor.double() for tensor in inputs))
+    exact = [exact, *torch.autograd.grad(exact, inputs, upstream.double())]
+    for ours, theirs, right in zip(made(upconv_as_matmul), made(convolution), exact, strict=True):
+        assert (ours - right).abs().max() <= 1.5 * (theirs - right).abs().max()
+
+
+def test_prediction_keeps_the_bits_of_the_convolution():
+    block = UpConv(8, 4, VARIANTS["figure1"])
+    deep, skip = torch.randn(1, 8, 5, 4), torch.randn(1, 4, 10, 8)
+    with torch.inference_mode():
+        merged = block(deep, skip)
+    assert torch.equal(merged[:, 4:], functional.conv_transpose2d(deep, block.upconv.weight, block.upconv.bias, 2))
 
 
 @pytest.mark.parametrize(
