@@ -70,7 +70,7 @@ def step_function(
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=way.bf16):
             logits = forward(image)
-        loss(logits, target, weight).loss.backward()  # type: ignore[no-untyped-call]
+        loss(logits, target, weight).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -50,6 +50,33 @@ def test_names(name, expected):
     assert group["momentum"] == 0.7 if name == "sgd" else group["betas"] == (0.8, 0.95)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_adam_takes_the_faster_way_of_a_cpu_to_the_same_weights(name, kind):
+    torch.manual_seed(0)
+    ours, plain = nn.Linear(3, 2), nn.Linear(3, 2)
+    plain.load_state_dict(ours.state_dict())
+    config = OptimConfig(name=name, lr=0.1, weight_decay=0.01)
+    optimizers = [
+        make_optimizer(config, ours),
+        kind(plain.parameters(), 0.1, config.betas, weight_decay=0.01, foreach=False),
+    ]
+    assert optimizers[0].param_groups[0]["fused"]
+    for _ in range(5):
+        for parameter, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            parameter.grad = torch.randn_like(parameter)
+            other.grad = parameter.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for parameter, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other, rtol=1e-6, atol=1e-6)
+
+
+def test_elsewhere_no_optimizer_is_fused():
+    with torch.device("meta"):
+        layer = nn.Linear(2, 2)
+    assert not any(make_optimizer(OptimConfig(name=n), layer).param_groups[0]["fused"] for n in ("sgd", "adam"))
+
+
 def test_momentum_is_the_papers():
     """Two updates of SGD with momentum 0.99 on a constant gradient of 1: steps of lr and of 1.99 lr."""
     layer = nn.Linear(1, 1, bias=False)

@@ -88,7 +88,7 @@ class Spread:
 def gradient(model: nn.Module, loss: LossFunction, batch: Batch) -> Tensor:
     """Gradient of a batch's loss with respect to all parameters, as one vector."""
     model.zero_grad(set_to_none=True)
-    loss(model(batch.image), batch.target, batch.weight).loss.backward()  # type: ignore[no-untyped-call]
+    loss(model(batch.image), batch.target, batch.weight).backward()  # type: ignore[no-untyped-call]
     return torch.cat([p.grad.reshape(-1) for p in model.parameters() if p.grad is not None])
 
 

@@ -165,7 +165,7 @@ class Trainer:
             image, target, weight = self._next(stream)
             with torch.autocast(self.hardware.device.type, torch.bfloat16, enabled=self.hardware.precision == "bf16"):
                 logits = self.forward(image)
-            loss = self.loss.function(logits, target, weight).loss
+            loss = self.loss.function(logits, target, weight)
             if pooled:
                 share = denominator(weight, weight, valid_pixels(target), self.config.loss.reduction)
                 loss, divisor = loss * share, divisor + share

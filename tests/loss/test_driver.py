@@ -15,7 +15,7 @@ from tests.loss.shim.host import FLAGS, HERE, compiler, made
 from unet.config import LossConfig
 from unet.errors import ConfigError, UserError
 from unet.loss import compile as compile_module
-from unet.loss import driver, fused
+from unet.loss import driver, fused, reference
 from unet.loss.dispatch import choose_loss
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +73,14 @@ def test_the_cpu_takes_the_reference_without_a_word():
     assert choose_loss(LossConfig(implementation="reference"), CUDA)[1:] == ("reference", "")
 
 
+def test_training_on_the_cpu_counts_nothing_that_nobody_reads(monkeypatch):
+    logits, target, weight = torch.randn(1, 2, 3, 3), torch.ones(1, 3, 3, dtype=torch.uint8), torch.rand(1, 3, 3)
+    expected = reference.weighted_cross_entropy(logits, target, weight, reduction="weighted_mean").loss
+    monkeypatch.setattr(reference, "confusion_counts", pytest.fail)
+    loss = choose_loss(LossConfig(reduction="weighted_mean"), torch.device("cpu")).function(logits, target, weight)
+    assert torch.equal(loss, expected)
+
+
 def test_fused_on_the_cpu_is_refused_with_the_reason():
     with pytest.raises(ConfigError, match=r"fused cannot be used.*NVIDIA GPU.*use auto or reference") as error:
         choose_loss(LossConfig(implementation="fused"), torch.device("cpu"))
@@ -97,8 +105,8 @@ def test_where_the_kernels_run_they_are_taken(monkeypatch, implementation):
     chosen = choose_loss(LossConfig(implementation=implementation, reduction="sum"), CUDA)
     assert chosen[1:] == ("fused", "")
     logits, target = torch.randn(1, 2, 3, 3), torch.zeros(1, 3, 3, dtype=torch.uint8)
-    result = chosen.function(logits, target, torch.ones(1, 3, 3))
-    assert result.loss == fused.weighted_cross_entropy(logits, target, reduction="sum").loss
+    loss = chosen.function(logits, target, torch.ones(1, 3, 3))
+    assert loss == fused.weighted_cross_entropy(logits, target, reduction="sum").loss
 
 
 def test_without_a_gpu(monkeypatch):

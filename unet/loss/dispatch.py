@@ -12,10 +12,9 @@ from torch import Tensor
 from unet.config import LossConfig
 from unet.errors import ConfigError
 from unet.loss import reference
-from unet.loss.reference import LossResult
 
-LossFunction = Callable[[Tensor, Tensor, Tensor], LossResult]
-"""(logits N x C x H x W, target N x H x W, weight N x H x W) -> loss and confusion counts."""
+LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(logits N x C x H x W, target N x H x W, weight N x H x W) -> scalar loss, differentiable."""
 
 
 class ChosenLoss(NamedTuple):
@@ -32,14 +31,16 @@ def choose_loss(config: LossConfig, device: torch.device) -> ChosenLoss:
     auto: the fused kernels on a GPU that can run them, else the reference; on a GPU the message then says why. Asking
     for `fused` where it cannot run is a ConfigError.
     """
-    plain = ChosenLoss(partial(reference.weighted_cross_entropy, reduction=config.reduction), "reference", "")
+    plain = ChosenLoss(partial(reference.weighted_loss, reduction=config.reduction), "reference", "")
     if config.implementation == "reference" or (config.implementation == "auto" and device.type == "cpu"):
         return plain
     from unet.loss import driver, fused  # registering operators takes time that a run without them need not spend
 
     reason = driver.unusable(device)
     if not reason:
-        return ChosenLoss(partial(fused.weighted_cross_entropy, reduction=config.reduction), "fused", "")
+        return ChosenLoss(
+            lambda *inputs: fused.weighted_cross_entropy(*inputs, reduction=config.reduction).loss, "fused", ""
+        )
     if config.implementation == "fused":
         raise ConfigError(f"loss.implementation: fused cannot be used, {reason}; use auto or reference")
     return plain._replace(message=f"loss: reference implementation ({reason})")

@@ -121,7 +121,20 @@ def weighted_cross_entropy(
     weights w(x) or None for 1 everywhere. valid_NHW: boolean mask or None. Targets of valid pixels outside 0..C-1
     are an error of the caller (torch raises on the CPU).
     """
+    loss = weighted_loss(logits_NCHW, target_NHW, weight_NHW, valid_NHW, reduction=reduction, ignore_index=ignore_index)
     valid = valid_pixels(target_NHW, valid_NHW, ignore_index)
-    losses = pixel_losses(logits_NCHW, target_NHW, valid)
-    loss = reduce(losses, weight_NHW, valid, reduction)
     return LossResult(loss, confusion_counts(logits_NCHW, target_NHW, valid))
+
+
+def weighted_loss(
+    logits_NCHW: Tensor,
+    target_NHW: Tensor,
+    weight_NHW: Tensor | None = None,
+    valid_NHW: Tensor | None = None,
+    *,
+    reduction: Reduction = "mean",
+    ignore_index: int = IGNORE_INDEX,
+) -> Tensor:
+    """The loss of `weighted_cross_entropy` alone: the counts take a third of its time."""
+    valid = valid_pixels(target_NHW, valid_NHW, ignore_index)
+    return reduce(pixel_losses(logits_NCHW, target_NHW, valid), weight_NHW, valid, reduction)
