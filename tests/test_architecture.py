@@ -18,6 +18,7 @@ LEVELS = {
     "unet.signals": 1,
     "unet.metrics": 1,
     "unet.stats": 1,
+    "unet.power": 1,
     "unet.config": 2,
     "unet.data": 3,
     "unet.weightmap": 4,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from unet.stats import (
+    block_test,
     bootstrap_interval,
     equivalence_test,
     holm,
@@ -17,6 +18,7 @@ from unet.stats import (
     probability_of_improvement,
     sign_flip_test,
     summary,
+    t_interval,
     t_test,
     wilcoxon_test,
 )
@@ -58,14 +60,11 @@ def test_the_sign_flip_test_counts_assignments():
 
 @given(numbers)
 @settings(max_examples=60, deadline=None)
-def test_the_sign_flip_test_is_scipys_permutation_test(differences):
+def test_the_sign_flip_test_counts_every_assignment(differences):
     d = np.array(differences)
-
-    def mean(x, axis):
-        return np.mean(x, axis=axis)
-
-    theirs = scipy_stats.permutation_test((d,), mean, permutation_type="samples", n_resamples=np.inf)
-    assert sign_flip_test(d).p == pytest.approx(theirs.pvalue, abs=1e-9)
+    sums = np.array([np.dot(signs, d) for signs in itertools.product((-1, 1), repeat=d.size)])
+    counted = np.mean(np.abs(sums) >= abs(d.sum()) - 1e-9)
+    assert sign_flip_test(d).p == pytest.approx(counted, abs=1e-9)
 
 
 def test_many_pairs_are_tested_with_random_signs_close_to_the_exact_answer():
@@ -73,7 +72,7 @@ def test_many_pairs_are_tested_with_random_signs_close_to_the_exact_answer():
     made = sign_flip_test(d)
     assert made.p == pytest.approx(t_test(d).p, abs=0.02)
     assert made.p == sign_flip_test(d).p  # seeded
-    assert made.smallest_p == pytest.approx(1 / 100_001)
+    assert made.smallest_p == pytest.approx(1 / 100_000)
     assert sign_flip_test(np.ones(40)).p >= made.smallest_p  # only the observed signs are sure to be counted
 
 
@@ -209,3 +208,29 @@ def test_probability_of_improvement_is_mann_whitneys_share(ours, theirs):
     assert probability_of_improvement([ours], [theirs]) + probability_of_improvement([theirs], [ours]) == pytest.approx(
         1
     )
+
+
+def test_the_block_model_is_the_analysis_of_variance_of_two_ways():
+    # A complete table by hand: F of the arms = mean square of arms / mean square of error; for two arms F = t^2.
+    table = np.array([[1.0, 2.0, 4.0, 3.0], [2.0, 2.5, 5.5, 4.0], [0.0, 2.0, 3.0, 1.0]])
+    residual = table - table.mean(0) - table.mean(1)[:, None] + table.mean()
+    error = (residual**2).sum() / (2 * 3)
+    t = (table[1].mean() - table[0].mean()) / math.sqrt(2 * error / 4)
+    assert block_test(table, 1, 0).p == pytest.approx(2 * scipy_stats.t.sf(t, 6))
+    assert block_test(table[:2], 1, 0).p == pytest.approx(t_test(table[1] - table[0]).p)  # two arms: the paired t test
+
+
+def test_the_block_model_takes_missing_runs_and_needs_a_link_between_the_arms():
+    table = np.array([[1.0, 2.0, 4.0, math.nan], [2.0, 2.5, 5.5, 4.0], [0.0, 2.0, math.nan, 1.0]])
+    with_all = block_test(table, 1, 0)
+    assert with_all.pairs == 3
+    assert 0 < with_all.p < 1
+    apart = np.array([[1.0, 2.0, math.nan, math.nan], [math.nan, math.nan, 3.0, 4.0]])
+    assert math.isnan(block_test(apart, 0, 1).p)
+
+
+def test_the_t_interval_is_scipys():
+    theirs = scipy_stats.ttest_1samp(DIFFERENCES, 0).confidence_interval(0.95)
+    ours = t_interval(DIFFERENCES)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+    assert math.isnan(t_interval([0.1]).low)

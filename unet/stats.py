@@ -19,7 +19,8 @@ from scipy import stats
 CLAIM_LEVEL = 0.01
 """A difference is claimed below this p (after correction), else the question is called open."""
 
-EXACT_PAIRS = 20  # up to here all 2^n assignments of signs are counted
+EXACT_PAIRS = 13  # up to here all 2^n assignments of signs are counted
+RANDOM_SIGNS = 99_999
 RESAMPLES = 10_000
 
 
@@ -64,23 +65,24 @@ def summary(values: ArrayLike) -> Summary:
 def sign_flip_test(differences: ArrayLike, seed: int = 0) -> PairedTest:
     """Permutation test of paired differences: the share of sign assignments with a |mean| at least as large.
 
-    Exact for up to 20 pairs (all 2^n assignments); beyond, 100,000 random ones and the observed one. It assumes only
-    that a difference is as likely to be +d as -d. The smallest reachable p is 2 / 2^n: 0.25 for 3 pairs, 0.0625 for 5,
-    0.0078 for 8.
+    SciPy's permutation test: exact for up to 13 pairs (all 2^n assignments); beyond, 99,999 random ones and the
+    observed one. It assumes only that a difference is as likely to be +d as -d. The smallest reachable p is 2 / 2^n:
+    0.25 for 3 pairs, 0.0625 for 5, 0.0078 for 8.
     """
     d = _finite(differences)
-    observed = abs(d.sum())
-    if d.size <= EXACT_PAIRS:
-        sums = np.zeros(1)
-        for value in np.abs(d):
-            sums = np.concatenate([sums + value, sums - value])
-        extreme, total = _at_least(sums, observed, d), sums.size
-    else:
-        signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(100_000, d.size))
-        extreme, total = 1 + _at_least(signs @ d, observed, d), 100_001
-    smallest = 1.0 / total if d.size > EXACT_PAIRS else min(1.0, 2.0 ** (1 - d.size))
-    name = "exact sign-flip test" if d.size <= EXACT_PAIRS else "sign-flip test"
-    return PairedTest(name, d.size, extreme / total, smallest)
+    if d.size == 1:
+        return PairedTest("exact sign-flip test", 1, 1.0, 1.0)
+    exact = d.size <= EXACT_PAIRS
+    made = stats.permutation_test(
+        (d,),
+        lambda x, axis: np.mean(x, axis=axis),
+        permutation_type="samples",
+        n_resamples=2**d.size if exact else RANDOM_SIGNS,
+        batch=8192,
+        rng=np.random.default_rng(seed),
+    )
+    smallest = min(1.0, 2.0 ** (1 - d.size)) if exact else 1 / (1 + RANDOM_SIGNS)
+    return PairedTest("exact sign-flip test" if exact else "sign-flip test", d.size, float(made.pvalue), smallest)
 
 
 def t_test(differences: ArrayLike) -> PairedTest:
@@ -96,6 +98,44 @@ def t_test(differences: ArrayLike) -> PairedTest:
         return PairedTest("paired t test", d.size, float(not d.any()), 0.0)
     t = d.mean() / (spread / math.sqrt(d.size))
     return PairedTest("paired t test", d.size, float(2 * stats.t.sf(abs(t), d.size - 1)), 0.0)
+
+
+def block_test(scores: ArrayLike, arm: int, reference: int) -> PairedTest:
+    """Test of two arms in the additive model score = arm + seed + error (randomised block design).
+
+    scores: arms x seeds, NaN where a run is missing. The error is estimated from all arms, which gives more degrees of
+    freedom than the pairs of two of them, and assumes that it is as large in every arm. NaN when none are left.
+    Source: Fisher 1935, "The Design of Experiments"; least squares where runs are missing.
+    """
+    table = np.asarray(scores, dtype=np.float64)
+    rows, columns = np.nonzero(np.isfinite(table))
+    arms, seeds = table.shape
+    design = np.zeros((rows.size, arms + seeds))
+    design[np.arange(rows.size), rows] = design[np.arange(rows.size), arms + columns] = 1
+    contrast = np.zeros(arms + seeds)
+    contrast[arm], contrast[reference] = 1, -1
+    pairs = int(np.isfinite(table[[arm, reference]]).all(axis=0).sum())
+    freedom = rows.size - int(np.linalg.matrix_rank(design))
+    inverse = np.linalg.pinv(design.T @ design)
+    estimable = float(np.abs(contrast @ inverse @ design.T @ design - contrast).max()) < 1e-9
+    if freedom < 1 or not pairs or not estimable:
+        return PairedTest("block model", pairs, math.nan, math.nan)
+    effects = inverse @ design.T @ table[rows, columns]
+    residual = table[rows, columns] - design @ effects
+    error = math.sqrt(float(residual @ residual) / freedom * float(contrast @ inverse @ contrast))
+    mean = float(contrast @ effects)
+    if error <= 1e-12 * max(abs(mean), float(np.abs(table[rows, columns]).max())):
+        return PairedTest("block model", pairs, float(abs(mean) <= 1e-12), 0.0)
+    return PairedTest("block model", pairs, float(2 * stats.t.sf(abs(mean) / error, freedom)), 0.0)
+
+
+def t_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
+    """Student's confidence interval of the mean; its ends are NaN for a single pair."""
+    d = _finite(differences)
+    if d.size < 2:
+        return Interval(math.nan, math.nan, level)
+    reach = float(stats.t.ppf((1 + level) / 2, d.size - 1) * d.std(ddof=1) / math.sqrt(d.size))
+    return Interval(float(d.mean()) - reach, float(d.mean()) + reach, level)
 
 
 def wilcoxon_test(differences: ArrayLike) -> PairedTest:
@@ -207,11 +247,6 @@ def _finite(values: ArrayLike) -> NDArray[np.float64]:
     if x.size == 0 or not np.isfinite(x).all():
         raise ValueError(f"statistics need finite values, at least one; got {x.tolist()}")
     return x
-
-
-def _at_least(sums: NDArray[np.float64], observed: float, d: NDArray[np.float64]) -> int:
-    """How many |sums| reach the observed one, equal up to rounding counted as equal."""
-    return int(np.count_nonzero(np.abs(sums) >= observed - 1e-12 * float(np.abs(d).sum())))
 
 
 def _resampled_means(d: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:

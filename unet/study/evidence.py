@@ -95,6 +95,16 @@ class Evidence:
         """True when training ended in a loss that was not finite or exploded."""
         return (self.path / FAILURE).is_file()
 
+    @property
+    def collapsed(self) -> bool:
+        """True when the run predicts the same class everywhere (see unet.scoring.collapsed)."""
+        return not self.diverged and self.stored.get("collapsed") is True
+
+    @cached_property
+    def stored(self) -> dict[str, Any]:
+        """What scores.json holds."""
+        return _read_object(self.path / SCORES, {"scores": dict})
+
     @cached_property
     def noise(self) -> dict[str, Any] | None:
         """The gradient noise measured at this run's weights, if it was."""
@@ -118,7 +128,7 @@ class Evidence:
         if self.diverged:
             return {k: 0.0 if better else 1.0 for k, better in HIGHER_IS_BETTER.items() if k not in _WITHOUT_WORST}
         found: dict[str, float] = {"spikes": float(curves.spikes(self.rows))}
-        stored = _read_object(self.path / SCORES, {"scores": dict})
+        stored = self.stored
         if not all(value is None or _is_number(value) for value in stored["scores"].values()):
             raise RunError(f"{self.path / SCORES}: damaged (a score is no number); restore it")
         empty = empty_scores(stored)

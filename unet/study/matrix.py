@@ -15,6 +15,7 @@ from typing import Any
 
 from unet.config import Config, from_dict, profile, to_dict
 from unet.errors import ConfigError, nearest
+from unet.study.plan import Plan
 
 Changes = Mapping[str, Mapping[str, Any]]
 
@@ -80,7 +81,8 @@ class Study:
 
     data: names of published sets, or "folder" for images of one's own (data.folder in the base). base: changes to the
     profile that all arms share. tested: scores by data set that the comparisons are tested on.
-    noise: arms whose gradient noise is measured, all at the trained weights of the first of them.
+    noise: arms whose gradient noise is measured, all at the trained weights of the first of them. plan: what the study
+    decides; without one everything it finds is exploratory.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Study:
     data: tuple[str, ...] = ("em", "phc", "hela")
     tested: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: TESTED)
     noise: tuple[str, ...] = ()
+    plan: Plan | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -102,6 +105,8 @@ class Study:
                 raise ConfigError(f"{name!r}: names of studies and arms are made of a-z, 0-9, - and .")
         named = [c.arm for c in self.comparisons] + [c.reference for c in self.comparisons] + list(self.noise)
         named += [name for arm in self.arms for name in (*arm.best_of, *([arm.weights_of] if arm.weights_of else []))]
+        if self.plan is not None:
+            named += [name for point in self.plan.order for name in (point.arm, point.reference)]
         for name in named:
             if name not in names:
                 raise ConfigError(f"{self.name}: there is no arm {name!r}{nearest(name, names)}")

@@ -1,0 +1,155 @@
+"""The file of a plan: written and committed before the runs, followed ever after.
+
+`unet study NAME --freeze` writes a page's plan, with the settings of every arm, to experiments/plans/NAME.yaml, which
+is committed before the first run. From then on the page must say what the file says (`check`), and the first run notes
+beside the evidence which commit the file is of (`note`), with a hash that tells a file that was changed afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unet.config import Config, from_dict, parse_yaml, profile, to_dict
+from unet.errors import ConfigError, one_line
+from unet.files import write_json, write_text
+from unet.study.matrix import Study
+
+FOLDER = "plans"  # beside the pages
+NOTE = "plan.json"  # beside the evidence of a study
+
+
+def described(study: Study) -> dict[str, Any]:
+    """A study's plan with the settings of its arms and profiles, as plain values."""
+    plan = study.plan
+    assert plan is not None
+    points = [asdict(point) | {"share": share} for point, share in zip(plan.order, plan.shares, strict=True)]
+    return {
+        "study": study.name,
+        "question": study.question,
+        "alpha": plan.alpha,
+        "looks": [asdict(look) for look in plan.looks],
+        "most_collapsed": plan.most_collapsed,
+        "seeds": {name: dict(sets) for name, sets in plan.seeds.items()},
+        "order": points,
+        "profiles": {name: _settings(study, name) for name in plan.seeds},
+    }
+
+
+def _settings(study: Study, name: str) -> dict[str, Any]:
+    """What a profile changes against the defaults, and each arm against the profile."""
+    base = from_dict(study.base, profile(name))
+    arms: dict[str, Any] = {}
+    for arm in study.arms:
+        if arm.best_of:
+            arms[arm.name] = {"best of": list(arm.best_of)}
+        elif study.plan is not None and set(study.data_of(arm)) & set(study.plan.seeds[name]):
+            arms[arm.name] = _changed(arm.applied(base), base)
+    return {"base": _changed(base, Config()), "arms": arms}
+
+
+def _changed(config: Config, base: Config) -> dict[str, Any]:
+    ours, theirs = to_dict(config), to_dict(base)
+    return {
+        f"{section}.{key}": value
+        for section, values in ours.items()
+        for key, value in values.items()
+        if value != theirs[section][key]
+    }
+
+
+def file_of(page: Path, study: Study) -> Path:
+    """Where the frozen plan of a page's study lies."""
+    return page.parent / FOLDER / f"{study.name}.yaml"
+
+
+def freeze(study: Study, path: Path) -> None:
+    """Write a study's plan; ConfigError when it has none."""
+    if study.plan is None:
+        raise ConfigError(f"{study.name}: its page names no plan")
+    head = f"# The plan of the study {study.name}: commit it before the first run; never change it afterwards.\n"
+    write_text(path, head + yaml.safe_dump(_plain(described(study)), sort_keys=False, width=120))
+
+
+def check(study: Study, path: Path, results: Path) -> None:
+    """ConfigError when the frozen plan is missing, when the page deviates from it, or when it changed after the runs.
+
+    results: the folder of the study's evidence, with the note that the first run left.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: the study has no frozen plan; write it with --freeze and commit it before any run")
+    try:
+        text = path.read_text(encoding="utf-8")
+        frozen = parse_yaml(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read ({one_line(error)}); restore it") from None
+    page = _plain(described(study))
+    keys = dict.fromkeys([*page, *(frozen if isinstance(frozen, dict) else {})])
+    other = [key for key in keys if not isinstance(frozen, dict) or page.get(key) != frozen.get(key)]
+    if other:
+        raise ConfigError(
+            f"{study.name}: the page deviates from its plan {path} in {', '.join(other)}; no verdict is given. Follow "
+            "the plan, or ask the new question in a study of its own"
+        )
+    noted = noted_plan(results)
+    if noted and noted.get("sha256") != _hash(text):
+        raise ConfigError(
+            f"{path}: was changed after the runs in {results} began; restore the plan of commit {noted.get('commit')}"
+        )
+
+
+def note(path: Path, results: Path) -> None:
+    """Write beside the evidence which commit the plan was made by, once; ConfigError when it is not committed yet."""
+    if noted_plan(results):
+        return
+    commit, date = committed(path)
+    text = path.read_text(encoding="utf-8")
+    write_json(results / NOTE, {"commit": commit, "date": date, "sha256": _hash(text)})
+
+
+def noted_plan(results: Path) -> dict[str, Any]:
+    """The note beside a study's evidence; empty before its first run."""
+    try:
+        found = json.loads((results / NOTE).read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{results / NOTE}: damaged; restore it")
+    return found
+
+
+def committed(path: Path) -> tuple[str, str]:
+    """Commit and date of the last change of a file; ("unknown", "") outside a repository."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(path.resolve().parent), *words, "--", path.name]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        changed, last = git("status", "--porcelain"), git("log", "-1", "--format=%H %cI")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown", ""
+    if changed or not last:
+        raise ConfigError(f"{path}: the plan is not committed; commit it before the first run")
+    commit, _, date = last.partition(" ")
+    return commit, date
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """As YAML gives it back: lists for tuples."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
