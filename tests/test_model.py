@@ -64,6 +64,21 @@ def test_initial_weights_are_gaussian_with_the_papers_deviation():
     assert checked >= 8
 
 
+@pytest.mark.parametrize(
+    ("variant", "deviations"),  # sqrt(2 / N) for up-convolutions 64 -> 32 and 128 -> 64 (the last one keeps its 64)
+    [("figure1", [math.sqrt(2 / 64), math.sqrt(2 / 128)]), ("released", [math.sqrt(2 / 256), math.sqrt(2 / 256)])],
+)
+def test_initial_weights_of_the_upconvolutions_follow_the_variant(variant, deviations):
+    """Caffe divides the number of weights by the input channels: N = 4 x output channels, whatever comes in."""
+    model = build(ModelConfig(variant=variant, base_channels=32, depth=3), 1, 2, seed=1)
+    weights = [level.upconv.weight.detach().double() for level in model.up]
+    assert [tuple(w.shape[:2]) for w in weights] == [(64, 64 if variant == "released" else 32), (128, 64)]
+    for values, expected in zip(weights, deviations, strict=True):
+        assert abs(float(values.std()) / expected - 1) < 5 / math.sqrt(2 * values.numel())
+    first = model.down[0][0].weight.detach().double()  # convolutions are as in the drawing
+    assert abs(float(first.std()) / math.sqrt(2 / 9) - 1) < 5 / math.sqrt(2 * first.numel())
+
+
 def test_the_seed_alone_decides_the_initial_weights():
     torch.manual_seed(1)
     first = build(ModelConfig(base_channels=2, depth=2), 1, 2, seed=5).state_dict()

@@ -4,14 +4,15 @@ Axes: N images of a batch, C channels, H rows, W columns. All sizes follow unet.
 
 `figure1` is the network as drawn in Ronneberger, Fischer, Brox 2015 (doi:10.1007/978-3-319-24574-4_28), Figure 1.
 `released` is the network as published with the paper's Caffe code, which differs from the drawing: a ReLU follows every
-up-convolution, the last up-convolution keeps its channels, the up-sampled map comes first in the concatenation, and
-dropout acts at the two deepest levels before both the pooling and the crop.
+up-convolution, the last up-convolution keeps its channels, the up-sampled map comes first in the concatenation, dropout
+acts at the two deepest levels before both the pooling and the crop, and up-convolutions start with smaller weights.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -31,11 +32,12 @@ class Variant:
     last_upconv_halves: bool
     upsampled_first: bool
     dropout_levels_from_bottom: int
+    caffe_fan_in: bool
 
 
 VARIANTS = {
-    "figure1": Variant(False, True, False, 1),
-    "released": Variant(True, False, True, 2),
+    "figure1": Variant(False, True, False, 1, False),
+    "released": Variant(True, False, True, 2, True),
 }
 
 
@@ -99,7 +101,7 @@ class UNet(nn.Module):
             self.up.append(UpConv(deep, upsampled, variant))
             self.merge.append(DoubleConv(wide + upsampled, wide))
         self.head = nn.Conv2d(channels[0], classes, 1)
-        self.apply(initialise)
+        self.apply(partial(initialise, caffe_fan_in=variant.caffe_fan_in))
 
     def forward(self, image: Tensor) -> Tensor:
         """image N x C x H x W -> logits N x classes x H' x W'; GeometryError when the size is not valid."""
@@ -152,15 +154,22 @@ def dropout_rates(config: ModelConfig) -> list[float]:
     return [config.dropout if level >= config.depth - from_bottom else 0.0 for level in range(config.depth)]
 
 
-def initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module, *, caffe_fan_in: bool = False) -> None:
     """Gaussian weights with standard deviation sqrt(2 / N), N the incoming nodes of one neuron; zero biases.
 
     A neuron of an up-convolution with stride 2 and a 2x2 kernel sees one pixel of every input channel, so N is the
     number of input channels there. Source: section 3.1 of the paper, after He et al. 2015 (doi:10.1109/ICCV.2015.123).
+    caffe_fan_in: N of an up-convolution as Caffe's filler counts it, weights divided by the first axis of their blob;
+    that is input channels for a deconvolution, so N = 4 x output channels (Jia et al. 2014, doi:10.1145/2647868.2654889).
     """
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-        taps = 1 if isinstance(module, nn.ConvTranspose2d) else math.prod(module.kernel_size)
-        nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * taps)))
+        if not isinstance(module, nn.ConvTranspose2d):
+            incoming = module.in_channels * math.prod(module.kernel_size)
+        elif caffe_fan_in:
+            incoming = module.out_channels * math.prod(module.kernel_size)
+        else:
+            incoming = module.in_channels
+        nn.init.normal_(module.weight, std=math.sqrt(2 / incoming))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
