@@ -160,7 +160,8 @@ def initialise(module: nn.Module, *, caffe_fan_in: bool = False) -> None:
     A neuron of an up-convolution with stride 2 and a 2x2 kernel sees one pixel of every input channel, so N is the
     number of input channels there. Source: section 3.1 of the paper, after He et al. 2015 (doi:10.1109/ICCV.2015.123).
     caffe_fan_in: N of an up-convolution as Caffe's filler counts it, weights divided by the first axis of their blob;
-    that is input channels for a deconvolution, so N = 4 x output channels (Jia et al. 2014, doi:10.1145/2647868.2654889).
+    that is input channels for a deconvolution, so N = 4 x output channels (Jia et al. 2014,
+    doi:10.1145/2647868.2654889).
     """
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         if not isinstance(module, nn.ConvTranspose2d):

@@ -16,9 +16,9 @@ from typing import Any
 from unet.config import Config
 from unet.errors import RunError, one_line
 from unet.runs.environment import MADE_BY, as_begun
-from unet.runs.folder import CONFIG, METRICS, RunFolder
+from unet.runs.folder import CONFIG, METRICS, SPLIT, RunFolder
 
-ENVIRONMENT, SCORES, SPLIT, WEIGHTS = "environment.json", "scores.json", "split.json", "weights.safetensors"
+ENVIRONMENT, SCORES, WEIGHTS = "environment.json", "scores.json", "weights.safetensors"
 RECORD = "record.json"  # in evidence only
 DIGITS = 6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from unet.picture import draw_rows
 from unet.predict import Network
 from unet.progress import Terminal
 from unet.runs.checkpoint import load_weights
-from unet.runs.folder import RunFolder
+from unet.runs.folder import SPLIT, RunFolder
 from unet.runs.lock import held
 from unet.scoring import kind_of, picture_rows, record, score
 
@@ -89,11 +90,18 @@ def _check_metadata(file: Path, metadata: dict[str, Any]) -> None:
 
 def split_names(folder: RunFolder, part: str) -> list[str]:
     """Names of the run's "train" or "held_out" frames; RunError when its record does not hold them."""
-    parts = folder.read_json("split.json")
+    parts = folder.read_json(SPLIT)
     names = parts.get(part) if isinstance(parts, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RunError(f"{folder.path / 'split.json'}: does not name the {part} frames; restore it")
+        raise RunError(f"{folder.path / SPLIT}: does not name the {part} frames; restore it")
     return names
+
+
+def nothing_held_out(path: Path, config: Config) -> str:
+    """Why a run that was trained on all frames has no scores, and what can be done, in one line."""
+    why = f"{path}: all labelled frames were trained on, so there are no held-out scores"
+    test = f"; score the challenge's 30 test slices with: unet evaluate {shlex.quote(str(path))} --test"
+    return why + (test if config.data.name == "em" else "")
 
 
 def named_frames(folder: RunFolder, stack: Stack, part: str) -> list[int]:
@@ -134,6 +142,8 @@ def predict_held_out(
     """
     folder = RunFolder.open_existing(path)
     config = folder.config
+    if not split_names(folder, "held_out"):
+        raise RunError(nothing_held_out(path, config))
     stack = load(config.data, terminal.say if announce else lambda _: None, terminal)
     network, metadata = load_network(path, prepare(config, folder.environment))
     if Normalisation(**metadata["normalisation"]) != stack.normalisation:
@@ -148,10 +158,7 @@ def predict_held_out(
         predicted = predictor.predict(known, "training frames")
         with terminal.task("searching the settings of instances"):
             settings = search_settings(predicted, gold)
-    held_out = named_frames(folder, stack, "held_out")
-    if not held_out:
-        raise RunError(f"{path}: the run held no frames out, so there is nothing to score")
-    predictions = predictor.predict(held_out, "held-out frames")
+    predictions = predictor.predict(named_frames(folder, stack, "held_out"), "held-out frames")
     return Predicted(path, config, stack, gold, predictions, predictor.symmetries, settings)
 
 
@@ -183,7 +190,10 @@ def evaluate_folds(
         raise RunError(f"{out} holds scores already; name another folder with --out")
     held_by: dict[str, Path] = {}
     for path in paths:
-        for name in split_names(RunFolder.open_existing(path), "held_out"):
+        folder = RunFolder.open_existing(path)
+        if not (names := split_names(folder, "held_out")):
+            raise RunError(nothing_held_out(path, folder.config))
+        for name in names:
             if name in held_by:
                 raise RunError(f"{held_by[name]} and {path} both held {name} out; name runs of different folds")
             held_by[name] = path

@@ -33,7 +33,7 @@ from unet.progress import Bar, Terminal
 from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
 from unet.runs.dashboard import Dashboard, mirrored
 from unet.runs.environment import continued, describe
-from unet.runs.folder import METRICS, RunFolder, taken
+from unet.runs.folder import METRICS, SPLIT, RunFolder, taken
 from unet.signals import Interrupted, Stopper
 from unet.slots import Batch
 from unet.tiles import TileSource
@@ -208,7 +208,7 @@ class Trainer:
         """Evaluation, checkpoint and an orderly end when one was asked for, at their times."""
         settings, state = self.config.train, self.state
         last = state.update == settings.updates
-        if self.parts.held_out and state.update and (state.update % settings.eval_every == 0 or last):
+        if state.update and (state.update % settings.eval_every == 0 or last):
             self.journal.flush()
             self._evaluate(bar)
         self.stopper.check()
@@ -216,9 +216,15 @@ class Trainer:
             self._checkpoint()
 
     def _evaluate(self, bar: Bar) -> None:
-        """Score the stitched held-out frames in eval mode; a resumed run does not repeat a finished evaluation."""
+        """Score the stitched held-out frames in eval mode; a resumed run does not repeat a finished evaluation.
+
+        Without held-out frames only the speed is noted.
+        """
         state = self.state
         if state.evaluated_at == state.update:
+            return
+        if not self.parts.held_out:
+            self.journal.timing()
             return
         bar.update(state.update, "evaluating")
         predictions = self._predict_held_out(bar)
@@ -261,14 +267,15 @@ class Trainer:
         self.folder.write_json("environment.json", environment)
         frames = self.stack.frames
         names = {part: [frames[i].name for i in getattr(self.parts, part)] for part in ("train", "held_out")}
-        self.folder.write_json("split.json", names)
+        self.folder.write_json(SPLIT, names)
         if self.loss.message:
             self.terminal.say(self.loss.message)
+        held_out = len(names["held_out"]) or "none"
         self.terminal.say(
             f"{self.folder.path}: {self.config.model.variant} network with {environment['parameters']:,} parameters, "
             f"tiles of {self.config.tile.input_px} px, batch {self.config.train.batch}, "
             f"{'averaged weights, ' if self.average is not None else ''}{self.hardware.precision} on "
-            f"{environment['device']}; {len(names['train'])} frames to train on, {len(names['held_out'])} held out"
+            f"{environment['device']}; {len(names['train'])} frames to train on, {held_out} held out"
         )
 
     def _checkpoint(self) -> None:

@@ -73,13 +73,22 @@ def test_bad_lists(held_out: tuple[str, ...], message: str) -> None:
         split(make_stack({"01": "llu"}), DataConfig(split="list", held_out=held_out))
 
 
+def test_all_frames_train_and_none_is_held_out() -> None:
+    stack = make_stack({"01": "lul", "02": "ll"})
+    found = split(stack, DataConfig(split="all", fold=3))  # there are no folds to choose from
+    assert found == Split(train=(0, 2, 3, 4), held_out=())
+    assert found.names(stack)["held_out"] == []
+    with pytest.raises(DataError, match="no frame has a label"):
+        split(make_stack({"01": "uu"}), DataConfig(split="all"))
+
+
 def test_a_split_that_shares_a_frame_is_refused() -> None:
     with pytest.raises(DataError, match="must not share"):
         Split(train=(0, 1, 2), held_out=(2, 3))
     with pytest.raises(DataError, match="twice"):
         Split(train=(0, 0), held_out=(1,))
-    with pytest.raises(DataError, match="held-out side"):
-        Split(train=(0,), held_out=())
+    with pytest.raises(DataError, match="training side"):
+        Split(train=(), held_out=(0,))
 
 
 def test_impossible_folds() -> None:

@@ -209,7 +209,7 @@ def test_values_that_are_not_finite_leave_a_gap(run):
 def test_nothing_held_out(run):
     drop(run, "scores.json", "probabilities.tif", "prediction.png")
     (run / "split.json").write_text(json.dumps({"train": ["cell1"], "held_out": []}))
-    assert "held no frames out" in page(run).text
+    assert "no held-out frame says how good the network is" in page(run).text
 
 
 def test_not_begun(run):

@@ -172,7 +172,7 @@ def _show(names: list[str], flags: list[str]) -> int:
     print(f"normalisation: {stack.normalisation}")
     if known:
         for side, frames in split(stack, config).names(stack).items():
-            print(f"{side + ':':<14} {len(frames)}: {', '.join(frames)}")
+            print(f"{side + ':':<14} " + (f"{len(frames)}: {', '.join(frames)}" if frames else "none"))
     return 0
 
 

@@ -15,7 +15,7 @@ from unet.commands.parse import known_flags, parse, refuse_unknown_flags
 from unet.config import PROFILES, Config, load_yaml, profile, to_dict, to_yaml
 from unet.errors import ConfigError, RunError
 from unet.progress import Terminal, format_seconds
-from unet.runs.folder import CONFIG, RunFolder, unused
+from unet.runs.folder import CONFIG, unused
 
 MACHINE_KEYS = ("train.device", "train.workers", "train.threads")  # may differ when a run is resumed
 
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     if arguments.dry_run:
         print(f"# run folder: {path}\n{to_yaml(config)}", end="")
         return 0
-    from unet.results import evaluate_run, table
+    from unet.results import evaluate_run, nothing_held_out, table
     from unet.runs.dashboard import Dashboard
     from unet.runs.final import send_scores
     from unet.runs.lock import kept
@@ -61,13 +61,17 @@ def main(argv: list[str]) -> int:
     try:
         with kept(), Dashboard(terminal.say, "train") as dashboard:  # one lock from the first update to the scores
             resume, overwrite = arguments.resume, arguments.overwrite
-            train(config, path, resume=resume, overwrite=overwrite, terminal=terminal, dashboard=dashboard)
-            scores = evaluate_run(path, terminal, announce=False)
-            send_scores(dashboard, RunFolder(path), scores)
+            folder = train(config, path, resume=resume, overwrite=overwrite, terminal=terminal, dashboard=dashboard)
+            if folder.held_nothing_out:
+                told = nothing_held_out(path, config)
+            else:
+                scores = evaluate_run(path, terminal, announce=False)
+                send_scores(dashboard, folder, scores)
+                told = table(scores)
     except Interrupted as interruption:
         terminal.say(f"unet: {interruption}; go on with: unet train --resume --run {shlex.quote(str(path))}")
         return interruption.exit_code
-    terminal.result(table(scores))
+    terminal.result(told)
     terminal.result("\n".join(_where(path)))
     terminal.say(f"took {format_seconds(time.monotonic() - started)}")
     if arguments.profile == "quick":
@@ -148,8 +152,10 @@ def _refuse_changes(stored: Config, asked: Config) -> None:
 
 
 def _where(path: Path) -> list[str]:
-    from unet.results import PICTURE, PROBABILITIES, WEIGHTS
+    from unet.results import PICTURE, PROBABILITIES, SCORES, WEIGHTS
 
+    if not (path / SCORES).is_file():  # nothing was held out
+        return [f"{'checkpoint:':<15}{path / WEIGHTS}", f"{'record:':<15}{path / CONFIG}"]
     written = PROBABILITIES if (path / PROBABILITIES).exists() else Path(PROBABILITIES).stem  # unequal sizes: a folder
     named = {"picture": PICTURE, "probabilities": written, "checkpoint": WEIGHTS, "record": CONFIG}
     return [f"{what + ':':<15}{path / name}" for what, name in named.items()]

@@ -13,9 +13,9 @@ from unet.errors import ConfigError, DataError, nearest
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into a stack's frames; only labelled frames, none of them on both sides.
+    """Indices into a stack's frames; only labelled frames, none of them on both sides. held_out may be empty.
 
-    Raises DataError when a side is empty or a frame is on both.
+    Raises DataError when nothing is left to train on or a frame is on both sides.
     """
 
     train: tuple[int, ...]
@@ -25,9 +25,9 @@ class Split:
         shared = sorted(set(self.train) & set(self.held_out))
         if shared:
             raise DataError(f"frames {shared[:5]} are in training and held out at once; a split must not share frames")
+        if not self.train:
+            raise DataError("no labelled frame is left on the training side; choose another data.split or data.fold")
         for side, indices in (("training", self.train), ("held-out", self.held_out)):
-            if not indices:
-                raise DataError(f"no labelled frame is left on the {side} side; choose another data.split or data.fold")
             if len(set(indices)) != len(indices):
                 raise DataError(f"a frame occurs twice on the {side} side of the split")
 
@@ -46,15 +46,18 @@ def split(stack: Stack, config: DataConfig) -> Split:
     sequences: sequence number `fold` (in order of appearance) is held out.
     random: a permutation seeded by `config.seed` is cut into `folds` parts (measures leakage; do not trust its scores).
     list: the frames named in `config.held_out`. auto: sequences where there are several, else blocks.
+    all: every labelled frame trains and none is held out, so that nothing says how good the network is.
 
-    Raises ConfigError for a fold that does not exist or an unknown frame name, DataError when a side stays empty.
+    Raises ConfigError for a fold that does not exist or an unknown frame name, DataError when none is left to train on.
     """
     known = labelled(stack.frames)
     if not known:
         raise DataError(f"{stack.name}: no frame has a label; training needs labels")
     groups = _sequences(stack, known)
     kind = config.split if config.split != "auto" else "sequences" if len(groups) > 1 else "blocks"
-    if kind == "list":
+    if kind == "all":
+        held_out: set[int] = set()
+    elif kind == "list":
         held_out = _named(stack, config.held_out)
     elif kind == "sequences":
         if len(groups) < 2:

@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 from unet.config import Config, to_dict
 from unet.errors import RunError, UserError, one_line
-from unet.runs.folder import CONFIG, METRICS, TIMING, RunFolder
+from unet.runs.folder import CONFIG, METRICS, SPLIT, TIMING, RunFolder
 from unet.runs.lock import LOCK
-from unet.study.evidence import ENVIRONMENT, FAILURE, RECORD, SCORES, seconds_taken
+from unet.study.evidence import ENVIRONMENT, FAILURE, RECORD, SCORES, WEIGHTS, seconds_taken
 
-SPLIT, WEIGHTS = "split.json", "weights.safetensors"
 State = Literal["scored", "diverged", "unscored", "nothing held out", "training", "scoring", "stopped", "not begun"]
 
 
@@ -117,7 +116,7 @@ def _state(path: Path, rows: list[dict[str, Any]], values: dict[str, Any]) -> St
     if values[FAILURE]:
         return "diverged"
     if values[SCORES]:
-        return "scored"
+        return "scored" if values[SCORES]["scores"] else "nothing held out"
     if _in_use(path):
         return "scoring" if (path / WEIGHTS).is_file() else "training"
     if (path / WEIGHTS).is_file():

@@ -79,7 +79,7 @@ def _warnings(run: Run) -> list[str]:
     said = {
         "diverged": f"Training diverged, so there are no scores: {run.failure}",
         "unscored": f"The network is trained but was not scored; score it with: unet evaluate {again}",
-        "nothing held out": "The run held no frames out, so nothing says how good it is.",
+        "nothing held out": "Every labelled frame was trained on: no held-out frame says how good the network is.",
         "training": f"Training goes on at this moment; the page shows what was written up to update {run.update:,}.",
         "scoring": "The network is trained and is being scored at this moment.",
         "stopped": f"Training stopped at update {run.update:,} of {total:,} (killed, or ended by an error); go on "
@@ -98,7 +98,8 @@ def _warnings(run: Run) -> list[str]:
 def _scores(run: Run) -> Markup:
     scores = run.scores.get("scores", {})
     if not scores:
-        return section("Scores", note("There are none yet."))
+        nothing = run.state == "nothing held out"
+        return section("Scores", note("None: every labelled frame was trained on." if nothing else "There are none yet."))
     thresholds, empty = run.scores.get("thresholds", {}), empty_scores(dict(run.scores))
     paper = {} if run.synthetic else {t.score: t for t in TARGETS if t.data == run.config.data.name}
     rows = []
@@ -192,7 +193,8 @@ def _curves(run: Run) -> Markup:
         charts.append(chart.lines("Speed", [Line("tiles per second", *_series(run.timing, "tiles_per_s"), colour=6)]))
         waits = Line("share of the time", *_series(run.timing, "data_wait_share"), colour=7)
         charts.append(chart.lines("Waiting for data", [waits]))
-    missing = [] if held_out else [note("There are no held-out evaluations (yet), so no held-out curves.")]
+    none = "No frame was held out" if run.state == "nothing held out" else "There are no held-out evaluations (yet)"
+    missing = [] if held_out else [note(f"{none}, so there are no held-out curves.")]
     return section("Curves", element("div", *charts, class_="grid-of-charts"), *missing)
 
 

@@ -28,7 +28,7 @@ from unet.errors import RunError, one_line
 from unet.files import is_temporary, sweep, write_error, write_json, write_text
 from unet.runs.lock import LOCK, locked
 
-CONFIG, METRICS, TIMING = "config.yaml", "metrics.jsonl", "timing.jsonl"
+CONFIG, METRICS, TIMING, SPLIT = "config.yaml", "metrics.jsonl", "timing.jsonl", "split.json"
 
 
 class RunFolder:
@@ -66,6 +66,14 @@ class RunFolder:
             found = self.read_json("environment.json")
             return found if isinstance(found, dict) else {}
         return {}
+
+    @property
+    def held_nothing_out(self) -> bool:
+        """Whether the run's record says that all its frames trained, so that there is nothing to score it on."""
+        with suppress(RunError):
+            parts = self.read_json(SPLIT)
+            return isinstance(parts, dict) and parts.get("held_out") == []
+        return False
 
     def file(self, name: str) -> Path:
         """Path of a file in the folder."""

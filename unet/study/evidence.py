@@ -5,7 +5,7 @@
         environment.json   versions, device, precision, commit; no path of the machine
         metrics.jsonl      losses and held-out scores by update, six digits (blog_formula_of_mean_iou, of older runs:
                            the formula of `blog_iou` of the mean IoU, which was not the blog's)
-        scores.json        the scores; or failure.json, when training diverged
+        scores.json        the scores (none when nothing was held out); or failure.json, when training diverged
         record.json        arm, seed, time taken, the command that makes the run again
         gradient_noise.json   where it was measured
 
@@ -32,8 +32,10 @@ from unet.study.matrix import Job, difference, identity, without_dashboard
 ENVIRONMENT, SCORES, FAILURE, RECORD, NOISE = (
     "environment.json", "scores.json", "failure.json", "record.json", "gradient_noise.json",
 )  # fmt: skip
+WEIGHTS = "weights.safetensors"  # in the run folder only
 ATTEMPTS = "attempts.jsonl"  # in the run folder: a row per attempt of the worker, with its duration
 DIGITS = 6
+UNSCORED = {"frames": [], "scores": {}, "thresholds": {}, "by_frame": {}, "notes": ["no frames were held out"]}
 
 HIGHER_IS_BETTER = {
     "mean_iou_last5": True, "mean_iou": True, "pixel_accuracy": True, "blog_iou": True, "seg": True, "det": True,
@@ -165,8 +167,10 @@ def is_whole(path: Path) -> bool:
 
 
 def has_ended(run: Path) -> bool:
-    """True when a run folder holds the end of a run: its scores, or the record of its divergence."""
-    return (run / SCORES).is_file() or (run / FAILURE).is_file()
+    """True when a run folder holds the end of a run: its scores (weights where none was held out), or a divergence."""
+    if (run / SCORES).is_file() or (run / FAILURE).is_file():
+        return True
+    return (run / WEIGHTS).is_file() and RunFolder(run).held_nothing_out
 
 
 def check_same(folder: Path, job: Job) -> None:
@@ -199,7 +203,8 @@ def collect(run: Path, job: Job, target: Path) -> None:
     write_json(target / RECORD, record)
     write_text(target / METRICS, "".join(_short(row) + "\n" for row in RunFolder(run).rows(METRICS)))
     last = FAILURE if (run / FAILURE).is_file() else SCORES
-    write_json(target / last, without_paths(_read_json(run / last)))
+    kept = UNSCORED if last == SCORES and not (run / SCORES).is_file() else _read_json(run / last)
+    write_json(target / last, without_paths(kept))
 
 
 def adopt(twin: Path, job: Job, target: Path) -> None:

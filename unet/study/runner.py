@@ -18,20 +18,21 @@ from typing import Literal
 from unet.config import to_yaml
 from unet.files import atomic_write, write_text
 from unet.progress import Bar, Terminal, format_seconds
-from unet.runs.folder import CONFIG, METRICS, RunFolder
+from unet.runs.folder import CONFIG, METRICS, SPLIT, RunFolder
 from unet.runs.lock import locked
 from unet.signals import Stopper
 from unet.study import choice, evidence, noise
 from unet.study.estimate import Estimate
+from unet.study.evidence import WEIGHTS
 from unet.study.matrix import Job, Study, identity, jobs, make_job
 from unet.study.pool import Ended, Pool
-from unet.study.worker import BUSY, WEIGHTS
+from unet.study.worker import BUSY
 
 POLL_S = 0.2
 SHOW_EVERY_S, LINE_EVERY_S = 5.0, 60.0  # how often progress is shown: where a bar moves, and where none can
 BUSY_TRIES = 60  # a worker whose starter was killed needs a moment to notice and to write its checkpoint
 BUSY_WAIT_S = 2.0
-COPIED = ("environment.json", "split.json", METRICS, WEIGHTS)  # what evaluating a run anew needs
+COPIED = ("environment.json", SPLIT, METRICS, WEIGHTS)  # what evaluating a run anew needs
 
 State = Literal["done", "diverged", "begun", "missing"]
 

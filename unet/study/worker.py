@@ -22,10 +22,9 @@ from unet.runs.final import send_scores
 from unet.runs.folder import CONFIG, RunFolder
 from unet.runs.lock import kept, locked
 from unet.signals import Interrupted
-from unet.study.evidence import ATTEMPTS, FAILURE
+from unet.study.evidence import ATTEMPTS, FAILURE, WEIGHTS
 
 BUSY = 75
-WEIGHTS = "weights.safetensors"
 
 
 def main(argv: list[str]) -> int:
@@ -59,7 +58,7 @@ def main(argv: list[str]) -> int:
 
 
 def execute(config: Config, run: Path, terminal: Terminal) -> str:
-    """Train what is left to train, then score; returns "ended" or "diverged"."""
+    """Train what is left to train, then score what was held out; returns "ended" or "diverged"."""
     from unet.results import evaluate_run
     from unet.train import train
 
@@ -73,7 +72,8 @@ def execute(config: Config, run: Path, terminal: Terminal) -> str:
                 dashboard.summary({"diverged": str(error)})
                 dashboard.finish(exit_code=1)
                 return "diverged"
-        send_scores(dashboard, RunFolder(run), evaluate_run(run, terminal))
+        if not RunFolder(run).held_nothing_out:
+            send_scores(dashboard, RunFolder(run), evaluate_run(run, terminal))
     return "ended"
 
 
