@@ -98,8 +98,8 @@ def _warnings(run: Run) -> list[str]:
 def _scores(run: Run) -> Markup:
     scores = run.scores.get("scores", {})
     if not scores:
-        nothing = run.state == "nothing held out"
-        return section("Scores", note("None: every labelled frame was trained on." if nothing else "There are none yet."))
+        none = {"nothing held out": "None: every labelled frame was trained on."}.get(run.state, "There are none yet.")
+        return section("Scores", note(none))
     thresholds, empty = run.scores.get("thresholds", {}), empty_scores(dict(run.scores))
     paper = {} if run.synthetic else {t.score: t for t in TARGETS if t.data == run.config.data.name}
     rows = []
