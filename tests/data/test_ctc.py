@@ -66,6 +66,18 @@ def test_three_classes_leave_out_what_is_not_annotated(root: Path) -> None:
     np.testing.assert_array_equal(partial.label == IGNORE, np.isin(silver, [1, 3]))
 
 
+def test_background_outside_the_field_of_interest_is_unknown(root: Path) -> None:
+    whole, inner = ctc.read(root, "test").frames[0], ctc.read(root, "test", foi_px=12).frames[0]
+    assert whole.label is not None
+    assert inner.label is not None
+    border = np.ones((40, 50), bool)
+    border[12:-12, 12:-12] = False
+    expected = np.where(border & (tifffile.imread(root / "01_GT/SEG/man_seg000.tif") == 0), IGNORE, whole.label)
+    np.testing.assert_array_equal(inner.label, expected)
+    assert (inner.label == IGNORE).any()
+    assert (inner.label[border] == 1).any()
+
+
 def test_silver_labels_are_complete(root: Path) -> None:
     stack = ctc.read(root, "test", labels="silver", target=Target(ridge_px=0))
     assert all(f.label is not None and not (f.label == IGNORE).any() for f in stack.frames)

@@ -28,6 +28,9 @@ class DataConfig:
     root: str = ""  # folder that holds the data sets; empty: $UNET_DATA, else data/
     folder: str = ""  # a folder of one's own with images/ and labels/; sets name to "folder"
     labels: Literal["gold", "silver"] = "gold"  # Cell Tracking Challenge truth to train on
+    foi_px: int = 0
+    """Cell tracking sets: width of the border outside the field of interest (50 in the challenge), where background is
+    unknown, because cells that lie wholly in it were not annotated."""
     label_kind: Literal["auto", "binary", "classes", "instances"] = "auto"  # what the labels of data.folder mean
     target: Literal["cell", "cell-border"] = "cell"
     """Training target of instance labels. cell: background and cell, touching cells parted by a ridge of background.
@@ -44,6 +47,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check(self.ridge_px >= 0, "data.ridge_px", self.ridge_px, "use 0 or more pixels")
+        _check(self.foi_px >= 0, "data.foi_px", self.foi_px, "use 0 (everything is annotated) or more pixels")
         _check(1 <= self.border_px <= 100, "data.border_px", self.border_px, "use 1..100 pixels")
         low, high = self.percentiles
         _check(0 <= low < high <= 100, "data.percentiles", self.percentiles, "use 0 <= low < high <= 100")

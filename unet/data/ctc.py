@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from unet.data.masks import CELLS, Target, unannotated
+from unet.data.masks import CELLS, Target, outside, unannotated
 from unet.data.stack import Frame, InstanceImage, Normalisation, Stack
 from unet.data.tiff import Pixels, read_gray
 from unet.errors import DataError
@@ -36,15 +36,17 @@ def read(
     *,
     labels: Literal["gold", "silver"] = "gold",
     target: Target = CELLS,
+    foi_px: int = 0,
     normalise: Normalisation | None = None,
     on_frame: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Stack:
     """Every frame of every sequence as "01/t067"; frames without the truth asked for stay in the stack unlabelled.
 
     root: the folder with 01, 01_GT, ... target: what is made of the masks: `label` and `instances` (which the weight
-    map uses; numbers stay those of the mask). normalise: default gray value / 255.
-    With gold labels, cells that only the silver truth of the frame knows are IGNORE: they were not annotated. on_frame
-    is told how many frames of how many are read.
+    map uses; numbers stay those of the mask). foi_px: width of the border outside the challenge's field of interest;
+    objects wholly in it were not annotated, so background there is IGNORE. normalise: default gray value / 255. With
+    gold labels, cells that only the silver truth of the frame knows are IGNORE: they were not annotated. on_frame is
+    told how many frames of how many are read.
 
     Raises DataError when files are missing, damaged or of unequal shape.
     """
@@ -63,10 +65,11 @@ def read(
                 frames.append(Frame(frame_name, sequence, image))
                 continue
             mask = read_mask(truth[number], image.shape[1:])
-            ignore = None
+            ignore = outside(mask.shape, foi_px) & (mask == 0)
             if labels == "gold" and number in silver:
-                ignore = unannotated(mask, read_mask(silver[number], image.shape[1:]))
-                partial += bool(ignore.any())
+                missing = unannotated(mask, read_mask(silver[number], image.shape[1:]))
+                partial += bool(missing.any())
+                ignore |= missing
             frames.append(Frame(frame_name, sequence, image, *target.of(mask, ignore)))
     known = sum(frame.label is not None for frame in frames)
     if not known:

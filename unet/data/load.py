@@ -163,6 +163,7 @@ def _read(data_set: DataSet, folder: Path, config: DataConfig, bar: Bar) -> Stac
         data_set.name,
         labels=config.labels,
         target=_target(config),
+        foi_px=config.foi_px,
         normalise=normalise,
         on_frame=bar.steps,
     )

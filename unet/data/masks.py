@@ -66,6 +66,13 @@ def unannotated(gold_HW: NDArray[np.integer], silver_HW: NDArray[np.integer]) ->
     return np.asarray(missing & (gold_HW == 0))
 
 
+def outside(shape: tuple[int, ...], foi_px: int) -> NDArray[np.bool_]:
+    """Pixels outside the field of interest: the outermost `foi_px` rows and columns of an image of `shape`."""
+    mask = np.ones(shape, np.bool_)
+    mask[foi_px : shape[0] - foi_px, foi_px : shape[1] - foi_px] = False
+    return mask
+
+
 @dataclass(frozen=True)
 class Target:
     """What a network is trained to tell apart where instances are known.
