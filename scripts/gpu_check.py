@@ -28,6 +28,7 @@ import torch
 from gpu_only_checks import GPU_CHECKS, small_for_the_sanitizer
 from loss_checks import CHECKS, DTYPES, TARGETS
 
+from unet.cores import usable
 from unet.errors import one_line
 from unet.files import write_json
 from unet.loss.compile import SOURCE, compile_source, resources
@@ -65,7 +66,7 @@ def compile_everything(capability: int) -> dict[str, Any]:
     """Every kernel for one architecture, and what they take."""
     started = time.perf_counter()
     kinds = all_kinds()
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(len(usable()), get_context("spawn")) as pool:
         rows = list(pool.map(compiled, kinds, itertools.repeat(capability)))
     spilled = [row for row in rows if row[3]]
     most = max(row[1] for row in rows)

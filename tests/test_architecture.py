@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {
     "unet": 0,
     "unet.errors": 0,
+    "unet.cores": 0,
     "unet.files": 1,
     "unet.geometry": 1,
     "unet.symmetry": 1,
@@ -61,8 +62,8 @@ LEVELS = {
     "unet.cli": 9,  # imports commands by name only, when they are called for
     "unet.__main__": 13,
 }
-WITHOUT_TORCH = ("unet.errors", "unet.files", "unet.geometry", "unet.config", "unet.data", "unet.metrics", "unet.tiles",
-                 "unet.weightmap", "unet.deform", "unet.gray", "unet.display", "unet.preview", "unet.cli",
+WITHOUT_TORCH = ("unet.errors", "unet.cores", "unet.files", "unet.geometry", "unet.config", "unet.data", "unet.metrics",
+                 "unet.tiles", "unet.weightmap", "unet.deform", "unet.gray", "unet.display", "unet.preview", "unet.cli",
                  "unet.progress", "unet.instances", "unet.challenge", "unet.stats", "unet.study")  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from unet.config import Config, ModelConfig
+from unet.cores import usable
 from unet.errors import ConfigError, TrainingError
 from unet.geometry import layer_sizes, valid_sizes
 from unet.model import VARIANTS
@@ -55,7 +55,7 @@ def choose(config: Config, begun: Any = None) -> Hardware:
     compiled = settings.compile == "on" or (settings.compile == "auto" and device.type == "cuda")
     workers = settings.workers
     if workers < 0:
-        workers = max(0, min(4, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
+        workers = min(4, len(usable()) - 1) if device.type == "cuda" else 0
     return Hardware(device, precision, compiled, settings.channels_last, workers, settings.threads)
 
 

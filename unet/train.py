@@ -271,11 +271,13 @@ class Trainer:
         if self.loss.message:
             self.terminal.say(self.loss.message)
         held_out = len(names["held_out"]) or "none"
+        count = environment["threads"]
+        threads = f", {count} thread{'s' * (count > 1)}" if self.hardware.device.type == "cpu" else ""
         self.terminal.say(
             f"{self.folder.path}: {self.config.model.variant} network with {environment['parameters']:,} parameters, "
             f"tiles of {self.config.tile.input_px} px, batch {self.config.train.batch}, "
             f"{'averaged weights, ' if self.average is not None else ''}{self.hardware.precision} on "
-            f"{environment['device']}; {len(names['train'])} frames to train on, {held_out} held out"
+            f"{environment['device']}{threads}; {len(names['train'])} frames to train on, {held_out} held out"
         )
 
     def _checkpoint(self) -> None:

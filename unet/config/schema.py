@@ -180,7 +180,7 @@ class TrainConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
     workers: int = -1  # processes that cut tiles; -1: none on a CPU, up to 4 beside a GPU
-    threads: int = 0  # of the CPU arithmetic, 0: as torch chooses
+    threads: int = 0  # of the CPU arithmetic, 0: as torch chooses, said when training begins
     eval_every: int = 200
     checkpoint_every: int = 200
     explode_factor: float = 1e4  # stop when the loss exceeds this multiple of the first one, 0: never

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unet.cores import pin, shares
+
 STOP_WAIT_S = 90.0  # for a checkpoint, before a process is killed
 
 
@@ -32,14 +34,19 @@ class Ended:
 class _Process:
     process: subprocess.Popen[bytes]
     log: Path
+    slot: int
     started: float = field(default_factory=time.monotonic)
 
 
 class Pool:
-    """At most `size` processes at a time."""
+    """At most `size` processes at a time, each on cores of its own where there are enough.
+
+    Threads of several runs on the same cores wait for each other, and the system moves runs between cores to no avail.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self._shares = shares(size)
         self._processes: dict[str, _Process] = {}
 
     @property
@@ -55,19 +62,24 @@ class Pool:
     def start(self, name: str, command: list[str], text: str, log: Path) -> None:
         """Start a process that reads `text` from its standard input and appends its output to `log`."""
         log.parent.mkdir(parents=True, exist_ok=True)
+        slot = min(set(range(self.size)) - {entry.slot for entry in self._processes.values()})
+        cores = self._shares[slot]
+        values = environment(self.size, len(cores))
         with log.open("ab") as output:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                env=environment(self.size),
+                env=values,
                 start_new_session=True,  # Ctrl-C is for the parent, which passes it on once
             )
+        if self.size > 1 and values["OMP_NUM_THREADS"] == str(len(cores)):
+            pin(process.pid, cores)
         assert process.stdin is not None
         with suppress(BrokenPipeError), process.stdin as pipe:
             pipe.write(text.encode())
-        self._processes[name] = _Process(process, log)
+        self._processes[name] = _Process(process, log, slot)
 
     def reap(self) -> list[Ended]:
         """The processes that have ended since the last call."""
@@ -93,15 +105,14 @@ class Pool:
         self._processes.clear()
 
 
-def environment(at_once: int) -> dict[str, str]:
-    """Environment of a process: an equal share of the cores for each, unless OMP_NUM_THREADS says otherwise.
+def environment(at_once: int, cores: int) -> dict[str, str]:
+    """Environment of one of several processes: a thread for each of its cores, unless OMP_NUM_THREADS says otherwise.
 
-    Threads of several runs on the same cores wait for each other; one run per core with one thread each does most.
+    One run per core with one thread each does most.
     """
     values = dict(os.environ)
     if at_once > 1:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        values.setdefault("OMP_NUM_THREADS", str(max(1, cores // at_once)))
+        values.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
     root = str(Path(__file__).resolve().parents[2])  # found also where the package is not installed
     values["PYTHONPATH"] = os.pathsep.join(p for p in (root, values.get("PYTHONPATH", "")) if p)
     return values

@@ -1,0 +1,70 @@
+"""Processes of a study: which cores and how many threads each may use."""
+
+import json
+import os
+import sys
+import time
+
+import pytest
+
+from unet.cores import usable
+from unet.study.pool import Pool
+
+TELL = """import json, os, sys
+sys.stdin.read()
+print(json.dumps([sorted(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")]))
+"""
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+
+
+def told(folder, size, names):
+    """What processes that run at the same time see: their cores and OMP_NUM_THREADS."""
+    pool, ended = Pool(size), []
+    for name in names:
+        pool.start(name, [sys.executable, "-c", TELL], "", folder / f"{name}.log")
+    while pool.names:
+        ended += pool.reap()
+        time.sleep(0.01)
+    assert [entry.code for entry in ended] == [0] * len(names)
+    return [json.loads((folder / f"{name}.log").read_text()) for name in names]
+
+
+def test_each_of_two_has_half_of_the_cores(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = usable()
+    if len(cores) < 2:
+        pytest.skip("one core cannot be shared out")
+    (first, one), (second, other) = told(tmp_path, 2, ["a", "b"])
+    assert first + second == cores
+    assert (one, other) == (str(len(first)), str(len(second)))
+
+
+def test_one_alone_and_more_than_there_are_cores_are_not_pinned(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert told(tmp_path, 1, ["a"]) == [[usable(), None]]
+    assert told(tmp_path, len(usable()) + 1, ["b", "c"]) == [[usable(), "1"]] * 2
+
+
+def test_who_chooses_the_threads_chooses_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    assert told(tmp_path, 2, ["a", "b"]) == [[usable(), "77"]] * 2
+
+
+def test_the_cores_of_one_that_has_ended_are_taken_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("unet.study.pool.shares", lambda size: [[slot] for slot in range(size)])
+    pinned = []
+    monkeypatch.setattr("unet.study.pool.pin", lambda _, cores: pinned.append(cores))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    pool = Pool(2)
+    wait = [sys.executable, "-c", "import time; time.sleep(60)"]
+    pool.start("a", [sys.executable, "-c", ""], "", tmp_path / "a.log")
+    try:
+        pool.start("b", wait, "", tmp_path / "b.log")
+        while "a" in pool.names:
+            pool.reap()
+            time.sleep(0.01)
+        pool.start("c", wait, "", tmp_path / "c.log")
+    finally:
+        pool.stop()
+    assert pinned == [[0], [1], [0]]
