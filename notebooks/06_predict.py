@@ -198,7 +198,7 @@ if label is not None:
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.3))
 found = {}
 for axis, threshold in zip(axes, (0.5, 0.75, 0.9)):
-    found[threshold] = to_instances(1 - turned[0], InstanceSettings(threshold=threshold, min_area_px=50))
+    found[threshold] = to_instances(turned, InstanceSettings(threshold=threshold, min_area_px=50))
     axis.imshow(image[0])
     axis.imshow(np.dstack([object_colours(found[threshold]), 0.5 * (found[threshold] > 0)]))
     axis.set_title(f"threshold {threshold}: {found[threshold].max()} objects")

@@ -1,4 +1,6 @@
-"""Instances of a probability, and the search for settings."""
+"""Instances of class probabilities by connected components, and settings as plain dictionaries."""
+
+import json
 
 import numpy as np
 import pytest
@@ -7,25 +9,22 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from unet.errors import ConfigError
-from unet.instances import (
-    MIN_AREAS,
-    InstanceSettings,
-    Tried,
-    best_settings,
-    choose_settings,
-    search_settings,
-    to_instances,
-)
-from unet.metrics.instance import seg
+from unet.instances import InstanceSettings, to_instances
+
+
+def classes(cell, border=None):
+    """K x H x W of background, cell and perhaps border; float32."""
+    rest = [] if border is None else [border]
+    return np.stack([1 - cell - sum(rest), cell, *rest]).astype(np.float32)
 
 
 def grid(text):
-    """Probability 0.9 where '#', 0.4 where '+', else 0."""
+    """Probability of cell 0.9 where '#', 0.4 where '+', else 0."""
     return np.array([[{"#": 0.9, "+": 0.4}.get(c, 0.0) for c in line] for line in text.split()], np.float32)
 
 
 def instances(text, **kwargs):
-    return to_instances(grid(text), InstanceSettings(**kwargs)).tolist()
+    return to_instances(classes(grid(text)), InstanceSettings(**kwargs)).tolist()
 
 
 def test_threshold_and_numbers_by_hand():
@@ -36,7 +35,7 @@ def test_threshold_and_numbers_by_hand():
 
 def test_the_threshold_is_strict():
     probability = np.array([[0.5, np.nextafter(np.float32(0.5), np.float32(1))]], np.float32)
-    assert to_instances(probability, InstanceSettings()).tolist() == [[0, 1]]
+    assert to_instances(classes(probability), InstanceSettings()).tolist() == [[0, 1]]
 
 
 def test_connectivity_by_hand():
@@ -73,14 +72,22 @@ def test_a_hole_with_another_object_in_it_stays():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 3)])
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_uniform_probabilities(shape, value):
-    found = to_instances(np.full(shape, value, np.float32), InstanceSettings())
+    found = to_instances(classes(np.full(shape, value)), InstanceSettings())
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, np.full(shape, int(value)))
 
 
-def test_a_stack_is_refused():
-    with pytest.raises(ValueError, match=r"\(2, 3, 3\), expected H x W"):
-        to_instances(np.zeros((2, 3, 3), np.float32), InstanceSettings())
+@pytest.mark.parametrize("shape", [(3, 3), (1, 3, 3), (4, 3, 3)])
+def test_what_is_no_background_and_cell_is_refused(shape):
+    with pytest.raises(ValueError, match=r"expected K x H x W of background, cell and perhaps border"):
+        to_instances(np.zeros(shape, np.float32), InstanceSettings())
+
+
+def test_of_three_classes_the_components_are_those_of_the_cell():
+    cell = np.array([[0.9, 0.3, 0.9, 0.2]])
+    border = np.array([[0.1, 0.6, 0.0, 0.7]])
+    assert to_instances(classes(cell, border), InstanceSettings()).tolist() == [[1, 0, 2, 0]]
+    assert to_instances(classes(cell, border), InstanceSettings(0.25)).tolist() == [[1, 1, 1, 0]]
 
 
 @settings(deadline=None, max_examples=80)
@@ -94,9 +101,9 @@ def test_against_scipy(seed, connectivity, area):
     expected = np.zeros(ids.shape, int)
     for number, k in enumerate(large, start=1):
         expected[ids == k] = number
-    plain = to_instances(probability, InstanceSettings(0.4, area, connectivity, fill_holes=False))
+    plain = to_instances(classes(probability), InstanceSettings(0.4, area, connectivity, fill_holes=False))
     np.testing.assert_array_equal(plain, expected)
-    filled = to_instances(probability, InstanceSettings(0.4, area, connectivity))
+    filled = to_instances(classes(probability), InstanceSettings(0.4, area, connectivity))
     np.testing.assert_array_equal(filled[expected > 0], expected[expected > 0])
     for number in range(1, len(large) + 1):
         # everything this object encloses alone is its own; its hole with a second object in it is not
@@ -109,80 +116,17 @@ def test_against_scipy(seed, connectivity, area):
             assert (filled[hole] == number).all() if own else not (filled[hole] == number).any()
 
 
-def blobs():
-    """Two cells; probability falls from 0.95 inside to 0.3 at a bridge between them, specks of 4 px beside."""
-    reference = np.zeros((30, 40), np.int32)
-    reference[5:25, 3:18], reference[5:25, 21:37] = 1, 2
-    probability = np.where(reference > 0, 0.95, 0.02).astype(np.float32)
-    probability[10:15, 18:21] = 0.6
-    probability[0:2, 0:2] = probability[28:30, 38:40] = 0.97
-    return probability, reference
-
-
-def test_the_search_separates_and_cleans():
-    probability, reference = blobs()
-    chosen = choose_settings([probability], [reference])
-    # above 0.6 both cells are found exactly, 0.65 is nearest to 0.5; 10 px is the smallest area without specks
-    assert chosen == InstanceSettings(0.65, 10, 4, True)
-    assert seg([reference], [to_instances(probability, chosen)]) == 1
-    assert seg([reference], [to_instances(probability, InstanceSettings())]) < 1
-
-
-def test_every_setting_tried_has_the_score_it_leads_to():
-    rng = np.random.default_rng(0)
-    probability, reference = blobs()
-    noisy = np.clip(probability + rng.normal(0, 0.25, probability.shape), 0, 1).astype(np.float32)
-    frames = [probability, noisy], [reference, reference]
-    tried = search_settings(*frames, thresholds=[0.3, 0.5, 0.7], min_areas=[0, 3, 20], connectivity=8, fill_holes=False)
-    assert len(tried) == 9
-    for one in tried:
-        results = [to_instances(p, one.settings) for p in frames[0]]
-        assert one.seg == pytest.approx(seg(frames[1], results))
-        assert one.settings.connectivity == 8
-        assert not one.settings.fill_holes
-    assert best_settings(tried).threshold == max(tried, key=lambda o: o.seg).settings.threshold
-
-
-def test_the_rule_among_equals():
-    def tried(score, unmatched, threshold, area):
-        return Tried(InstanceSettings(threshold, area), score, unmatched)
-
-    tries = [tried(0.9, 9, 0.2, 0), tried(0.9 + 1e-12, 3, 0.2, 0), tried(0.9, 3, 0.6, 10), tried(0.9, 3, 0.6, 5)]
-    assert best_settings(tries) == InstanceSettings(0.6, 5)
-    assert best_settings([*tries, tried(0.91, 50, 0.9, 0)]) == InstanceSettings(0.9, 0)
-
-
-def test_areas_above_half_the_smallest_object_are_not_tried():
-    reference = np.zeros((20, 20), np.int32)
-    reference[:5, :9] = 7  # 45 px
-    tried = search_settings([(reference > 0).astype(np.float32)], [reference])
-    assert {one.settings.min_area_px for one in tried} == {0, 10, 20}
-    assert max(MIN_AREAS) > 22
-    only = search_settings([(reference > 0).astype(np.float32)], [reference], min_areas=[1000])
-    assert {one.settings.min_area_px for one in only} == {0}
-
-
-@pytest.mark.parametrize(
-    ("probabilities", "references", "message"),
-    [
-        ([np.zeros((2, 2), np.float32)], [], "1 probabilities but 0 instance masks"),
-        ([np.zeros((2, 2), np.float32)], [np.zeros((2, 2), int)], "hold no object"),
-        ([np.zeros((2, 3), np.float32)], [np.ones((2, 2), int)], "differ in shape"),
-        ([np.zeros((2, 2, 2), np.float32)], [np.ones((2, 2), int)], "expected H x W"),
-    ],
-)
-def test_bad_frames_are_refused(probabilities, references, message):
-    with pytest.raises(ValueError, match=message):
-        choose_settings(probabilities, references)
-
-
 def test_settings_survive_a_plain_dictionary():
     chosen = InstanceSettings(0.35, 50, 8, False)
-    plain = chosen.to_dict()
-    assert plain == {"threshold": 0.35, "min_area_px": 50, "connectivity": 8, "fill_holes": False}
-    assert InstanceSettings.from_dict(plain) == chosen
+    plain = {"threshold": 0.35, "min_area_px": 50, "connectivity": 8, "fill_holes": False}
+    assert chosen.to_dict() == plain | {"rule": "components"}
+    assert InstanceSettings.from_dict(chosen.to_dict()) == chosen
+    assert InstanceSettings.from_dict(plain) == chosen  # as written before there was a choice of rules
     assert InstanceSettings.from_dict({}) == InstanceSettings()
     assert InstanceSettings.from_dict({"threshold": 0}).threshold == 0
+    markers = InstanceSettings(0.7, 20, rule="markers", seed_levels=(0.2, 0.5), sigma_px=1.5, height_px=3.0)
+    assert markers.to_dict()["seed_levels"] == [0.2, 0.5]
+    assert InstanceSettings.from_dict(json.loads(json.dumps(markers.to_dict()))) == markers
 
 
 @pytest.mark.parametrize(
@@ -196,6 +140,12 @@ def test_settings_survive_a_plain_dictionary():
         ({"min_area_px": 2.5}, "a value such as 0"),
         ({"connectivity": 6}, "use 4 or 8"),
         ({"fill_holes": 1}, "a value such as True"),
+        ({"rule": "marker"}, "use components or markers"),
+        ({"seed_levels": []}, r"use levels in \[0, 1\)"),
+        ({"seed_levels": [0.5, 1.0]}, r"use levels in \[0, 1\)"),
+        ({"seed_levels": ["0.5"]}, "a value such as"),
+        ({"sigma_px": float("nan")}, "use 0..100 pixels"),
+        ({"height_px": 0.0}, "use more than 0 pixels"),
     ],
 )
 def test_bad_settings_are_named(values, message):

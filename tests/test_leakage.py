@@ -6,7 +6,7 @@ import pytest
 from tests.test_train import QUIET, configured
 from unet import results
 from unet.data.stack import Frame, Normalisation, Stack
-from unet.instances import InstanceSettings
+from unet.instances import Choice, InstanceSettings
 from unet.results import evaluate_run, predict_held_out
 from unet.runs.folder import RunFolder
 from unet.scoring import score
@@ -54,7 +54,7 @@ def run(tmp_path, monkeypatch):
 
 def test_training_and_held_out_frames_of_this_test_ask_for_different_settings(run):
     of_frames = {p.frame.name: p for p in predict_held_out(run, QUIET).frames}
-    assert results.search_settings(list(of_frames.values()), GOLD) == InstanceSettings(0.35, 10)
+    assert results.search_settings(list(of_frames.values()), GOLD).best == InstanceSettings(0.35, 10)
 
 
 def test_instance_settings_are_searched_on_the_training_frames_that_have_a_truth(run, monkeypatch):
@@ -68,7 +68,7 @@ def test_instance_settings_are_searched_on_the_training_frames_that_have_a_truth
     monkeypatch.setattr(results, "search_settings", watched)
     found = predict_held_out(run, QUIET)
     assert asked == [["train0", "train1"]]
-    assert found.settings == InstanceSettings(0.6, 20)
+    assert found.settings == Choice(InstanceSettings(0.6, 20), InstanceSettings(0.6, 20))
     assert [p.frame.name for p in found.frames] == ["held"]
 
 
@@ -80,4 +80,5 @@ def test_the_scores_of_a_run_are_those_of_the_training_settings(run, monkeypatch
     assert saved["scores"]["seg"] == pytest.approx(48 / 80)
     assert saved["scores"]["pq_recognition"] == 1  # the speck is dropped
     held = predict_held_out(run, QUIET).frames
-    assert score(held, STACK, GOLD, {"held": InstanceSettings(0.35, 10)}).values["seg"] == 1  # what leakage would give
+    leaked = Choice(InstanceSettings(0.35, 10), InstanceSettings(0.35, 10))
+    assert score(held, STACK, GOLD, {"held": leaked}).values["seg"] == 1  # what leakage would give

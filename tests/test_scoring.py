@@ -10,10 +10,13 @@ from unet.comparison import compare
 from unet.data.stack import Frame, Normalisation, Stack
 from unet.errors import DataError, RunError
 from unet.evaluate import FramePrediction, cross_entropy, pixel_scores
+from unet.instances import Choice, InstanceSettings
 from unet.metrics.pixel import blog_iou, confusion, foreground_overlap
 from unet.mistakes import FOUND, MERGE, SPLIT, membrane_mistakes, object_mistakes, pixel_mistakes
 from unet.results import table
 from unet.scoring import kind_of, picture_rows, record, score
+
+OUTCOMES = ("found", "missed", "merged", "split", "spurious")
 
 
 def grid(size=48, step=12, membrane=2):
@@ -92,6 +95,30 @@ def test_objects_get_seg():
     assert "seg" not in score([missed], stack, {}).values
     rows = picture_rows([missed], stack, {"f0": instances}, score([missed], stack, {"f0": instances}))
     assert "SEG 0.500" in rows[0].caption
+
+
+def test_cells_that_only_markers_part_are_scored_by_both_rules_and_counted():
+    three = np.zeros((1, 9, 21), np.int32)
+    three[0, 1:8, 1:8], three[0, 1:8, 13:20] = 1, 2
+    instances = three[0]
+    stack = stack_of([(instances > 0).astype(np.uint8)], [instances], classes=3)
+    assert kind_of(stack) == "objects"
+    joined = predicted(stack.frames[0], 3)
+    joined.probabilities[:, 3:6, 8:13] = np.array([0.03, 0.94, 0.03])[:, None, None]  # a bar between the cells
+    markers = InstanceSettings(rule="markers", sigma_px=0.0, height_px=1.0)
+    scores = score([joined], stack, {"f0": instances}, {"f0": Choice(markers, InstanceSettings())})
+    assert scores.values["seg"] == scores.by_frame["f0"]["seg"] > 0.8
+    assert scores.values["seg_components"] == pytest.approx(49 / 113)  # one object of 113 px holds both, each of 49
+    assert [scores.values[f"objects_{name}"] for name in OUTCOMES] == [2, 0, 0, 0, 0]
+    assert [note.split(" (")[0] for note in scores.notes] == ["instances", "seg_components"]
+    assert "rule markers" in scores.notes[0]
+    plain = score([joined], stack, {"f0": instances})  # without settings: components above 0.5
+    assert plain.values["seg"] == plain.values["seg_components"] == pytest.approx(49 / 113)
+    assert [plain.values[f"objects_{name}"] for name in OUTCOMES] == [0, 0, 2, 0, 0]
+    assert len(plain.notes) == 1
+    rows = picture_rows([joined], stack, {"f0": instances}, scores, {"f0": markers})
+    assert (rows[0].mistakes == FOUND).all(axis=2).any()
+    assert not (rows[0].mistakes == SPLIT).all(axis=2).any()
 
 
 def test_the_built_in_membranes_are_scored_as_membranes_although_their_cells_are_known():
@@ -173,7 +200,9 @@ def test_two_files_objects(tmp_path):
     gold[0, 2:10, 2:10], gold[0, 15:25, 2:10] = 1, 2
     tifffile.imwrite(tmp_path / "l.tif", gold)
     tifffile.imwrite(tmp_path / "p.tif", np.where(gold == 2, 0, gold))
-    assert compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")["scores"]["seg"] == 0.5
+    scores = compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")["scores"]
+    assert scores["seg"] == 0.5
+    assert [scores[f"objects_{name}"] for name in OUTCOMES] == [1, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

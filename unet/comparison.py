@@ -19,6 +19,7 @@ from unet.evaluate import FramePrediction, cross_entropy
 from unet.files import write_json
 from unet.metrics.ctc import ctc_scores
 from unet.metrics.instance import match_objects, seg
+from unet.metrics.outcomes import outcomes
 from unet.metrics.pixel import confusion
 from unet.mistakes import object_mistakes
 from unet.picture import Row, draw_rows
@@ -93,6 +94,7 @@ def _objects(
     references, results = list(truth), list(predicted)
     names = [f"{prediction.name}[{number:02d}]" for number in range(len(references))]
     found = ctc_scores(dict(zip(names, references, strict=True)), dict(zip(names, results, strict=True)))
+    found |= {f"objects_{name}": float(count) for name, count in outcomes(references, results)._asdict().items()}
     scores = Scores({name: or_none(value) for name, value in found.items()}, {})
     for i, (name, reference, result) in enumerate(zip(names, references, results, strict=True)):
         bar.steps(len(names) + i, 2 * len(names))

@@ -93,7 +93,7 @@ class Panels:
         known = [p for p in predictions if p.frame.name in self._gold]
         if not known:
             return {}
-        results = [to_instances(p.probabilities[1], InstanceSettings()) for p in known]
+        results = [to_instances(p.probabilities, InstanceSettings()) for p in known]
         value = seg([self._gold[p.frame.name] for p in known], results)
         return {} if math.isnan(value) else {"seg_at_half": value}
 

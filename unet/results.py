@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from unet.device import Hardware, allow_tf32, prepare
 from unet.errors import RunError, UserError, one_line
 from unet.evaluate import FramePrediction, predict_frames
 from unet.files import write_json
-from unet.instances import InstanceSettings, choose_settings
+from unet.instances import DEFAULTS, Choice, choose_settings, searched_frames
 from unet.output import foreground, write_probabilities
 from unet.picture import draw_rows
 from unet.predict import Network
@@ -124,12 +125,21 @@ class Predicted:
     gold: Mapping[str, InstanceImage]
     frames: list[FramePrediction]
     symmetries: int
-    settings: InstanceSettings | None  # of instances, searched on the frames the run was trained on
+    settings: Choice | None  # of instances, searched on the frames the run was trained on
 
     @property
-    def settings_of(self) -> dict[str, InstanceSettings]:
+    def settings_of(self) -> dict[str, Choice]:
         """By frame name."""
         return {} if self.settings is None else {p.frame.name: self.settings for p in self.frames}
+
+    @property
+    def said(self) -> dict[str, dict[str, Any] | None]:
+        """The settings as scores.json holds them."""
+        best, components = (None, None) if self.settings is None else self.settings
+        return {
+            "instances": None if best is None else best.to_dict(),
+            "instances_components": None if components is None else components.to_dict(),
+        }
 
 
 def predict_held_out(
@@ -155,6 +165,7 @@ def predict_held_out(
     settings = None
     if kind_of(stack) == "objects":
         known = [i for i in named_frames(folder, stack, "train") if stack.frames[i].name in gold]
+        known = [known[i] for i in searched_frames([math.prod(stack.frames[i].size) for i in known])]
         predicted = predictor.predict(known, "training frames")
         with terminal.task("searching the settings of instances"):
             settings = search_settings(predicted, gold)
@@ -174,8 +185,7 @@ def evaluate_run(
     folder = RunFolder.open_existing(path)
     with held(path):
         run = predict_held_out(path, terminal, symmetries, announce=announce)
-        instances = None if run.settings is None else run.settings.to_dict()
-        return _scored([run], folder.path, {"instances": instances}, terminal)
+        return _scored([run], folder.path, run.said, terminal)
 
 
 def evaluate_folds(
@@ -203,8 +213,8 @@ def evaluate_folds(
             if getattr(run.stack, what) != getattr(runs[0].stack, what):
                 raise RunError(f"{run.path}: its {what} is not that of {runs[0].path}; pool runs of the same data only")
     out.mkdir(parents=True, exist_ok=True)
-    instances = {str(run.path): None if run.settings is None else run.settings.to_dict() for run in runs}
-    return _scored(runs, out, {"runs": [str(run.path) for run in runs], "instances": instances}, terminal)
+    said = {key: {str(run.path): run.said[key] for run in runs} for key in runs[0].said}
+    return _scored(runs, out, {"runs": [str(run.path) for run in runs], **said}, terminal)
 
 
 def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Terminal) -> dict[str, Any]:
@@ -223,7 +233,8 @@ def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Te
     write_json(out / SCORES, saved)
     write_probabilities(out / PROBABILITIES, [foreground(p.probabilities) for p in predictions])
     with terminal.task("drawing the worst frames"):
-        rows = picture_rows(predictions, stack, gold, scores, settings)
+        best = {name: chosen.best for name, chosen in settings.items()}
+        rows = picture_rows(predictions, stack, gold, scores, best)
         draw_rows(out / PICTURE, rows, f"{stack.name}: held-out frames, worst first")
     return saved
 
@@ -253,12 +264,12 @@ class Predictor:
             )
 
 
-def search_settings(predictions: list[FramePrediction], gold: Mapping[str, InstanceImage]) -> InstanceSettings:
-    """The instance settings with the best mean SEG on these (training) predictions; the defaults without references."""
+def search_settings(predictions: list[FramePrediction], gold: Mapping[str, InstanceImage]) -> Choice:
+    """The instance settings with the best SEG on these (training) predictions; the defaults without any object."""
     known = [p for p in predictions if p.frame.name in gold]
-    if not known:
-        return InstanceSettings()
-    return choose_settings([p.probabilities[1] for p in known], [gold[p.frame.name] for p in known])
+    if not any(gold[p.frame.name].any() for p in known):
+        return DEFAULTS
+    return choose_settings([p.probabilities for p in known], [gold[p.frame.name] for p in known])
 
 
 def table(scores: dict[str, Any]) -> str:

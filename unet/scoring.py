@@ -19,17 +19,18 @@ from numpy.typing import NDArray
 from unet.data.masks import unannotated
 from unet.data.stack import IGNORE, InstanceImage, Stack
 from unet.evaluate import FramePrediction, pixel_scores
-from unet.instances import InstanceSettings, to_instances
+from unet.instances import DEFAULTS, Choice, InstanceSettings, to_instances
 from unet.metrics.ctc import ctc_scores
 from unet.metrics.em import em_sweeps
 from unet.metrics.instance import seg
+from unet.metrics.outcomes import outcomes
 from unet.metrics.pixel import mean_iou
 from unet.mistakes import membrane_mistakes, object_mistakes, pixel_mistakes
 from unet.picture import Row
 
 Kind = Literal["membranes", "objects", "classes"]
 OnStep = Callable[[int, int], None]
-SettingsOf = Mapping[str, InstanceSettings]  # by frame name
+ChoiceOf = Mapping[str, Choice]  # by frame name
 
 
 @dataclass
@@ -55,7 +56,7 @@ def score(
     predictions: list[FramePrediction],
     stack: Stack,
     gold: Mapping[str, InstanceImage],
-    settings: SettingsOf | None = None,
+    settings: ChoiceOf | None = None,
     markers: Mapping[str, InstanceImage] | None = None,
     on_step: OnStep = lambda _done, _total: None,
 ) -> Scores:
@@ -63,6 +64,10 @@ def score(
 
     gold: reference instances by frame name, where they are known; settings: how probabilities become instances, by
     frame name, for each run chooses its own; markers: tracking markers, for DET.
+
+    Objects are those of the best settings, of whatever rule; `seg_components` is SEG of plain connected components with
+    the best settings for these, for how the paper made objects is not described. objects_found, objects_missed, ...
+    count what became of the reference objects (see `outcomes`).
     """
     scores = Scores(
         pixel_scores(predictions, stack.class_names),
@@ -100,7 +105,7 @@ def _add_object_scores(
     scores: Scores,
     predictions: list[FramePrediction],
     gold: Mapping[str, InstanceImage],
-    settings: SettingsOf,
+    settings: ChoiceOf,
     markers: Mapping[str, InstanceImage],
     on_step: OnStep,
 ) -> None:
@@ -109,10 +114,14 @@ def _add_object_scores(
         scores.notes.append("no held-out frame has reference instances, so there is no SEG")
         return
     references = {p.frame.name: gold[p.frame.name] for p in known}
-    results = {p.frame.name: to_instances(p.probabilities[1], _chosen(settings, p)) for p in known}
+    chosen = {p.frame.name: settings.get(p.frame.name, DEFAULTS) for p in known}
+    results = {p.frame.name: to_instances(p.probabilities, chosen[p.frame.name].best) for p in known}
     ignored = {p.frame.name: _unknown(p, gold[p.frame.name]) for p in known}
     marked = {name: markers[name] for name in references if name in markers}
     values = ctc_scores(references, results, markers=marked or None, ignore=ignored)
+    values["seg_components"] = _seg_of_components(known, references, results, chosen)
+    counts = outcomes(list(references.values()), list(results.values()), list(ignored.values()))
+    values |= {f"objects_{name}": float(count) for name, count in counts._asdict().items()}
     scores.values |= {name: or_none(value) for name, value in values.items()}
     if marked:
         scores.notes.append(
@@ -122,9 +131,27 @@ def _add_object_scores(
     for i, name in enumerate(references):
         on_step(len(references) + i, 2 * len(references))
         scores.by_frame[name]["seg"] = or_none(seg([references[name]], [results[name]]))
-    for chosen in dict.fromkeys(_chosen(settings, p) for p in known):
-        values_of = ", ".join(f"{key} {value}" for key, value in chosen.to_dict().items())
-        scores.notes.append(f"instances (chosen on the training part): {values_of}")
+    for what, used in (
+        ("instances", dict.fromkeys(choice.best for choice in chosen.values())),
+        ("seg_components", dict.fromkeys(c.components for c in chosen.values() if c.components != c.best)),
+    ):
+        for one in used:
+            values_of = ", ".join(f"{key} {value}" for key, value in one.to_dict().items())
+            scores.notes.append(f"{what} (chosen on the training part): {values_of}")
+
+
+def _seg_of_components(
+    predictions: list[FramePrediction],
+    references: Mapping[str, InstanceImage],
+    results: Mapping[str, InstanceImage],
+    chosen: ChoiceOf,
+) -> float:
+    """SEG of plain components; `results` are those of the best settings, which may be the same."""
+    plain = []
+    for p in predictions:
+        best, components = chosen[p.frame.name]
+        plain.append(results[p.frame.name] if best == components else to_instances(p.probabilities, components))
+    return seg(list(references.values()), plain)
 
 
 def quality(values: Mapping[str, float | None]) -> float:
@@ -138,10 +165,10 @@ def picture_rows(
     stack: Stack,
     gold: Mapping[str, InstanceImage],
     scores: Scores,
-    settings: SettingsOf | None = None,
+    settings: Mapping[str, InstanceSettings] | None = None,
     most: int = 3,
 ) -> list[Row]:
-    """Rows of the picture, worst frames first (see `quality`)."""
+    """Rows of the picture, worst frames first (see `quality`); settings: of instances, by frame name."""
     rows = []
     for prediction in sorted(predictions, key=lambda p: quality(scores.by_frame[p.frame.name]))[:most]:
         name = prediction.frame.name
@@ -153,7 +180,7 @@ def picture_rows(
             rand = scores.by_frame[name].get("v_rand") or 0.0
             caption = f"splits red, merges blue ({iou}, V_rand {rand:.3f})"
         elif kind == "objects" and name in gold:
-            result = to_instances(prediction.probabilities[1], _chosen(settings or {}, prediction))
+            result = to_instances(prediction.probabilities, (settings or {}).get(name, InstanceSettings()))
             unknown = _unknown(prediction, gold[name])
             colours = object_mistakes(gold[name], result, unknown)
             caption = f"found green, missed red, extra blue (SEG {scores.by_frame[name].get('seg') or 0.0:.3f})"
@@ -164,10 +191,6 @@ def picture_rows(
             caption += "; gray: not annotated"
         rows.append(Row(prediction.frame, prediction.probabilities, colours, caption))
     return rows
-
-
-def _chosen(settings: SettingsOf, prediction: FramePrediction) -> InstanceSettings:
-    return settings.get(prediction.frame.name, InstanceSettings())
 
 
 def _unknown(prediction: FramePrediction, gold_HW: InstanceImage) -> NDArray[np.bool_]:

@@ -221,7 +221,7 @@ def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) ->
                     symmetries=settings.symmetries,
                     on_tile=lambda *_: stopper.check(),
                 )
-                frames.append(to_instances(probabilities[1], chosen))
+                frames.append(to_instances(probabilities, chosen))
                 bar.update(len(frames), task.source.name)
     write_ctc(folder, frames, digits)
     return folder

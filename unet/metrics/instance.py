@@ -216,7 +216,7 @@ def average_precision(
     if not all(0.5 <= t < 1 for t in thresholds):
         raise ValueError(f"thresholds {tuple(thresholds)} must lie in [0.5, 1), where no object can match twice")
     per_frame = []
-    for o, excused in _known_overlaps(references, results, ignore):
+    for o, excused in known_overlaps(references, results, ignore):
         counts = [_recognised(o, excused, t) for t in thresholds]
         per_frame.append([tp / (tp + fp + fn) if tp + fp + fn else 1.0 for tp, fp, fn in counts])
     means = np.mean(per_frame, axis=0).tolist() if per_frame else [math.nan] * len(thresholds)
@@ -236,7 +236,7 @@ def panoptic_quality(
     """
     ious: list[float] = []
     false = 0
-    for o, excused in _known_overlaps(references, results, ignore):
+    for o, excused in known_overlaps(references, results, ignore):
         _, fp, fn = _recognised(o, excused, 0.5)
         ious += o.ious[o.ious > 0.5].tolist()
         false += fp + fn
@@ -263,7 +263,7 @@ def _with_ignore(
     return checked
 
 
-def _known_overlaps(
+def known_overlaps(
     references: Sequence[Mask], results: Sequence[Mask], ignore: Sequence[Ignore | None] | None
 ) -> list[tuple[Overlaps, NDArray[np.int64]]]:
     """Overlaps outside the ignored pixels, and the ids of result objects of which more than half lies in them."""
