@@ -37,9 +37,9 @@ from unet.features import feature_maps, hand_on, input_gradient
 from unet.geometry import context, layer_sizes, output_size, receptive_field, skip_misalignment, valid_sizes
 from unet.model import UNet, build, centre_crop, parameters
 from unet.progress import Terminal
-from unet.results import load_network
 from unet.tiles import TileSource
 from unet.train import train
+from unet.trained import load_network
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")

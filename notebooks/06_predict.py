@@ -46,9 +46,9 @@ from unet.metrics.pixel import class_ious, confusion, mean_iou
 from unet.output import foreground, write_probabilities
 from unet.predict import plan, predict_image, read_mirrored
 from unet.progress import Terminal
-from unet.results import load_network
 from unet.symmetry import members
 from unet.train import train
+from unet.trained import load_network
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")

@@ -38,7 +38,7 @@ from unet.device import choose
 from unet.display import label_colours
 from unet.dynamics import SUSPECT, excess, follow, standings
 from unet.predict import predict_image
-from unet.results import load_network
+from unet.trained import load_network
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")

@@ -177,8 +177,8 @@ def read_weights(draw: Draw, folder: Path) -> object:
     from unet.config import ModelConfig
     from unet.device import Hardware
     from unet.model import build
-    from unet.results import load_network
     from unet.runs.checkpoint import save_weights
+    from unet.trained import load_network
 
     model = ModelConfig(base_channels=2, depth=2)
     metadata: dict[str, Any] = {

@@ -13,10 +13,10 @@ from unet.device import choose
 from unet.dynamics import DYNAMICS, SUSPECT, LossSeries, excess, follow, read, standings
 from unet.errors import ConfigError, RunError
 from unet.evaluate import predict_frames
-from unet.results import load_network
 from unet.runs.checkpoint import load_weights
 from unet.runs.folder import METRICS
 from unet.train import train
+from unet.trained import load_network
 
 
 def with_label(stack, index, label):

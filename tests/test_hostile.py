@@ -25,11 +25,12 @@ from unet.data.archive import unpack
 from unet.device import Hardware
 from unet.errors import ConfigError, DataError, UserError
 from unet.model import build
-from unet.results import load_network, named_frames
+from unet.results import named_frames
 from unet.runs.checkpoint import load_weights, save_weights
 from unet.runs.folder import RunFolder
 from unet.study import page
 from unet.study.text import table
+from unet.trained import load_network
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(p for room in ("unet", "experiments", "scripts") for p in (ROOT / room).rglob("*.py"))

@@ -45,7 +45,7 @@ def run(tmp_path, monkeypatch):
     metadata = {"normalisation": {"kind": "fixed"}, "tile_px": 0}
     monkeypatch.setattr(results, "load", lambda *_: STACK)
     monkeypatch.setattr(results, "truth", lambda *_: GOLD)
-    monkeypatch.setattr(results, "load_network", lambda *_: (None, metadata))
+    monkeypatch.setattr(results, "load_ensemble", lambda *_: (None, metadata))
     monkeypatch.setattr("unet.evaluate.predict_image", lambda _, image, *__, **___: np.stack([1 - image[0], image[0]]))
     folder = RunFolder.create(tmp_path / "run", configured())
     folder.write_json("split.json", {"train": ["train0", "bare", "train1"], "held_out": ["held"]})
@@ -70,6 +70,18 @@ def test_instance_settings_are_searched_on_the_training_frames_that_have_a_truth
     assert asked == [["train0", "train1"]]
     assert found.settings == Choice(InstanceSettings(0.6, 20), InstanceSettings(0.6, 20))
     assert [p.frame.name for p in found.frames] == ["held"]
+
+
+def test_settings_of_an_ensemble_are_searched_on_what_all_of_it_was_trained_on(run, monkeypatch):
+    other = RunFolder.create(run.with_name("other"), configured())
+    other.write_json("split.json", {"train": ["bare", "train1"], "held_out": ["held"]})
+    asked = []
+    original = results.search_settings
+    monkeypatch.setattr(
+        results, "search_settings", lambda p, gold: asked.extend(one.frame.name for one in p) or original(p, gold)
+    )
+    assert predict_held_out([run, other.path], QUIET).settings.best == InstanceSettings(0.6, 20)
+    assert asked == ["train1"]
 
 
 def test_the_scores_of_a_run_are_those_of_the_training_settings(run, monkeypatch):

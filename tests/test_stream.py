@@ -48,8 +48,11 @@ class Counting:
         middle = batch_NCHW[:, 0, margin:-margin, margin:-margin]
         return np.stack([1 - middle, middle], axis=1).astype(np.float32)
 
+    def logits(self, batch_NCHW):
+        return torch.log(torch.from_numpy(self.probabilities(batch_NCHW)))
 
-SETTINGS = Settings(Normalisation(), channels=1, classes=2, weights="w" * 64, tile_px=TILE)
+
+SETTINGS = Settings(Normalisation(), channels=1, classes=2, weights=("w" * 64,), tile_px=TILE)
 
 
 def changed(**values):
@@ -252,10 +255,12 @@ def test_pixels_are_on_disk_before_their_row_counts(tmp_path, monkeypatch):
 DIFFERENT = {
     "changed in time": (lambda p: os.utime(p, (1, 1)), {}, "input file has changed"),
     "changed in content": (lambda p: write_stack(p, seed=1), {}, "input file has changed"),
-    "weights": (lambda _: None, {"weights": "v" * 64}, "another network"),
+    "weights": (lambda _: None, {"weights": ("v" * 64,)}, "other networks"),
     "normalisation": (lambda _: None, {"normalisation": Normalisation("minmax")}, "another normalisation"),
     "tiles": (lambda _: None, {"tile_px": 64}, "another tile size"),
     "symmetries": (lambda _: None, {"symmetries": 8}, "number of symmetries"),
+    "average": (lambda _: None, {"average": "logits"}, "symmetries or average"),
+    "one network more": (lambda _: None, {"weights": ("w" * 64, "v" * 64)}, "other networks"),
     "label map": (lambda _: None, {"label_map": True}, "another choice of outputs"),
 }
 
@@ -278,7 +283,7 @@ def test_what_does_not_fit_is_not_gone_on_with(tmp_path, case):
 def test_another_precision_is_not_gone_on_with(tmp_path):
     write_stack(tmp_path / "in.tif")
     interrupted(tmp_path, 10)
-    with pytest.raises(RunError, match="another network or precision"):
+    with pytest.raises(RunError, match="other networks or another precision"):
         run(tmp_path, Counting([], "bf16"), resume=True)
 
 
@@ -324,7 +329,7 @@ def test_what_is_finished_is_left_alone(tmp_path):
     assert not run(tmp_path, counting, resume=True)
     assert counting.tiles == []
     with pytest.raises(RunError, match="made from another input or network"):
-        run(tmp_path, settings=changed(weights="v" * 64), resume=True)
+        run(tmp_path, settings=changed(weights=("v" * 64,)), resume=True)
 
 
 def test_a_crash_between_the_two_names_is_mended(tmp_path, monkeypatch):

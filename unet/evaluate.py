@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.data.stack import IGNORE, Frame, Stack
+from unet.ensemble import Average, Predicting
 from unet.errors import DataError
 from unet.metrics.pixel import blog_iou, class_ious, confusion, foreground_overlap, mean_iou, pixel_accuracy
-from unet.predict import Network, predict_image
+from unet.predict import predict_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +31,14 @@ class FramePrediction:
 
 
 def predict_frames(
-    network: Network,
+    network: Predicting,
     stack: Stack,
     indices: Iterable[int],
     *,
     tile_px: int = 0,
     batch: int = 1,
     symmetries: int = 1,
+    average: Average = "probabilities",
     on_frame: Callable[[int], None] | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> list[FramePrediction]:
@@ -47,7 +49,14 @@ def predict_frames(
         if frame.label is None:
             raise DataError(f"{frame.name} has no label to be scored against; leave it out")
         probabilities = predict_image(
-            network, frame.image, stack.classes, tile_px=tile_px, batch=batch, symmetries=symmetries, on_tile=on_tile
+            network,
+            frame.image,
+            stack.classes,
+            tile_px=tile_px,
+            batch=batch,
+            symmetries=symmetries,
+            average=average,
+            on_tile=on_tile,
         )
         counts = confusion(frame.label, probabilities.argmax(axis=0).astype(np.uint8), stack.classes)
         results.append(FramePrediction(frame, probabilities, cross_entropy(probabilities, frame.label), counts))

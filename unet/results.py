@@ -3,90 +3,32 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from unet.config import Config, ModelConfig, from_dict, to_dict
+from unet.config import Config, PredictConfig
 from unet.data.load import load, markers, truth
 from unet.data.stack import InstanceImage, Normalisation, Stack
-from unet.device import Hardware, allow_tf32, prepare
-from unet.errors import RunError, UserError, one_line
+from unet.device import Hardware, prepare
+from unet.ensemble import Average, Predicting
+from unet.errors import RunError
 from unet.evaluate import FramePrediction, predict_frames
-from unet.files import write_json
+from unet.files import sha256, write_json
 from unet.instances import DEFAULTS, Choice, choose_settings, searched_frames
 from unet.output import foreground, write_probabilities
 from unet.picture import draw_rows
-from unet.predict import Network
 from unet.progress import Terminal
-from unet.runs.checkpoint import load_weights
 from unet.runs.folder import SPLIT, RunFolder
 from unet.runs.lock import held
 from unet.scoring import kind_of, picture_rows, record, score
+from unet.trained import load_ensemble, weights_file
 
-WEIGHTS, SCORES, PROBABILITIES, PICTURE = "weights.safetensors", "scores.json", "probabilities.tif", "prediction.png"
-
-
-def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any]]:
-    """The network of a run folder (or of a weights file) in eval mode, and what its weights say about themselves.
-
-    RunError when there are no weights or when they belong to another architecture.
-    """
-    from unet.model import UNet
-
-    file = path / WEIGHTS if path.is_dir() else path
-    if not file.is_file():
-        raise RunError(f"{path}: holds no {WEIGHTS}; finish its training with `unet train --resume --run {path}`")
-    state, metadata = load_weights(file)
-    _check_metadata(file, metadata)
-    try:
-        described: ModelConfig = from_dict({"model": metadata["model"]}).model
-        with torch.device("meta"):  # takes no memory, whatever the file declares
-            UNet(described, metadata["channels"], len(metadata["class_names"])).load_state_dict(state, assign=True)
-        model = UNet(described, metadata["channels"], len(metadata["class_names"]))
-        model.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = one_line(error)[:160]
-        raise RunError(f"{file}: holds another architecture than it names ({reason}); use the original file") from None
-    if path.is_dir() and (path / "config.yaml").is_file():
-        asked = RunFolder(path).config.model
-        if to_dict(asked) != to_dict(described):
-            raise RunError(f"{file}: holds another architecture than config.yaml describes; restore one of them")
-    allow_tf32(False)  # what is scored as fp32 is fp32
-    network = Network(
-        model.to(hardware.device).eval(),
-        hardware.device,
-        hardware.precision,
-        hardware.channels_last,
-        described.depth,
-        described.allow_odd_pooling,
-    )
-    return network, metadata
-
-
-def _check_metadata(file: Path, metadata: dict[str, Any]) -> None:
-    """RunError when a weights file does not say, in the right types, what prediction must know."""
-    expected = {"model": dict, "channels": int, "class_names": list, "normalisation": dict, "tile_px": int}
-    wrong = [key for key, kind in expected.items() if type(metadata.get(key)) is not kind]
-    try:
-        if not wrong:
-            Normalisation(**metadata["normalisation"])
-            if not (1 <= metadata["channels"] <= 4096 and 0 <= metadata["tile_px"] <= 16384):
-                wrong = ["channels or tile_px"]
-            elif not (
-                2 <= len(metadata["class_names"]) <= 255 and all(isinstance(n, str) for n in metadata["class_names"])
-            ):
-                wrong = ["class_names"]
-    except (TypeError, UserError):
-        wrong = ["normalisation"]
-    if wrong:
-        raise RunError(
-            f"{file}: does not say what it holds ({', '.join(wrong)}); use weights that unet train has written"
-        )
+SCORES, PROBABILITIES, PICTURE = "scores.json", "probabilities.tif", "prediction.png"
+MEMBERS = "members"  # key of the runs of an ensemble in its scores.json
 
 
 def split_names(folder: RunFolder, part: str) -> list[str]:
@@ -117,14 +59,14 @@ def named_frames(folder: RunFolder, stack: Stack, part: str) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a run says about the frames it held out, and the data it was asked about."""
+    """What a run (or several as one) says about the frames it held out, and the data it was asked about."""
 
     path: Path
     config: Config
     stack: Stack
     gold: Mapping[str, InstanceImage]
     frames: list[FramePrediction]
-    symmetries: int
+    how: PredictConfig
     settings: Choice | None  # of instances, searched on the frames the run was trained on
 
     @property
@@ -143,38 +85,77 @@ class Predicted:
 
 
 def predict_held_out(
-    path: Path, terminal: Terminal, symmetries: int | None = None, *, announce: bool = True
+    paths: Path | Sequence[Path],
+    terminal: Terminal,
+    symmetries: int | None = None,
+    average: Average | None = None,
+    *,
+    announce: bool = True,
 ) -> Predicted:
-    """Predict the held-out frames of a finished run.
+    """Predict the held-out frames of a finished run, or, as an ensemble, of several that held out the same frames.
 
-    The settings that make instances of probabilities are searched on training frames. RunError for a run that is not
-    finished, held nothing out, or whose data is no longer what it was.
+    The settings that make instances of probabilities are searched on frames that every run was trained on. symmetries,
+    average: as the (first) run was configured unless they are given. RunError for a run that is not finished, held
+    nothing out, or whose data is no longer what it was, and for runs that do not fit together.
     """
-    folder = RunFolder.open_existing(path)
-    config = folder.config
-    if not split_names(folder, "held_out"):
-        raise RunError(nothing_held_out(path, config))
+    folders = [RunFolder.open_existing(path) for path in ([paths] if isinstance(paths, Path) else paths)]
+    first, config = folders[0], folders[0].config
+    _refuse_other_splits(folders)
+    if not split_names(first, "held_out"):
+        raise RunError(nothing_held_out(first.path, config))
     stack = load(config.data, terminal.say if announce else lambda _: None, terminal)
-    network, metadata = load_network(path, prepare(config, folder.environment))
+    network, metadata = load_ensemble([folder.path for folder in folders], _hardware)
     if Normalisation(**metadata["normalisation"]) != stack.normalisation:
-        raise RunError(f"{path}: was trained with another normalisation of the gray values; use the same data settings")
-    predictor = Predictor(
-        network, stack, config, metadata["tile_px"], symmetries or config.predict.symmetries, terminal
-    )
+        raise RunError(
+            f"{first.path}: was trained with another normalisation of the gray values; use the same data settings"
+        )
+    asked: dict[str, Any] = {"symmetries": symmetries, "average": average}
+    how = replace(config.predict, **{key: value for key, value in asked.items() if value is not None})
+    predictor = Predictor(network, stack, replace(how, tile_px=metadata["tile_px"]), terminal)
     gold = truth(config.data, stack)
     settings = None
     if kind_of(stack) == "objects":
-        known = [i for i in named_frames(folder, stack, "train") if stack.frames[i].name in gold]
+        shared = set.intersection(*(set(split_names(folder, "train")) for folder in folders)) & set(gold)
+        known = [i for i in named_frames(first, stack, "train") if stack.frames[i].name in shared]
         known = [known[i] for i in searched_frames([math.prod(stack.frames[i].size) for i in known])]
         predicted = predictor.predict(known, "training frames")
         with terminal.task("searching the settings of instances"):
             settings = search_settings(predicted, gold)
-    predictions = predictor.predict(named_frames(folder, stack, "held_out"), "held-out frames")
-    return Predicted(path, config, stack, gold, predictions, predictor.symmetries, settings)
+    predictions = predictor.predict(named_frames(first, stack, "held_out"), "held-out frames")
+    return Predicted(first.path, config, stack, gold, predictions, how, settings)
+
+
+def _hardware(run: Path) -> Hardware:
+    folder = RunFolder(run)
+    return prepare(folder.config, folder.environment)
+
+
+def _refuse_other_splits(folders: Sequence[RunFolder]) -> None:
+    """RunError unless all runs held the same frames of the same data out."""
+    first = folders[0]
+    names, data = split_names(first, "held_out"), first.environment.get("data_sha256")
+    for folder in folders[1:]:
+        own = split_names(folder, "held_out")
+        if set(own) != set(names):
+            other = next(iter(sorted(set(own) ^ set(names))))
+            raise RunError(
+                f"{folder.path} and {first.path} did not hold the same frames out ({other}); an ensemble is scored on "
+                "frames that none of its networks was trained on"
+            )
+        if folder.environment.get("data_sha256") != data:
+            raise RunError(
+                f"{folder.path} and {first.path} were trained on different data or labels; an ensemble is scored "
+                "against one truth"
+            )
 
 
 def evaluate_run(
-    path: Path, terminal: Terminal, symmetries: int | None = None, *, announce: bool = True
+    path: Path,
+    terminal: Terminal,
+    symmetries: int | None = None,
+    average: Average | None = None,
+    *,
+    announce: bool = True,
 ) -> dict[str, Any]:
     """Score a finished run on its held-out frames; writes scores.json, probabilities.tif and prediction.png.
 
@@ -184,20 +165,48 @@ def evaluate_run(
     """
     folder = RunFolder.open_existing(path)
     with held(path):
-        run = predict_held_out(path, terminal, symmetries, announce=announce)
+        run = predict_held_out(path, terminal, symmetries, average, announce=announce)
         return _scored([run], folder.path, run.said, terminal)
 
 
+def evaluate_ensemble(
+    paths: Sequence[Path],
+    out: Path,
+    terminal: Terminal,
+    symmetries: int | None = None,
+    average: Average | None = None,
+) -> dict[str, Any]:
+    """Score the mean prediction of several runs on the frames that all of them held out.
+
+    Writes scores.json, probabilities.tif and prediction.png into the folder `out` and returns what scores.json holds:
+    also the runs (relative to `out`) and the SHA-256 of their weights, so that `out` stands for the ensemble elsewhere.
+    RunError as from `predict_held_out`, and when `out` has scores.
+    """
+    _refuse_scores(out)
+    run = predict_held_out(paths, terminal, symmetries, average)
+    members = [{"run": os.path.relpath(path, out), "weights": sha256(weights_file(path))} for path in paths]
+    out.mkdir(parents=True, exist_ok=True)
+    return _scored([run], out, {MEMBERS: members, **run.said}, terminal)
+
+
+def _refuse_scores(out: Path) -> None:
+    if (out / SCORES).exists():
+        raise RunError(f"{out} holds scores already; name another folder with --out")
+
+
 def evaluate_folds(
-    paths: Sequence[Path], out: Path, terminal: Terminal, symmetries: int | None = None
+    paths: Sequence[Path],
+    out: Path,
+    terminal: Terminal,
+    symmetries: int | None = None,
+    average: Average | None = None,
 ) -> dict[str, Any]:
     """Score all frames that several runs held out, each predicted by the run that was not trained on it, as one set.
 
     Writes scores.json, probabilities.tif and prediction.png into the folder `out` and returns what scores.json holds.
     RunError when the runs are of different data, when two of them held the same frame out, or when `out` has scores.
     """
-    if (out / SCORES).exists():
-        raise RunError(f"{out} holds scores already; name another folder with --out")
+    _refuse_scores(out)
     held_by: dict[str, Path] = {}
     for path in paths:
         folder = RunFolder.open_existing(path)
@@ -207,7 +216,7 @@ def evaluate_folds(
             if name in held_by:
                 raise RunError(f"{held_by[name]} and {path} both held {name} out; name runs of different folds")
             held_by[name] = path
-    runs = [predict_held_out(path, terminal, symmetries, announce=path == paths[0]) for path in paths]
+    runs = [predict_held_out(path, terminal, symmetries, average, announce=path == paths[0]) for path in paths]
     for run in runs[1:]:
         for what in ("source", "class_names", "normalisation"):
             if getattr(run.stack, what) != getattr(runs[0].stack, what):
@@ -226,7 +235,8 @@ def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Te
     saved = {
         "data": stack.source,
         "frames": [p.frame.name for p in predictions],
-        "symmetries": runs[0].symmetries,
+        "symmetries": runs[0].how.symmetries,
+        "average": runs[0].how.average,
         **said,
         **record(scores),
     }
@@ -241,13 +251,11 @@ def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Te
 
 @dataclass(frozen=True)
 class Predictor:
-    """Predicts frames of one stack with one network, showing progress."""
+    """Predicts frames of one stack with one network (or ensemble), showing progress."""
 
-    network: Network
+    network: Predicting
     stack: Stack
-    config: Config
-    tile_px: int
-    symmetries: int
+    how: PredictConfig
     terminal: Terminal
 
     def predict(self, frames: list[int], what: str) -> list[FramePrediction]:
@@ -257,9 +265,10 @@ class Predictor:
                 self.network,
                 self.stack,
                 frames,
-                tile_px=self.tile_px,
-                batch=self.config.predict.batch,
-                symmetries=self.symmetries,
+                tile_px=self.how.tile_px,
+                batch=self.how.batch,
+                symmetries=self.how.symmetries,
+                average=self.how.average,
                 on_frame=lambda done: bar.update(done),
             )
 
@@ -277,6 +286,8 @@ def table(scores: dict[str, Any]) -> str:
     rows = [(name, name.replace("_", " "), value) for name, value in scores["scores"].items()]
     width = max(len(shown) for _, shown, _ in rows)
     head = f"held-out scores, {len(scores['frames'])} frames, stitched full-size images, eval mode"
+    if MEMBERS in scores:
+        head += f", mean of {len(scores[MEMBERS])} networks"
     lines = [head]
     for name, shown, value in rows:
         threshold = scores["thresholds"].get(name)

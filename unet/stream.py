@@ -25,10 +25,11 @@ from unet.data.mapped import release, slabs
 from unet.data.rescale import rescaling
 from unet.data.stack import Normalisation
 from unet.data.tiff import read_images
+from unet.ensemble import Predicting
 from unet.errors import DataError, RunError
 from unet.files import sync_folder, write_error
 from unet.output import create_map, foreground, map_bytes, open_map, software_of
-from unet.predict import Network, predict_into
+from unet.predict import predict_into
 from unet.record import Record
 from unet.task import Output, Settings, Task, describe, job_id
 
@@ -36,9 +37,9 @@ Prepare = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 _DIFFERENT = {
     "input": "the input file has changed or is another",
-    "network": "it was begun with another network or precision",
+    "network": "it was begun with other networks or another precision",
     "normalisation": "it was begun with another normalisation",
-    "tiles": "it was begun with another tile size or number of symmetries",
+    "tiles": "it was begun with another tile size, number of symmetries or average",
     "output": "it was begun with another choice of outputs",
 }
 
@@ -58,7 +59,7 @@ class Watch:
 
 
 def predict_file(
-    network: Network,
+    network: Predicting,
     task: Task,
     settings: Settings,
     *,
@@ -169,7 +170,7 @@ def _create(task: Task, job: dict[str, Any]) -> None:
         create_map(output.part, output.shape_NKHW, output.dtype, calibration, output.highest, software)
 
 
-def _predict(network: Network, task: Task, settings: Settings, done: int, record: Record, watch: Watch) -> None:
+def _predict(network: Predicting, task: Task, settings: Settings, done: int, record: Record, watch: Watch) -> None:
     """Fill the outputs from row of tiles `done` on."""
     scratch = task.probabilities.path.parent
     raw = read_images(task.source, mmap=True, palette_rgb=settings.channels > 1, scratch=scratch)
@@ -196,6 +197,7 @@ def _predict(network: Network, task: Task, settings: Settings, done: int, record
             tile_px=task.tiles.input_px,
             batch=settings.batch,
             symmetries=settings.symmetries,
+            average=settings.average,
             first_row=first_row if n == first_image else 0,
             on_tile=lambda *_: watch.check(),
             on_row=row_done,

@@ -61,13 +61,18 @@ class Symmetry:
 
 
 def members(count: int) -> tuple[Symmetry, ...]:
-    """1 (the identity) or all 8 symmetries of the square, the identity first."""
-    if count not in (1, 8):
-        raise ValueError(f"{count} symmetries: use 1 or 8")
+    """1 (the identity), the 4 flips (none, left-right, up-down, both) or all 8; the identity comes first.
+
+    The 4 flips are what the authors' release of 2015 averages over.
+    """
+    if count not in (1, 4, 8):
+        raise ValueError(f"{count} symmetries: use 1, 4 or 8")
+    if count == 4:
+        return Symmetry(False, 0), Symmetry(True, 0), Symmetry(True, 2), Symmetry(False, 2)
     return tuple(Symmetry(flip, quarters) for flip in (False, True) for quarters in range(4))[:count]
 
 
 def symmetries(count: int) -> Iterator[tuple[Turn, Turn]]:
-    """Pairs (transform, inverse) over the last two axes: 1 (the identity) or the 8 symmetries of the square."""
+    """Pairs (transform, inverse) over the last two axes, as `members` lists them."""
     for member in members(count):
         yield member.turn, member.undo

@@ -14,9 +14,10 @@ from typing import Any
 
 from unet.data.stack import Normalisation
 from unet.data.tiff import image_shape
+from unet.ensemble import Average, Predicting
 from unet.errors import DataError
 from unet.output import maps_written
-from unet.predict import Network, TilePlan, plan
+from unet.predict import TilePlan, plan
 from unet.record import identity
 
 Shape = tuple[int, int, int, int]
@@ -24,15 +25,16 @@ Shape = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Settings:
-    """How files are predicted. weights: SHA-256 of the network's weights; label_map: write the most probable class."""
+    """How files are predicted. weights: SHA-256 of each network's weights; label_map: write the most probable class."""
 
     normalisation: Normalisation
     channels: int
     classes: int
-    weights: str
+    weights: tuple[str, ...]
     tile_px: int = 0
     batch: int = 1
     symmetries: int = 1
+    average: Average = "probabilities"
     label_map: bool = False
 
 
@@ -77,7 +79,7 @@ class Task:
         return self.probabilities.part.with_name(f"{self.probabilities.part.name}.json")
 
 
-def make_task(network: Network, source: Path, out: Path, settings: Settings) -> Task:
+def make_task(network: Predicting, source: Path, out: Path, settings: Settings) -> Task:
     """The task for one file, from its header alone.
 
     `out` takes the probabilities; a label map goes beside it as NAME-classes. Raises DataError when the file cannot be
@@ -97,15 +99,15 @@ def make_task(network: Network, source: Path, out: Path, settings: Settings) -> 
     return Task(source, shape, tiles, Output(out, (images, maps, height, width), "float32", 1.0), labels)
 
 
-def describe(network: Network, task: Task, settings: Settings) -> dict[str, Any]:
+def describe(network: Predicting, task: Task, settings: Settings) -> dict[str, Any]:
     """What determines the result, as plain values: only a prediction with the same ones can be gone on with."""
     images, channels, height, width = task.shape_NCHW
     return {
         "input": identity(task.source),
-        "network": {"sha256": settings.weights, "precision": network.precision},
+        "network": {"sha256": list(settings.weights), "precision": network.precision},
         "normalisation": dataclasses.asdict(settings.normalisation),
         "tiles": {"images": images, "channels": channels, "height": height, "width": width,
-                  "input_px": task.tiles.input_px, "symmetries": settings.symmetries},
+                  "input_px": task.tiles.input_px, "symmetries": settings.symmetries, "average": settings.average},
         "output": {"classes": settings.classes, "label_map": settings.label_map},
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -19,8 +19,12 @@ class Arguments:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Run folder; several of different folds: scored as one, into --out."""
+    ensemble: bool = False
+    """Score the mean prediction of several runs that held the same frames out, into --out."""
     symmetries: int = 0
-    """1, or 8 to average over the symmetries of the square; 0: as the run was configured."""
+    """1, 4 (average over the flips) or 8 (over the symmetries of the square); 0: as the run was configured."""
+    average: Literal["run", "probabilities", "logits"] = "run"
+    """What is averaged over symmetries and networks; run: as the run was configured."""
     prediction: str = ""
     """Image file with probabilities (float in 0..1, or 8-bit), or with instances where the labels are instances."""
     labels: str = ""
@@ -37,7 +41,8 @@ def main(argv: list[str]) -> int:
     """Print the table; write scores.json and the picture (and, of runs, the probabilities)."""
     description = (
         "Score a finished run (unet evaluate RUN), the folds of a cross-validation as one set "
-        "(unet evaluate RUN RUN ... --out DIR), or --prediction against --labels."
+        "(unet evaluate RUN RUN ... --out DIR), several runs as an ensemble (the same with --ensemble), "
+        "or --prediction against --labels."
     )
     arguments = parse(Arguments, argv, "unet evaluate", description)
     terminal = Terminal(arguments.quiet)
@@ -45,11 +50,13 @@ def main(argv: list[str]) -> int:
         raise ConfigError("name either run folders, or --prediction with --labels (see unet evaluate --help)")
     if bool(arguments.prediction) != bool(arguments.labels):
         raise ConfigError("--prediction and --labels go together")
-    if arguments.symmetries not in (0, 1, 8):
-        raise ConfigError(f"--symmetries {arguments.symmetries}: use 1 or 8")
+    if arguments.symmetries not in (0, 1, 4, 8):
+        raise ConfigError(f"--symmetries {arguments.symmetries}: use 1, 4 or 8")
+    if arguments.ensemble and len(arguments.runs) < 2:
+        raise ConfigError("--ensemble scores several runs as one; name them (unet evaluate RUN RUN ... --ensemble)")
     if arguments.runs and bool(arguments.out) != (len(arguments.runs) > 1):
         raise ConfigError("--out DIR goes with several runs: one run keeps its scores in its own folder")
-    from unet.results import PICTURE, evaluate_folds, evaluate_run, table
+    from unet.results import PICTURE, evaluate_ensemble, evaluate_folds, evaluate_run, table
     from unet.runs.dashboard import Dashboard
     from unet.runs.final import send_scores
     from unet.runs.folder import RunFolder
@@ -58,13 +65,15 @@ def main(argv: list[str]) -> int:
     if arguments.runs:
         paths = [Path(run) for run in arguments.runs]
         symmetries = arguments.symmetries or None
+        average = None if arguments.average == "run" else arguments.average
         if len(paths) == 1:
             with kept(), Dashboard(terminal.say, "evaluate") as dashboard:
-                scores = evaluate_run(paths[0], terminal, symmetries)
+                scores = evaluate_run(paths[0], terminal, symmetries, average)
                 send_scores(dashboard, RunFolder(paths[0]), scores)
             terminal.result(table(scores))
             return 0
-        terminal.result(table(evaluate_folds(paths, Path(arguments.out), terminal, symmetries)))
+        scored = evaluate_ensemble if arguments.ensemble else evaluate_folds
+        terminal.result(table(scored(paths, Path(arguments.out), terminal, symmetries, average)))
         terminal.result(f"picture: {Path(arguments.out) / PICTURE}")
         return 0
     from unet.comparison import compare

@@ -37,8 +37,10 @@ class Arguments:
     """Also write the most probable class of every pixel, as NAME-classes.tif (8-bit)."""
     ctc: str = ""
     """Write instances instead, as the Cell Tracking Challenge takes them, into this folder (e.g. OUT/01_RES)."""
-    symmetries: Literal[1, 8] = 1
-    """8: average over the symmetries of the square."""
+    symmetries: Literal[1, 4, 8] = 1
+    """4: average over the flips, 8: over the symmetries of the square."""
+    average: Literal["probabilities", "logits"] = "probabilities"
+    """What is averaged over symmetries and networks."""
     tile_px: int = 0
     """Input side of the tiles; 0 chooses one that fits the images."""
     batch: int = 1
@@ -124,8 +126,8 @@ def _load(arguments: Arguments) -> tuple[Network, Settings]:
     from unet.data.stack import Normalisation
     from unet.device import prepare
     from unet.files import sha256
-    from unet.results import WEIGHTS, load_network
     from unet.task import Settings
+    from unet.trained import load_network, weights_file
 
     run = Path(arguments.run)
     hardware = prepare(from_dict({"train": {"device": arguments.device, "precision": arguments.precision}}))
@@ -134,10 +136,11 @@ def _load(arguments: Arguments) -> tuple[Network, Settings]:
         normalisation=Normalisation(**metadata["normalisation"]),
         channels=metadata["channels"],
         classes=len(metadata["class_names"]),
-        weights=sha256(run / WEIGHTS if run.is_dir() else run),
+        weights=(sha256(weights_file(run)),),
         tile_px=arguments.tile_px or metadata["tile_px"],
         batch=arguments.batch,
         symmetries=arguments.symmetries,
+        average=arguments.average,
         label_map=arguments.classes,
     )
     return network, settings
@@ -173,7 +176,7 @@ def _what(tasks: list[Task], network: Network, settings: Settings) -> str:
     sizes = sorted({task.shape_NCHW[2:] for task in tasks})
     size = f"{sizes[0][0]} x {sizes[0][1]} px" + (f" to {sizes[-1][0]} x {sizes[-1][1]} px" if len(sizes) > 1 else "")
     tiles = " and ".join(sorted({f"{task.tiles.input_px} px" for task in tasks}, key=lambda t: (len(t), t))[:2])
-    turned = ", average over 8 symmetries" if settings.symmetries > 1 else ""
+    turned = f", average of {settings.average} over {settings.symmetries} symmetries" if settings.symmetries > 1 else ""
     count = f"{images} image{'s' * (images > 1)}"
     return f"{count} of {size}; tiles of {tiles}, {network.precision} on {network.device}{turned}"
 
@@ -219,6 +222,7 @@ def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) ->
                     tile_px=settings.tile_px,
                     batch=settings.batch,
                     symmetries=settings.symmetries,
+                    average=settings.average,
                     on_tile=lambda *_: stopper.check(),
                 )
                 frames.append(to_instances(probabilities, chosen))

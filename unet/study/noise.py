@@ -44,8 +44,9 @@ def measured(run: Path, asked: dict[str, Any], terminal: Terminal) -> dict[str, 
     from unet.data.load import load
     from unet.device import prepare
     from unet.gradient_noise import measure
-    from unet.results import load_network, named_frames
+    from unet.results import named_frames
     from unet.runs.folder import RunFolder
+    from unet.trained import load_network
 
     folder = RunFolder.open_existing(run)
     stack = load(folder.config.data, terminal.say, terminal)

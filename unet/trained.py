@@ -1,0 +1,116 @@
+"""Trained networks from disk: one run folder or weights file, or several that predict as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unet.config import ModelConfig, from_dict, to_dict
+from unet.data.stack import Normalisation
+from unet.device import Hardware, allow_tf32
+from unet.ensemble import Ensemble, Predicting
+from unet.errors import RunError, UserError, one_line
+from unet.predict import Network
+from unet.runs.checkpoint import load_weights
+from unet.runs.folder import RunFolder
+
+WEIGHTS = "weights.safetensors"
+
+
+def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any]]:
+    """The network of a run folder (or of a weights file) in eval mode, and what its weights say about themselves.
+
+    RunError when there are no weights, when they belong to another architecture or when they are no numbers.
+    """
+    from unet.model import UNet
+
+    file = weights_file(path)
+    if not file.is_file():
+        raise RunError(f"{path}: holds no {WEIGHTS}; finish its training with `unet train --resume --run {path}`")
+    state, metadata = load_weights(file)
+    _check_metadata(file, metadata)
+    if unfit := next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None):
+        raise RunError(f"{file}: {unfit} holds NaN or infinite weights; train again with a lower --optim.lr")
+    try:
+        described: ModelConfig = from_dict({"model": metadata["model"]}).model
+        with torch.device("meta"):  # takes no memory, whatever the file declares
+            UNet(described, metadata["channels"], len(metadata["class_names"])).load_state_dict(state, assign=True)
+        model = UNet(described, metadata["channels"], len(metadata["class_names"]))
+        model.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = one_line(error)[:160]
+        raise RunError(f"{file}: holds another architecture than it names ({reason}); use the original file") from None
+    if path.is_dir() and (path / "config.yaml").is_file():
+        asked = RunFolder(path).config.model
+        if to_dict(asked) != to_dict(described):
+            raise RunError(f"{file}: holds another architecture than config.yaml describes; restore one of them")
+    allow_tf32(False)  # what is scored as fp32 is fp32
+    network = Network(
+        model.to(hardware.device).eval(),
+        hardware.device,
+        hardware.precision,
+        hardware.channels_last,
+        described.depth,
+        described.allow_odd_pooling,
+    )
+    return network, metadata
+
+
+def load_ensemble(paths: Sequence[Path], hardware_of: Callable[[Path], Hardware]) -> tuple[Predicting, dict[str, Any]]:
+    """The networks of several runs (or weights files) as one, and what they say about themselves.
+
+    One path gives that network itself. hardware_of: how the network of a path computes. What they say is what the first
+    says; its tile_px is 0 (automatic) unless all name the same. RunError as from `load_network`, and when the networks
+    differ in classes, channels or the normalisation of gray values.
+    """
+    loaded = [load_network(path, hardware_of(path)) for path in paths]
+    described = dict(loaded[0][1])
+    for path, (_, other) in zip(paths[1:], loaded[1:], strict=True):
+        for key, what in _ALIKE.items():
+            if other[key] != described[key]:
+                raise RunError(
+                    f"{path}: its {what} are {_shown(other[key])}, those of {paths[0]} {_shown(described[key])}; "
+                    "networks that predict together need the same"
+                )
+    if len({other["tile_px"] for _, other in loaded}) > 1:
+        described["tile_px"] = 0
+    networks = tuple(network for network, _ in loaded)
+    return (networks[0] if len(networks) == 1 else Ensemble(networks)), described
+
+
+_ALIKE = {"class_names": "classes", "channels": "channels", "normalisation": "gray values (their normalisation)"}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def weights_file(path: Path) -> Path:
+    """The weights of a run folder, or the weights file itself."""
+    return path / WEIGHTS if path.is_dir() else path
+
+
+def _check_metadata(file: Path, metadata: dict[str, Any]) -> None:
+    """RunError when a weights file does not say, in the right types, what prediction must know."""
+    expected = {"model": dict, "channels": int, "class_names": list, "normalisation": dict, "tile_px": int}
+    wrong = [key for key, kind in expected.items() if type(metadata.get(key)) is not kind]
+    try:
+        if not wrong:
+            Normalisation(**metadata["normalisation"])
+            if not (1 <= metadata["channels"] <= 4096 and 0 <= metadata["tile_px"] <= 16384):
+                wrong = ["channels or tile_px"]
+            elif not (
+                2 <= len(metadata["class_names"]) <= 255 and all(isinstance(n, str) for n in metadata["class_names"])
+            ):
+                wrong = ["class_names"]
+    except (TypeError, UserError):
+        wrong = ["normalisation"]
+    if wrong:
+        raise RunError(
+            f"{file}: does not say what it holds ({', '.join(wrong)}); use weights that unet train has written"
+        )
