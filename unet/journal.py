@@ -86,12 +86,19 @@ class Journal:
         yield
         self._waited += time.perf_counter() - started
 
-    def timing(self) -> None:
-        """Write the speed since the last call, and start the clock again."""
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Count the time within as an evaluation, which the speed of training leaves out; then write `timing`."""
+        started = time.perf_counter()
+        yield
+        self.timing(time.perf_counter() - started)
+
+    def timing(self, evaluation_s: float = 0.0) -> None:
+        """Write the speed since the last call, without the seconds of an evaluation, and start the clock again."""
         now, update = time.perf_counter(), self.state.update
         began, first = self._clock
         if update > first:
-            row = self._speed(now - began, update - first)
+            row = self._speed(now - began - evaluation_s, update - first) | {"evaluation_s": evaluation_s}
             self.folder.append(TIMING, {"update": update, **row})
             self.dashboard.log({f"timing/{k}": v for k, v in row.items()} | place(update, self.config))
         self._waited, self._clock = 0.0, (time.perf_counter(), update)

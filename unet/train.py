@@ -227,10 +227,10 @@ class Trainer:
             self.journal.timing()
             return
         bar.update(state.update, "evaluating")
-        predictions = self._predict_held_out(bar)
-        self.journal.held_out(pixel_scores(predictions, self.stack.class_names))
-        self.panels.evaluation(state.update, predictions)
-        self.journal.timing()
+        with self.journal.evaluating():
+            predictions = self._predict_held_out(bar)
+            self.journal.held_out(pixel_scores(predictions, self.stack.class_names))
+            self.panels.evaluation(state.update, predictions)
 
     def _predict_held_out(self, bar: Bar) -> list[FramePrediction]:
         return predict_frames(

@@ -6,7 +6,7 @@
 | environment.json | versions, device, precision, commit, loss path, data source |
 | split.json | names of the training and of the held-out frames |
 | metrics.jsonl | losses and held-out scores by update: the same bits whenever the run is repeated or resumed |
-| timing.jsonl | clock readings (tiles/s, share of time waiting for data): never the same twice |
+| timing.jsonl | clock readings (tiles/s, share of time waiting for data, evaluation): never the same twice |
 | checkpoints/ | what is needed to go on, and a record of its checksum |
 | weights.safetensors | the weights at the end |
 | scores.json, probabilities.tif, prediction.png | the evaluation |

@@ -236,7 +236,7 @@ def _timed(folder: RunFolder) -> float:
     last = 0
     seconds = 0.0
     for row in folder.rows(TIMING):
-        seconds += row["seconds_per_update"] * max(0, row["update"] - last)
+        seconds += row["seconds_per_update"] * max(0, row["update"] - last) + row.get("evaluation_s", 0.0)
         last = row["update"]
     return seconds
 
