@@ -20,6 +20,7 @@ from unet.commands.predict import image_files
 from unet.config import ModelConfig, to_dict
 from unet.data.stack import Normalisation
 from unet.errors import DataError
+from unet.instances import InstanceSettings, to_instances
 from unet.model import build
 from unet.predict import Network, predict_image
 from unet.runs.checkpoint import save_weights
@@ -390,8 +391,25 @@ def test_a_stopped_hand_in_leaves_nothing(capsys, signalled):
     assert not Path("OUT").exists()
 
 
-def test_instances_need_two_classes(tmp_path, monkeypatch, capsys):
+def test_instances_of_three_classes_by_markers(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    network = save_run(tmp_path / "run", classes=("background", "cell", "border"))
+    image = gray(60, 70)
+    tifffile.imwrite("t000.tif", image)
+    probabilities = predict_image(network, Normalisation()(image[None]), 3)
+    levels = np.quantile(probabilities[1], [0.3, 0.5]).tolist()
+    settings = InstanceSettings(levels[0], 5, rule="markers", seed_levels=tuple(levels), height_px=0.1)
+    Path("run/scores.json").write_text(json.dumps({"instances": settings.to_dict()}))
+    predict(capsys, "t000.tif", "--ctc", "01_RES")
+    found = tifffile.imread("01_RES/mask000.tif")
+    wanted = to_instances(probabilities, settings)
+    assert wanted.max() > 2
+    pairs = np.unique(np.stack([wanted.ravel(), found.ravel()]), axis=1)
+    assert pairs.shape[1] == len(np.unique(wanted)) == len(np.unique(found))  # the same objects, numbered by track
+
+
+def test_instances_need_classes_that_tell_cells(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save_run(tmp_path / "run", classes=("a", "b", "c"))
     tifffile.imwrite("a.tif", gray(30, 30))
-    assert "two classes" in refused(capsys, "a.tif", "--ctc", "x")
+    assert "two classes or of background, cell and border" in refused(capsys, "a.tif", "--ctc", "x")

@@ -121,7 +121,8 @@ def refuse_clashes(tasks: list[Task]) -> None:
             seen[output.path] = task.source
 
 
-def _load(arguments: Arguments) -> tuple[Network, Settings]:
+def _load(arguments: Arguments) -> tuple[Network, Settings, tuple[str, ...]]:
+    """The network, what is asked of it, and the names of its classes."""
     from unet.config import from_dict
     from unet.data.stack import Normalisation
     from unet.device import prepare
@@ -143,7 +144,7 @@ def _load(arguments: Arguments) -> tuple[Network, Settings]:
         average=arguments.average,
         label_map=arguments.classes,
     )
-    return network, settings
+    return network, settings, tuple(metadata["class_names"])
 
 
 def _write_maps(arguments: Arguments, sources: list[Path], terminal: Terminal) -> Path:
@@ -152,7 +153,7 @@ def _write_maps(arguments: Arguments, sources: list[Path], terminal: Terminal) -
     from unet.task import make_task
 
     target, outputs = output_files(Path(arguments.images), sources, arguments.out)
-    network, settings = _load(arguments)
+    network, settings, _ = _load(arguments)
     tasks = [make_task(network, s, o, settings) for s, o in zip(sources, outputs, strict=True)]
     refuse_clashes(tasks)
     if not arguments.resume and not arguments.overwrite:
@@ -189,6 +190,7 @@ def _shown(bar: Bar, before: int, name: str) -> Any:
 def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) -> Path:
     """Instances of every frame into the challenge's folder; the frames are small and predicted in memory."""
     from unet.challenge import TRACKS, write_ctc
+    from unet.data.masks import Target
     from unet.data.rescale import rescaling
     from unet.data.tiff import read_images
     from unet.instances import to_instances
@@ -201,9 +203,12 @@ def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) ->
     if present and not arguments.overwrite:
         raise RunError(f"{present[0]} exists already; name another folder with --ctc, or add --overwrite")
     digits = _frame_digits(sources)
-    network, settings = _load(arguments)
-    if settings.classes != 2:
-        raise ConfigError(f"--ctc needs a network of two classes; {arguments.run} has {settings.classes}")
+    network, settings, class_names = _load(arguments)
+    if len(class_names) != 2 and class_names != Target("cell-border").class_names:
+        raise ConfigError(
+            f"--ctc needs a network of two classes or of background, cell and border; {arguments.run} has "
+            f"{', '.join(class_names)}"
+        )
     chosen, where = _instance_settings(Path(arguments.run))
     terminal.say(f"instances: {chosen.to_dict()} ({where})")
     tasks = [make_task(network, source, folder / source.name, settings) for source in sources]

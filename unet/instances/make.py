@@ -95,7 +95,7 @@ def finished(ids: Instances, settings: InstanceSettings) -> Instances:
     keep = np.bincount(ids.ravel()) >= settings.min_area_px
     keep[0] = False
     numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    kept = numbers[ids]
+    kept = ids if keep[1:].all() else numbers[ids]
     return _without_holes(kept, settings.connectivity) if settings.fill_holes else kept
 
 

@@ -62,21 +62,21 @@ DEFAULTS = Choice(InstanceSettings(), InstanceSettings())
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """A training frame whose reference objects are numbered 1.. without gaps."""
+    """A training frame: probabilities K x H x W and where the reference objects lie."""
 
     probabilities: Probabilities
-    reference: NDArray[np.int64]
-    sizes: NDArray[np.int64]  # of the reference objects
+    inside: NDArray[np.int64]  # flat indices of the pixels in reference objects
+    owner: NDArray[np.int64]  # the object of each of them, from 0
+    sizes: NDArray[np.int64]  # of the objects, in pixels
 
     @classmethod
     def of(cls, probabilities: Probabilities, instances: Reference) -> _Frame:
         make.check(probabilities)
         if probabilities.shape[1:] != instances.shape:
             raise ValueError(f"probabilities {probabilities.shape} and instances {instances.shape} differ in shape")
-        ids, ranks, counts = np.unique(instances, return_inverse=True, return_counts=True)
-        some = int(bool(ids.size) and ids[0] == 0)  # whether there is background
-        reference = ranks.reshape(instances.shape).astype(np.int64) + 1 - some
-        return cls(probabilities, reference, counts[some:].astype(np.int64))
+        inside = np.flatnonzero(instances)
+        _, owner, sizes = np.unique(instances.ravel()[inside], return_inverse=True, return_counts=True)
+        return cls(probabilities, inside, owner.astype(np.int64), sizes.astype(np.int64))
 
 
 def searched_frames(sizes_px: Sequence[int]) -> list[int]:
@@ -220,12 +220,11 @@ def _scores(ids: Instances, frame: _Frame, settings: Sequence[InstanceSettings])
 
 
 def _matched(ids: Instances, frame: _Frame) -> tuple[float, int]:
-    """SEG's sum over the reference objects, and the result objects that match none (from the table of all overlaps)."""
-    columns = int(ids.max()) + 1
-    codes = frame.reference * columns + ids
-    table = np.bincount(codes.ravel(), minlength=(len(frame.sizes) + 1) * columns).reshape(-1, columns)
-    results, shared = table.sum(axis=0), table[1:, 1:]
+    """SEG's sum over the reference objects, and the result objects that match none (from a table of all overlaps)."""
+    results = np.bincount(ids.ravel())
+    codes = frame.owner * len(results) + ids.ravel()[frame.inside]
+    shared = np.bincount(codes, minlength=len(frame.sizes) * len(results)).reshape(-1, len(results))[:, 1:]
     i, j = np.nonzero(2 * shared > frame.sizes[:, None])
     both = shared[i, j]
     ious = both / (frame.sizes[i] + results[1:][j] - both)
-    return float(ious.sum()), columns - 1 - len(np.unique(j))
+    return float(ious.sum()), len(results) - 1 - len(np.unique(j))
