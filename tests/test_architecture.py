@@ -12,6 +12,7 @@ LEVELS = {
     "unet": 0,
     "unet.errors": 0,
     "unet.cores": 0,
+    "unet.published": 1,
     "unet.files": 1,
     "unet.geometry": 1,
     "unet.symmetry": 1,
@@ -55,6 +56,7 @@ LEVELS = {
     "unet.trained": 5,
     "unet.trouble": 4,
     "unet.reproduce": 4,
+    "unet.leaderboard": 8,
     "unet.journal": 8,
     "unet.train": 9,
     "unet.gradient_noise": 8,
@@ -64,9 +66,10 @@ LEVELS = {
     "unet.cli": 9,  # imports commands by name only, when they are called for
     "unet.__main__": 13,
 }
-WITHOUT_TORCH = ("unet.errors", "unet.cores", "unet.files", "unet.geometry", "unet.config", "unet.data", "unet.metrics",
-                 "unet.tiles", "unet.weightmap", "unet.deform", "unet.gray", "unet.display", "unet.preview", "unet.cli",
-                 "unet.progress", "unet.instances", "unet.challenge", "unet.stats", "unet.study")  # fmt: skip
+WITHOUT_TORCH = ("unet.errors", "unet.cores", "unet.published", "unet.files", "unet.geometry", "unet.config",
+                 "unet.data", "unet.metrics", "unet.tiles", "unet.weightmap", "unet.deform", "unet.gray",
+                 "unet.display", "unet.preview", "unet.cli", "unet.progress", "unet.instances", "unet.challenge",
+                 "unet.stats", "unet.study")  # fmt: skip
 
 
 def module_of(path: Path, root: Path = ROOT) -> str:

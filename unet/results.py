@@ -104,7 +104,7 @@ def predict_held_out(
     if not split_names(first, "held_out"):
         raise RunError(nothing_held_out(first.path, config))
     stack = load(config.data, terminal.say if announce else lambda _: None, terminal)
-    network, metadata = load_ensemble([folder.path for folder in folders], _hardware)
+    network, metadata = load_ensemble([folder.path for folder in folders], hardware_of)
     if Normalisation(**metadata["normalisation"]) != stack.normalisation:
         raise RunError(
             f"{first.path}: was trained with another normalisation of the gray values; use the same data settings"
@@ -125,7 +125,8 @@ def predict_held_out(
     return Predicted(first.path, config, stack, gold, predictions, how, settings)
 
 
-def _hardware(run: Path) -> Hardware:
+def hardware_of(run: Path) -> Hardware:
+    """How the network of a run computes: as the run was configured, with what it left open as it was made."""
     folder = RunFolder(run)
     return prepare(folder.config, folder.environment)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import io
@@ -14,7 +15,7 @@ import tifffile
 from PIL import Image
 
 from tests.data.server import Site, serve
-from unet.data import ctc, isbi
+from unet.data import ctc, isbi, isbi_labels
 from unet.data import fetch as fetch_module
 from unet.data.catalogue import DataSet, Source
 from unet.data.download import Limits, Unavailable
@@ -326,3 +327,106 @@ def test_damaged_tiffs_make_room_for_the_slices(site: Site, slices: dict[str, np
     fetch(data_set, tmp_path, say=str, limits=QUICK)
     assert len(isbi.read(folder)) == 30
     assert (folder / "train-volume.tif.damaged").exists()
+
+
+def challenge_archive(slices: dict[str, np.ndarray], labels: np.ndarray, **changed: bytes) -> bytes:
+    """The layout of ISBI-2012-challenge.zip."""
+    files = {
+        "train-volume.tif": tif(slices["train/image"]),
+        "train-labels.tif": tif(slices["train/label"]),
+        "test-volume.tif": tif(slices["test"]),
+        "test-labels.tif": tif(labels),
+        "challenge-error-metrics.bsh": b"script",
+    }
+    return archive(files | changed, "ISBI-2012-challenge/")
+
+
+@pytest.fixture
+def challenge(
+    site: Site, slices: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[DataSet, np.ndarray]:
+    """An EM-like set whose first source is the challenge's archive, and the labels of its test slices."""
+    labels = np.where(slices["test"] > 99, 255, 0).astype(np.uint8)
+    mirrors = em_set(site, slices, tmp_path / "TEST-EM")
+    stacks = {"train-volume": "train/image", "train-labels": "train/label", "test-volume": "test"}
+    known = {stem: hashlib.sha256(slices[part].tobytes()).hexdigest() for stem, part in stacks.items()}
+    monkeypatch.setattr(isbi, "PIXELS_SHA256", known)
+    content = tif(labels)
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    monkeypatch.setattr(isbi_labels, "BLOB", blob)
+    manifest = tmp_path / "TEST-EM" / NAME
+    manifest.write_text("".join(f"{'0' * 64}  {stem}.tif\n" for stem in stacks) + manifest.read_text())
+    site.files["/challenge.zip"] = challenge_archive(slices, labels)
+    first = Source("the challenge", ((site.url("/challenge.zip"), ""),), note="the archive")
+    return dataclasses.replace(mirrors, sources=(first, *mirrors.sources)), labels
+
+
+def test_the_challenges_archive_comes_first_and_brings_the_test_labels(
+    site: Site, slices: dict[str, np.ndarray], tmp_path: Path, challenge: tuple[DataSet, np.ndarray]
+) -> None:
+    """TIFFs that are packed otherwise than the manifest's are right by their pixels."""
+    data_set, labels = challenge
+    lines: list[str] = []
+    folder = fetch(data_set, tmp_path, say=lines.append, limits=QUICK)
+    assert lines[-1] == f"{folder}: complete (the archive from the challenge)"
+    assert list(site.requests) == ["/challenge.zip"]
+    stems = ("train-volume", "train-labels", "test-volume", "test-labels")
+    assert {p.name for p in folder.iterdir()} == {NAME, ".lock", *(f"{stem}.tif" for stem in stems)}
+    np.testing.assert_array_equal(tifffile.imread(folder / "test-labels.tif"), labels)
+    assert (len(isbi.read(folder)), len(isbi.read_test(folder))) == (30, 30)
+    assert verify(data_set, folder) == []
+    fetch(data_set, tmp_path, say=lines.append, limits=QUICK)
+    assert lines[-1].endswith("already complete")
+    tifffile.imwrite(folder / "train-volume.tif", slices["train/image"][::-1])
+    assert verify(data_set, folder)[0].startswith("train-volume.tif: changed")
+
+
+@pytest.mark.parametrize("fault", ["404", "shorter"])
+def test_without_the_archive_the_mirrors_serve_and_the_labels_come_later(
+    site: Site, tmp_path: Path, challenge: tuple[DataSet, np.ndarray], fault: str
+) -> None:
+    data_set, labels = challenge
+    site.faults["/challenge.zip"] = [fault, "404"]
+    lines: list[str] = []
+    folder = fetch(data_set, tmp_path, say=lines.append, limits=QUICK)
+    assert lines[-1].endswith("complete (lossless PNG slices from slices)")
+    assert not (folder / "test-labels.tif").exists()
+    asked = len(site.requests["/png/test/0.png"])
+    fetch(data_set, tmp_path, say=lines.append, limits=QUICK)
+    assert "already complete, but for the labels of the test slices (" in lines[-1]
+    assert len(isbi.read(folder)) == 30
+    fetch(data_set, tmp_path, say=lines.append, limits=QUICK)
+    assert lines[-1].endswith("complete (the archive from the challenge)")
+    assert len(site.requests["/png/test/0.png"]) == asked, "what is there is not fetched again"
+    np.testing.assert_array_equal(tifffile.imread(folder / "test-labels.tif"), labels)
+
+
+def test_wrong_test_labels_are_left_out_and_replaced(
+    site: Site, slices: dict[str, np.ndarray], tmp_path: Path, challenge: tuple[DataSet, np.ndarray]
+) -> None:
+    data_set, labels = challenge
+    whole = site.files["/challenge.zip"]
+    site.files["/challenge.zip"] = challenge_archive(slices, labels[::-1])
+    lines: list[str] = []
+    folder = fetch(data_set, tmp_path, say=lines.append, limits=QUICK)
+    assert any("no usable labels of the test slices (test-labels.tif: changed" in line for line in lines)
+    assert not (folder / "test-labels.tif").exists()
+    assert len(isbi.read_test(folder)) == 30
+    (folder / "test-labels.tif").write_bytes(b"II*\0damaged")
+    assert verify(data_set, folder)[0].startswith("test-labels.tif: truncated or damaged")
+    site.files["/challenge.zip"] = whole
+    site.faults["/challenge.zip"] = ["404"]
+    fetch(data_set, tmp_path, say=lines.append, limits=QUICK)
+    assert "but for the labels" in lines[-1]
+    assert not list(folder.glob("*.damaged")), "the images are right and stay"
+    fetch(data_set, tmp_path, say=lines.append, limits=QUICK)
+    assert verify(data_set, folder) == []
+
+
+def test_the_archive_at_hand_adds_the_labels(site: Site, tmp_path: Path, challenge: tuple[DataSet, np.ndarray]) -> None:
+    data_set, labels = challenge
+    (tmp_path / "mine.zip").write_bytes(site.files.pop("/challenge.zip"))
+    folder = fetch(data_set, tmp_path, say=str, limits=QUICK)
+    fetch(data_set, tmp_path, from_file=tmp_path / "mine.zip", say=str, limits=QUICK)
+    np.testing.assert_array_equal(tifffile.imread(folder / "test-labels.tif"), labels)
+    assert "TIFF" in isbi.read(folder).source

@@ -1,4 +1,5 @@
-"""`unet evaluate`: score finished runs on their held-out frames, or any prediction against labels."""
+"""`unet evaluate`: score finished runs on their held-out frames or on the EM challenge's test slices, or any prediction
+against labels."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ class Arguments:
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Run folder; several of different folds: scored as one, into --out."""
+    test: bool = False
+    """Score the EM challenge's 30 test slices instead; several runs: their mean prediction, into --out."""
     ensemble: bool = False
     """Score the mean prediction of several runs that held the same frames out, into --out."""
     symmetries: int = 0
@@ -41,8 +44,8 @@ def main(argv: list[str]) -> int:
     """Print the table; write scores.json and the picture (and, of runs, the probabilities)."""
     description = (
         "Score a finished run (unet evaluate RUN), the folds of a cross-validation as one set "
-        "(unet evaluate RUN RUN ... --out DIR), several runs as an ensemble (the same with --ensemble), "
-        "or --prediction against --labels."
+        "(unet evaluate RUN RUN ... --out DIR), several runs as an ensemble (the same with --ensemble), one or several "
+        "on the EM challenge's test slices (--test), or --prediction against --labels."
     )
     arguments = parse(Arguments, argv, "unet evaluate", description)
     terminal = Terminal(arguments.quiet)
@@ -54,6 +57,8 @@ def main(argv: list[str]) -> int:
         raise ConfigError(f"--symmetries {arguments.symmetries}: use 1, 4 or 8")
     if arguments.ensemble and len(arguments.runs) < 2:
         raise ConfigError("--ensemble scores several runs as one; name them (unet evaluate RUN RUN ... --ensemble)")
+    if arguments.test and not arguments.runs:
+        raise ConfigError("--test scores runs; for a prediction of the test slices give --prediction and --labels")
     if arguments.runs and bool(arguments.out) != (len(arguments.runs) > 1):
         raise ConfigError("--out DIR goes with several runs: one run keeps its scores in its own folder")
     from unet.results import PICTURE, evaluate_ensemble, evaluate_folds, evaluate_run, table
@@ -62,6 +67,8 @@ def main(argv: list[str]) -> int:
     from unet.runs.folder import RunFolder
     from unet.runs.lock import kept
 
+    if arguments.test:
+        return _test(arguments, terminal)
     if arguments.runs:
         paths = [Path(run) for run in arguments.runs]
         symmetries = arguments.symmetries or None
@@ -82,4 +89,20 @@ def main(argv: list[str]) -> int:
     out = Path(arguments.out) if arguments.out else prediction.with_name(f"{prediction.stem}-scores")
     terminal.result(table(compare(prediction, Path(arguments.labels), out, arguments.overwrite, terminal)))
     terminal.result(f"picture: {out / 'prediction.png'}")
+    return 0
+
+
+def _test(arguments: Arguments, terminal: Terminal) -> int:
+    """The test slices; nothing of it goes to a dashboard, where runs are compared and chosen."""
+    from unet.leaderboard import evaluate_test, table
+    from unet.runs.folder import TEST_SCORES
+    from unet.runs.lock import kept
+
+    paths = [Path(run) for run in arguments.runs]
+    out = Path(arguments.out) if arguments.out else None
+    with kept():
+        symmetries, average = arguments.symmetries or None, None if arguments.average == "run" else arguments.average
+        saved = evaluate_test(paths, terminal, symmetries, average, out=out)
+    terminal.result(table(saved))
+    terminal.result(f"scores: {(out or paths[0]) / TEST_SCORES}")
     return 0

@@ -44,6 +44,9 @@ _PNG = "https://raw.githubusercontent.com/zhixuhao/unet/909ae9b5fefd8a55900e24a7
 _JPEG = "https://raw.githubusercontent.com/hoangp/isbi-datasets/623f91b9c34f62ef6d99797c30a66ebd154ae023/data/"
 
 
+_CHALLENGE = "https://downloads.imagej.net/ISBI-2012-challenge.zip"
+
+
 def _em_png() -> tuple[tuple[str, str], ...]:
     places = [f"{part}/{i}.png" for part in ("train/image", "train/label", "test") for i in range(30)]
     return tuple((_PNG + place, place) for place in places)
@@ -62,6 +65,7 @@ _DATA_SETS = (
         "ISBI-2012-EM",
         "ISBI 2012 EM segmentation challenge: ssTEM of the Drosophila larva ventral nerve cord",
         (
+            Source("downloads.imagej.net", ((_CHALLENGE, ""),), note="the challenge's archive, with test labels"),
             Source("zhixuhao/unet on GitHub", _em_png(), note="lossless PNG slices"),
             Source("hoangp/isbi-datasets on GitHub", _em_jpeg(), note="lossy JPEG copies", lossy=True),
         ),

@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from unet.data import ctc, isbi
+from unet.data import isbi_labels, pick
 from unet.data.archive import unpack
 from unet.data.catalogue import DataSet, Source
 from unet.data.download import DEFAULT_LIMITS, Limits, OnBytes, Unavailable, download
@@ -29,8 +30,6 @@ Say = Callable[[str], None]
 
 _PART, _READY, _LOCK = ".part", ".ready", ".lock"
 _CONNECTIONS = 8
-_SPARE = "test"  # the challenge's test slices are not needed for training: better none than wrong ones
-_DEPTH = 4  # folders below an archive's root in which the data set is looked for
 
 
 def is_present(data_set: DataSet, folder: Path, *, jpeg: bool = True) -> bool:
@@ -39,7 +38,7 @@ def is_present(data_set: DataSet, folder: Path, *, jpeg: bool = True) -> bool:
     Raises DataError when the folder may not be looked at.
     """
     with reading(folder):
-        return not (folder / _READY).exists() and _holds(data_set, folder, jpeg)
+        return not (folder / _READY).exists() and pick.holds(data_set, folder, jpeg)
 
 
 def fetch(
@@ -54,7 +53,8 @@ def fetch(
 ) -> Path:
     """Put the data set into `root/<its folder>` and return that folder; nothing is done when it is there and intact.
 
-    Its sources are tried in order. from_file: an archive or a folder to take it from instead of the network. jpeg: the
+    Where only the labels of the EM challenge's test slices lack, they are taken with the archive if it can be had. Its
+    sources are tried in order. from_file: an archive or a folder to take it from instead of the network. jpeg: the
     lossy copies of the EM stack, which are never taken unasked. terminal: shows how much has been received.
 
     Raises Unavailable when no source has it (the message says what to do by hand), DataError for a file that is not the
@@ -65,17 +65,24 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder), _tidied(folder):
             _finish(folder)
-            if _holds(data_set, folder, jpeg, only_jpeg=jpeg):
-                wrong = verify(data_set, folder, jpeg=jpeg)
-                if not wrong:
-                    say(f"{folder}: already complete")
-                    return folder
-                say(f"{folder}: {len(wrong)} files missing or damaged, fetching them again ({wrong[0]})")
-            if from_file is None:
-                picked, note = _from_sources(data_set, folder, jpeg, say, limits, terminal or Terminal())
-            else:
-                picked = _from_file(data_set, folder, from_file, jpeg, say)
-                note = f"{'lossy JPEG copies' if jpeg else 'files'} from {from_file}"
+            lacking = _lacking(data_set, folder, jpeg, say)
+            sources = [s for s in data_set.sources if s.lossy == jpeg]
+            if lacking == "labels":  # which only the archive holds
+                sources = [s for s in sources if len(s.urls) == 1]
+            if not lacking or (lacking == "labels" and from_file is None and not sources):
+                say(f"{folder}: already complete")
+                return folder
+            try:
+                if from_file is None:
+                    picked, note = _from_sources(data_set, folder, sources, say, limits, terminal or Terminal())
+                else:
+                    picked = _from_file(data_set, folder, from_file, jpeg, say)
+                    note = f"{'lossy JPEG copies' if jpeg else 'files'} from {from_file}"
+            except Unavailable as error:
+                if lacking == "all":
+                    raise
+                say(f"{folder}: already complete, but for the labels of the test slices ({error.reason})")
+                return folder
             _install(data_set, folder, picked, say)
             say(f"{folder}: complete ({note})")
     except OSError as error:
@@ -83,13 +90,24 @@ def fetch(
     return folder
 
 
+def _lacking(data_set: DataSet, folder: Path, jpeg: bool, say: Say) -> Literal["", "labels", "all"]:
+    """What has to be fetched: nothing, the labels of the EM challenge's test slices, or the data set."""
+    if not pick.holds(data_set, folder, jpeg, only_jpeg=jpeg):
+        return "all"
+    wrong = verify(data_set, folder, jpeg=jpeg)
+    if wrong:
+        say(f"{folder}: {len(wrong)} files missing or damaged, fetching them again ({wrong[0]})")
+    if not all(w.startswith(isbi_labels.NAME) for w in wrong):
+        return "all"
+    without = data_set.kind == "isbi" and not jpeg and not (folder / isbi_labels.NAME).is_file()
+    return "labels" if wrong or without else ""
+
+
 def _from_sources(
-    data_set: DataSet, folder: Path, jpeg: bool, say: Say, limits: Limits, terminal: Terminal
+    data_set: DataSet, folder: Path, sources: list[Source], say: Say, limits: Limits, terminal: Terminal
 ) -> tuple[Path, str]:
     reasons = []
-    for source in data_set.sources:
-        if source.lossy != jpeg:
-            continue
+    for source in sources:
         say(f"{data_set.folder}: fetching from {source.name}")
         try:
             with _bar(data_set.folder, one_file=len(source.urls) == 1, terminal=terminal) as on_bytes:
@@ -99,13 +117,13 @@ def _from_sources(
             reasons.append(f"{source.name}: {error.reason}")
     raise Unavailable(
         f"{data_set.folder} could not be downloaded ({'; '.join(reasons)}); get it on another machine from "
-        f"{_by_hand(data_set, jpeg)} and run `unet data fetch {data_set.name} --from-file FILE_OR_FOLDER`",
+        f"{_by_hand(sources)} and run `unet data fetch {data_set.name} --from-file FILE_OR_FOLDER`",
         "; ".join(reasons),
     )
 
 
-def _by_hand(data_set: DataSet, jpeg: bool) -> str:
-    source = next(s for s in data_set.sources if s.lossy == jpeg)
+def _by_hand(sources: list[Source]) -> str:
+    source = sources[0]
     return source.urls[0][0] if len(source.urls) == 1 else source.name
 
 
@@ -124,7 +142,7 @@ def _download(data_set: DataSet, part: Path, source: Source, limits: Limits, on_
             archive.unlink()
     _download_loose([(url, tree, place) for url, place in source.urls if place], limits, on_bytes)
     try:
-        return _picked(data_set, _locate(data_set, tree, source.lossy), part / "picked", source.lossy, say)
+        return pick.picked(data_set, pick.locate(data_set, tree, source.lossy), part / "picked", source.lossy, say)
     except DataError as error:
         raise Unavailable(str(error), "wrong content") from None
 
@@ -137,7 +155,7 @@ def _download_loose(files: list[tuple[str, Path, str]], limits: Limits, on_bytes
             download(url, tree / place, limits=limits, on_bytes=on_bytes)
         later = partial(download, limits=limits, on_bytes=on_bytes, reached=True)
         for job, place in [(pool.submit(later, url, tree / place), place) for url, tree, place in files[1:]]:
-            with suppress(Unavailable) if place.startswith(_SPARE) else nullcontext():
+            with suppress(Unavailable) if place.startswith(pick.SPARE) else nullcontext():
                 job.result()
     finally:
         pool.shutdown(cancel_futures=True)
@@ -151,67 +169,14 @@ def _from_file(data_set: DataSet, folder: Path, given: Path, jpeg: bool, say: Sa
         if not os.access(given, os.R_OK):
             raise DataError(f"{given}: may not be read; change its permissions")
         unpack(given, tree)
-        base = _locate(data_set, tree, jpeg)
+        base = pick.locate(data_set, tree, jpeg)
     elif given.is_dir():
-        base = _locate(data_set, given, jpeg)
+        base = pick.locate(data_set, given, jpeg)
         if base.resolve() == folder.resolve():
             raise DataError(f"{given}: is the folder it would be copied to; name the folder it comes from")
     else:
         raise DataError(f"{given}: no such file or folder; check the path")
-    return _picked(data_set, base, part / "picked", jpeg, say)
-
-
-def _picked(data_set: DataSet, base: Path, target: Path, jpeg: bool, say: Say) -> Path:
-    """A copy of the data set's own files in `target`, in their usual places, checked against the manifest."""
-    shutil.rmtree(target, ignore_errors=True)
-    for path, place in _places(data_set, base, jpeg):
-        (target / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target / place)
-    wrong = verify(data_set, target, manifest=find_manifest(data_set, target.parents[1]), jpeg=jpeg)
-    if data_set.kind == "isbi":
-        spare = [w for w in wrong if w.startswith(_SPARE)]
-        wrong = [w for w in wrong if not w.startswith(_SPARE)]
-        if spare:
-            say(f"{data_set.folder}: the source has no usable test volume ({spare[0]}); it is left out")
-            shutil.rmtree(target / "test", ignore_errors=True)
-            (target / "test-volume.tif").unlink(missing_ok=True)
-    if wrong and not (data_set.kind == "ctc" and find_manifest(data_set, target.parents[1]) is None):
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise DataError(f"{base}: not the published {data_set.folder}: {'; '.join(wrong[:3])}{more}; fetch it again")
-    return target
-
-
-def _places(data_set: DataSet, base: Path, jpeg: bool) -> Iterator[tuple[Path, str]]:
-    """Files of the data set below `base`, each with its place in the data set's folder."""
-    if data_set.kind == "ctc":
-        parts = [f"{s}{truth}" for s in ctc.sequences(base) for truth in ("", "_GT", "_ST")]
-        for path in (p for part in parts for p in sorted((base / part).rglob("*")) if p.is_file()):
-            yield path, path.relative_to(base).as_posix()
-        return
-    layout = isbi.find_layout(base, jpeg=jpeg)
-    assert layout is not None, "located by the same rule"
-    folders = ("jpeg/images", "jpeg/labels", "jpeg/test") if layout.lossy else ("train/image", "train/label", "test")
-    for paths, folder in zip((layout.images, layout.labels, layout.test), folders, strict=True):
-        for path in (p for p in paths if p.is_file()):
-            yield path, path.name if path.suffix == ".tif" else f"{folder}/{path.name}"
-
-
-def _locate(data_set: DataSet, tree: Path, jpeg: bool) -> Path:
-    """The folder below `tree` that holds the data set; one of the data set's own name is preferred."""
-    level, candidates = [tree], []
-    for _ in range(_DEPTH + 1):
-        candidates += [p for p in level if _holds(data_set, p, jpeg, only_jpeg=jpeg)]
-        level = sorted(p for parent in level for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not candidates:
-        raise DataError(f"{tree}: holds no {data_set.folder} ({data_set.title}); name its archive or folder")
-    return next((p for p in candidates if p.name == data_set.folder), candidates[0])
-
-
-def _holds(data_set: DataSet, folder: Path, jpeg: bool, *, only_jpeg: bool = False) -> bool:
-    if data_set.kind == "isbi":
-        lossless = not only_jpeg and isbi.find_layout(folder) is not None
-        return lossless or (jpeg and isbi.find_layout(folder, jpeg=True) is not None)
-    return all((folder / s).is_dir() and (folder / f"{s}_GT").is_dir() for s in ("01", "02"))
+    return pick.picked(data_set, base, part / "picked", jpeg, say)
 
 
 def _install(data_set: DataSet, folder: Path, picked: Path, say: Say) -> None:

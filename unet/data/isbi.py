@@ -79,7 +79,7 @@ def read(root: Path, *, jpeg: bool = False, normalise: Normalisation | None = No
 
 
 def read_test(root: Path, *, normalise: Normalisation | None = None) -> Stack:
-    """The challenge's 30 test slices as frames "test-volume[00]" ..; their labels were never published."""
+    """The challenge's 30 test slices as frames "test-volume[00]" .., without labels (see unet.data.isbi_labels)."""
     layout = _layout(root, jpeg=False)
     return _stack("em-test", root, layout, _slices(layout.test), None, "test-volume", normalise)
 

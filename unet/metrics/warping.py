@@ -9,6 +9,7 @@ Axes: N slices, H rows, W columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -16,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.metrics.sweep import THRESHOLDS, Cells, Proposal, Sweep, above, check_stacks, lowest
+
+WARPING_THRESHOLDS = THRESHOLDS[:10]
+"""t = 0, 0.1, ..., 0.9"""
 
 RADIUS = 20
 """Half the side of the window (41 x 41 pixels) in which a removed pixel has to part a cell to count as a split."""
@@ -44,13 +48,18 @@ def warping_error(label: NDArray[Any], proposal: NDArray[Any], *, radius: int = 
     return warping_errors(label, proposal, radius=radius)[0]
 
 
-def warping_errors(label: NDArray[Any], proposal: NDArray[Any], *, radius: int = RADIUS) -> tuple[Sweep, Sweep]:
+def warping_errors(
+    label: NDArray[Any],
+    proposal: NDArray[Any],
+    *,
+    radius: int = RADIUS,
+    thresholds: Sequence[float] = WARPING_THRESHOLDS,
+) -> tuple[Sweep, Sweep]:
     """Warping error and classic warping error (all remaining mismatches / pixels), each at its own best threshold.
 
-    Arguments as for `warping_error`.
+    Arguments as for `warping_error`. thresholds: those that are tried.
     """
     cells_NHW, proposal_NHW = check_stacks(label, proposal)
-    thresholds = THRESHOLDS[:10]
     counted = np.zeros((len(thresholds), len(Mistake)), np.int64)
     for cells, slice_HW in zip(cells_NHW, proposal_NHW, strict=True):
         for i, t in enumerate(thresholds):

@@ -9,7 +9,8 @@
 | timing.jsonl | clock readings (tiles/s, share of time waiting for data, evaluation): never the same twice |
 | checkpoints/ | what is needed to go on, and a record of its checksum |
 | weights.safetensors | the weights at the end |
-| scores.json, probabilities.tif, prediction.png | the evaluation |
+| scores.json, probabilities.tif, prediction.png | the evaluation on the held-out frames |
+| test-scores.json, test-probabilities.tif | of EM, when asked for: the evaluation on the challenge's test slices |
 | dashboard.json, wandb/ | which W&B run mirrors this one, and its offline copy |
 """
 
@@ -29,6 +30,7 @@ from unet.files import is_temporary, sweep, write_error, write_json, write_text
 from unet.runs.lock import LOCK, locked
 
 CONFIG, METRICS, TIMING, SPLIT = "config.yaml", "metrics.jsonl", "timing.jsonl", "split.json"
+TEST_SCORES = "test-scores.json"
 
 
 class RunFolder:

@@ -6,6 +6,7 @@ Challenge 2015). V_rand and V_info: the network's entry in the later leaderboard
 
 from __future__ import annotations
 
+from unet.published import U_NET, U_NET_LATER
 from unet.study.claims import Target
 
 EM_PROTOCOL = "paper: the challenge's 30 test slices, 7 rotations averaged; ours: held-out blocks of 6 training slices"
@@ -15,9 +16,6 @@ LATER = "a later entry of the leaderboard; otherwise as above"
 TARGETS = (
     Target("phc", "seg", 0.9203, CTC_PROTOCOL),
     Target("hela", "seg", 0.7756, CTC_PROTOCOL),
-    Target("em", "pixel_error", 0.0611, EM_PROTOCOL),
-    Target("em", "rand_error", 0.0382, EM_PROTOCOL),
-    Target("em", "warping_error", 0.000353, EM_PROTOCOL),
-    Target("em", "v_rand", 0.97276, LATER),
-    Target("em", "v_info", 0.98662, LATER),
+    *(Target("em", score, value, EM_PROTOCOL) for score, value in U_NET.scores.items()),
+    *(Target("em", score, value, LATER) for score, value in U_NET_LATER.scores.items()),
 )
