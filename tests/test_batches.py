@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +31,12 @@ def test_batches_are_the_tiles_in_order_and_stay_what_they_are(first: int, stop:
         expected = collate([tiles[i] for i in range(start, min(start + batch, stop))])
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_more_workers_than_cores_are_the_users_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch warns of them, which is an error in these tests."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    assert len(list(batches(source(), 0, 4, 2, 2, pin=False))) == 2
 
 
 def in_one_process(count: int, *, keep: int) -> list[Batch]:

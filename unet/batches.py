@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -54,7 +55,9 @@ def batches(source: TileSource, first: int, stop: int, batch: int, workers: int,
         "worker_init_fn": _prepare,
         "prefetch_factor": PREFETCH,
     }
-    with _deaths_found_while_waiting():
+    with _deaths_found_while_waiting(), warnings.catch_warnings():
+        # Who sets train.workers beyond the cores has chosen so; the progress line shows what it is worth.
+        warnings.filterwarnings("ignore", "This DataLoader will create")
         if "fork" not in multiprocessing.get_all_start_methods():
             return iter(DataLoader(TileDataset(source), collate_fn=collate, **common))
         context = multiprocessing.get_context("fork")
