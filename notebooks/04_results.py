@@ -163,7 +163,7 @@ told = pages.read(pages.FOLDER / pages.CLAIMS)
 Markdown(claims.targets(told["TARGETS"], studies["baselines"], told["ARMS"], RESULTS))
 
 # %% [markdown]
-# *Table 2. Mean ± standard deviation over the runs that did not diverge. The labels of the test sets were never public:
+# *Table 2. Mean ± standard deviation over the runs that did not diverge. The test sets are not used here:
 # ours are held-out training images, which the last column spells out.*
 #
 # ## Claims

@@ -48,6 +48,7 @@ LEVELS = {
     "unet.challenge": 5,
     "unet.instances": 4,
     "unet.mistakes": 4,
+    "unet.release": 5,
     "unet.picture": 5,
     "unet.scoring": 6,
     "unet.panels": 7,

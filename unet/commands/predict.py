@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,6 +37,8 @@ class Arguments:
     """Also write the most probable class of every pixel, as NAME-classes.tif (8-bit)."""
     ctc: str = ""
     """Write instances instead, as the Cell Tracking Challenge takes them, into this folder (e.g. OUT/01_RES)."""
+    preset: Literal["", "release"] = ""
+    """release: as the code released with the paper made objects of PhC-U373 (flips, logits, from 500 px, no border)."""
     symmetries: Literal[1, 4, 8] = 1
     """4: average over the flips, 8: over the symmetries of the square."""
     average: Literal["probabilities", "logits"] = "probabilities"
@@ -62,6 +64,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(f"--batch {arguments.batch} is not allowed; use 1 or more")
     if arguments.ctc and (arguments.out or arguments.classes or arguments.resume):
         raise ConfigError("--ctc writes instances only; leave out --out, --classes and --resume")
+    arguments = _with_preset(arguments)
     sources = image_files(Path(arguments.images))
     from unet.signals import Interrupted
 
@@ -75,6 +78,19 @@ def main(argv: list[str]) -> int:
         return interruption.exit_code
     terminal.result(str(done))
     return 0
+
+
+def _with_preset(arguments: Arguments) -> Arguments:
+    """The arguments with what the preset sets; ConfigError where it does not apply."""
+    if not arguments.preset:
+        return arguments
+    if not arguments.ctc:
+        raise ConfigError("--preset release makes objects; name a folder for them with --ctc")
+    if (arguments.symmetries, arguments.average) != (1, "probabilities"):
+        raise ConfigError("--preset release averages logits over the flips; leave out --symmetries and --average")
+    from unet.release import AVERAGE, SYMMETRIES
+
+    return replace(arguments, symmetries=SYMMETRIES, average=AVERAGE)
 
 
 def image_files(source: Path) -> list[Path]:
@@ -195,6 +211,7 @@ def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) ->
     from unet.data.tiff import read_images
     from unet.instances import to_instances
     from unet.predict import predict_image
+    from unet.release import SETTINGS, release_instances
     from unet.signals import Stopper
     from unet.task import make_task
 
@@ -209,7 +226,9 @@ def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) ->
             f"--ctc needs a network of two classes or of background, cell and border; {arguments.run} has "
             f"{', '.join(class_names)}"
         )
-    chosen, where = _instance_settings(Path(arguments.run))
+    if arguments.preset and len(class_names) != 2:
+        raise ConfigError(f"--preset release needs a network of two classes; {arguments.run} has {len(class_names)}")
+    chosen, where = (SETTINGS, "the release's") if arguments.preset else _instance_settings(Path(arguments.run))
     terminal.say(f"instances: {chosen.to_dict()} ({where})")
     tasks = [make_task(network, source, folder / source.name, settings) for source in sources]
     stack = next((task.source for task in tasks if task.shape_NCHW[0] > 1 and _FRAME.fullmatch(task.source.stem)), None)
@@ -230,7 +249,8 @@ def _write_ctc(arguments: Arguments, sources: list[Path], terminal: Terminal) ->
                     average=settings.average,
                     on_tile=lambda *_: stopper.check(),
                 )
-                frames.append(to_instances(probabilities, chosen))
+                found = release_instances(probabilities) if arguments.preset else to_instances(probabilities, chosen)
+                frames.append(found)
                 bar.update(len(frames), task.source.name)
     write_ctc(folder, frames, digits)
     return folder

@@ -24,7 +24,11 @@ BADGES = {
     "stopped": ("stopped", "bad"), "not begun": ("not begun", "open"),
 }  # fmt: skip
 PROTOCOL = "Measured on held-out training images{why}, stitched to full size, in eval mode, from the last weights."
-WHY = " (the labels of the official test sets were never public)"
+WHY = {
+    "em": " (the challenge's test slices are scored by unet evaluate RUN --test)",
+    "phc": " (the labels of the official test set are not public)",
+    "hela": " (the labels of the official test set are not public)",
+}
 KEY_SCORES = (
     ("seg", "v_rand"), ("mean_iou",), ("det", "pixel_error"), ("foreground_iou", "rand_error"), ("pixel_accuracy",),
 )  # fmt: skip
@@ -115,7 +119,7 @@ def _scores(run: Run) -> Markup:
     if empty:
         notes.append(note("† No cell is left at the best threshold of this score in some frames; do not trust it."))
     frames = len(run.scores.get("frames", []))
-    protocol = PROTOCOL.format(why=WHY if paper else "")
+    protocol = PROTOCOL.format(why=WHY[run.config.data.name] if paper else "")
     count = f"{frames} frame{'s' * (frames != 1)}"
     told = f"{protocol} {count}; rotations averaged: {run.scores.get('symmetries', run.scores.get('rotations', 1))}."
     return section("Scores", note(told), table(head, rows), *_protocols(list(paper.values())), *notes)

@@ -96,8 +96,9 @@ def _counts(study: Study, profile: str, runs: Runs) -> str:
     note = f", {diverged} of them diverged" if diverged else ""
     folder = f"experiments/{study.name.replace('-', '_')}.py"
     return (
-        f"{ended} runs, up to {seeds} seeds per arm{note}. Scores are measured on held-out training images (the labels "
-        f"of the official test sets were never public), stitched to full size, in eval mode, from the last weights; "
+        f"{ended} runs, up to {seeds} seeds per arm{note}. Scores are measured on held-out training images (the test "
+        f"labels of the Cell Tracking Challenge are not public, those of EM decide nothing), stitched to full size, in "
+        f"eval mode, from the last weights; "
         f"IoU also as the median of the last five evaluations. Command: `python {folder} --profile {profile} "
         f"--seeds {max(1, seeds)}`."
     )
