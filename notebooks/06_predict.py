@@ -44,9 +44,10 @@ from unet.display import object_colours
 from unet.instances import InstanceSettings, to_instances
 from unet.metrics.pixel import class_ious, confusion, mean_iou
 from unet.output import foreground, write_probabilities
-from unet.predict import plan, predict_image, read_mirrored
+from unet.predict import predict_image, read_mirrored
 from unet.progress import Terminal
 from unet.symmetry import members
+from unet.tile_plan import plan
 from unet.train import train
 from unet.trained import load_network
 
@@ -130,13 +131,11 @@ for y in tiles.rows():
         block = tiles.block(y, x)
         axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), block.width, block.height, fill=False, color="#ff9f1c"))
 axis.add_patch(
-    plt.Rectangle(
-        (-margin - 0.5, -margin - 0.5), tiles.input_px, tiles.input_px, fill=False, color="#4cc9f0", linewidth=2
-    )
+    plt.Rectangle((-margin - 0.5, -margin - 0.5), *reversed(tiles.input_px), fill=False, color="#4cc9f0", linewidth=2)
 )
 axis.add_patch(plt.Rectangle((-0.5, -0.5), image.shape[2], image.shape[1], fill=False, color="#ff4d6d", linestyle="--"))
 axis.set(
-    title=f"{len(tiles.rows())} x {len(tiles.columns())} tiles, {tiles.input_px} px in, {tiles.output_px} px out",
+    title=f"{len(tiles.rows())} x {len(tiles.columns())} tiles, {tiles.input_px[0]} px in, {tiles.output_px[0]} px out",
     xlabel="x (px)",
     ylabel="y (px)",
 )

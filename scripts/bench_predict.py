@@ -33,11 +33,12 @@ from unet.data.stack import Normalisation
 from unet.device import allow_tf32, choose
 from unet.files import append_csv
 from unet.model import build, parameters
-from unet.predict import Network, plan, predict_image
+from unet.predict import Network, predict_image
 from unet.runs.checkpoint import save_weights
 from unet.runs.environment import describe
 from unet.stream import predict_file
 from unet.task import Settings, make_task
+from unet.tile_plan import plan
 
 PACKAGES = ("torch", "numpy", "tifffile", "monai")
 NETS = {"full": ModelConfig(), "small": ModelConfig(base_channels=16), "tiny": ModelConfig(base_channels=4, depth=4)}
@@ -87,13 +88,13 @@ def by_monai(network: Network, image: Image) -> Maps:
 
     height, width = image.shape
     tiles = plan(height, width, network.depth, TILE)
-    side = tiles.output_px // tiles.step_px * tiles.step_px
-    margin, beyond = tiles.margin, tiles.input_px
+    side = tiles.output_px[0] // tiles.step_px * tiles.step_px
+    margin, beyond = tiles.margin, TILE
     padded = torch.from_numpy(np.pad(image, (margin, beyond), mode="reflect").astype(np.float32) / 255)[None, None]
 
     def predictor(_: torch.Tensor, where: list[tuple[slice, ...]]) -> torch.Tensor:
         starts = [(s[-2].start, s[-1].start) for s in where]
-        windows = [padded[0, :, y : y + tiles.input_px, x : x + tiles.input_px] for y, x in starts]
+        windows = [padded[0, :, y : y + TILE, x : x + TILE] for y, x in starts]
         return network.logits(torch.stack(windows).numpy())[:, :, :side, :side]
 
     inferer = SlidingWindowInferer((side, side), sw_batch_size=1, overlap=0, mode="constant", with_coord=True)
@@ -106,11 +107,11 @@ def by_monai(network: Network, image: Image) -> Maps:
 def by_plain_loop(network: Network, image: Image) -> Maps:
     """Mirror the whole image, cut windows, softmax of each, write into an array."""
     tiles = plan(image.shape[0], image.shape[1], network.depth, TILE)
-    padded = np.pad(image.astype(np.float32) / 255, (tiles.margin, tiles.input_px), mode="reflect")
+    padded = np.pad(image.astype(np.float32) / 255, (tiles.margin, TILE), mode="reflect")
     result = np.zeros(image.shape, np.float32)
     for y in tiles.rows():
         for x in tiles.columns():
-            window = padded[y : y + tiles.input_px, x : x + tiles.input_px]
+            window = padded[y : y + TILE, x : x + TILE]
             box = tiles.block(y, x)
             part = torch.softmax(network.logits(window[None, None]), dim=1)[0, 1].cpu().numpy()
             result[y : y + box.height, x : x + box.width] = part[: box.height, : box.width]
@@ -121,7 +122,7 @@ def time_net(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     network = network_of(NETS[name], arguments.precision)
     write_image(folder / "in.tif", arguments.side)
     image = tifffile.imread(folder / "in.tif")
-    settings = Settings(FIXED, 1, 2, "0" * 64, tile_px=TILE)
+    settings = Settings(FIXED, 1, 2, ("0" * 64,), tile_px=TILE)
     task = make_task(network, folder / "in.tif", folder / "out.tif", settings)
 
     def ours(_: int) -> Maps:

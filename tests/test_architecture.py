@@ -34,6 +34,7 @@ LEVELS = {
     "unet.optim": 3,
     "unet.loss": 3,
     "unet.runs": 3,
+    "unet.tile_plan": 2,
     "unet.predict": 3,
     "unet.device": 4,
     "unet.slots": 6,
@@ -67,8 +68,8 @@ LEVELS = {
     "unet.cli": 9,  # imports commands by name only, when they are called for
     "unet.__main__": 13,
 }
-WITHOUT_TORCH = ("unet.errors", "unet.cores", "unet.published", "unet.files", "unet.geometry", "unet.config",
-                 "unet.data", "unet.metrics", "unet.tiles", "unet.weightmap", "unet.deform", "unet.gray",
+WITHOUT_TORCH = ("unet.errors", "unet.cores", "unet.published", "unet.files", "unet.geometry", "unet.tile_plan",
+                 "unet.config", "unet.data", "unet.metrics", "unet.tiles", "unet.weightmap", "unet.deform", "unet.gray",
                  "unet.display", "unet.preview", "unet.cli", "unet.progress", "unet.instances", "unet.challenge",
                  "unet.stats", "unet.study")  # fmt: skip
 

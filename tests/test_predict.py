@@ -1,5 +1,7 @@
 """Overlap-tile prediction: the stitched result is the whole-image result, whatever the tile size."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +11,13 @@ from unet.errors import GeometryError
 from unet.model import build
 from unet.predict import (
     Network,
-    plan,
     predict_image,
     predict_into,
     read_mirrored,
-    symmetries,
     whole_image_logits,
 )
-from unet.symmetry import members
+from unet.symmetry import members, symmetries
+from unet.tile_plan import plan
 
 DEPTH = 4  # context 44 px, stride 8
 
@@ -218,15 +219,45 @@ def test_blocks_cover_every_pixel_and_lie_inside_their_windows():
                 covered[y : y + box.height, x : x + box.width] += 1
                 for symmetry in members(count):
                     inside = symmetry.box(box, height, width)
-                    assert inside.y % 16 + inside.height <= tiles.output_px
-                    assert inside.x % 16 + inside.width <= tiles.output_px
+                    assert inside.y % 16 + inside.height <= tiles.output_px[0]
+                    assert inside.x % 16 + inside.width <= tiles.output_px[1]
         assert covered.min() == 1
 
 
 def test_automatic_tiles_save_work_and_respect_the_limit():
-    assert plan(512, 512, 5).input_px == 700  # one tile instead of four
-    assert plan(5000, 5000, 5).input_px <= 1020
-    assert plan(3, 3, 5).input_px <= 204
+    assert plan(512, 512, 5).input_px == (700, 700)  # one tile instead of four
+    assert plan(520, 696, 5).input_px == (716, 892)  # one tile, no larger than the frame asks for
+    assert plan(520, 696, 5, symmetries=8).input_px == (716, 892)
+    assert max(plan(5000, 4000, 5).input_px) <= 1020
+    assert max(plan(3, 3, 5).input_px) <= 204
+
+
+@pytest.mark.parametrize(("height", "width"), [(520, 696), (512, 512), (1000, 3000), (37, 5000)])
+@pytest.mark.parametrize("count", [1, 8])
+def test_no_square_computes_less_than_the_automatic_tiles(height, width, count):
+    def work(tiles):
+        return len(tiles.rows()) * len(tiles.columns()) * math.prod(tiles.input_px)
+
+    squares = [plan(height, width, 5, px, symmetries=count) for px in range(204, 1021, 16)]
+    assert work(plan(height, width, 5, symmetries=count)) <= min(map(work, squares))
+
+
+def test_rectangular_windows_of_one_shape_go_through_the_network_together(network):
+    shapes = []
+
+    class Counting:
+        depth, allow_odd_pooling = DEPTH, False
+
+        def probabilities(self, batch):
+            shapes.append(batch.shape)
+            return network.probabilities(batch)
+
+    image = image_of(101, 203)
+    found = predict_image(Counting(), image, 3, batch=3, symmetries=8)
+    np.testing.assert_allclose(found, turned_whole(network, image), rtol=0, atol=1e-5)
+    high, wide = plan(101, 203, DEPTH, symmetries=8).input_px
+    assert high < wide
+    assert shapes == [(n, 2, *sides) for sides in ((high, wide), (wide, high)) for n in (3, 1)]
 
 
 def test_an_invalid_tile_is_refused():

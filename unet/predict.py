@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -18,23 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.ensemble import Average, Predicting
-from unet.geometry import (
-    input_for_output,
-    mirror_indices,
-    nearest_valid,
-    output_size,
-    shrinkage,
-    stride,
-    tile_origins,
-)
-from unet.symmetry import Box, Symmetry, members, symmetries
-
-__all__ = ["Network", "Readable", "TilePlan", "Writable", "plan", "predict_image", "predict_into", "read_mirrored",
-           "symmetries", "whole_image_logits"]  # fmt: skip
+from unet.geometry import mirror_indices, nearest_valid, shrinkage
+from unet.symmetry import Box, Symmetry, members
+from unet.tile_plan import Sides, TilePlan, plan
 
 T = TypeVar("T")
-
-LARGEST_AUTO_TILE_PX = 1020  # larger tiles were slower per pixel on CPUs (caches) and cost memory everywhere
 
 
 class Readable(Protocol):
@@ -51,76 +40,6 @@ class Writable(Protocol):
     """What prediction writes windows into: a NumPy array, a memory map, anything that is assigned to like them."""
 
     def __setitem__(self, key: Any, value: Any) -> None: ...
-
-
-@dataclass(frozen=True)
-class TilePlan:
-    """Which tiles cover an image of height x width, and the output pixels each of them hands on.
-
-    All windows that go through the network start on multiples of its stride, so that pooling meets the same pixels
-    whatever the tile size; the stitched result does not depend on it. In a turned image, that grid begins at another
-    corner: `slack` output pixels are left for a window to begin where its grid wants it.
-    """
-
-    height: int
-    width: int
-    input_px: int
-    output_px: int
-    step_px: int
-    slack: int = 0
-
-    @property
-    def margin(self) -> int:
-        """Context on each side of an output window, in pixels."""
-        return (self.input_px - self.output_px) // 2
-
-    def rows(self) -> list[int]:
-        """First rows of the blocks of output pixels."""
-        return self._origins(self.height)
-
-    def columns(self) -> list[int]:
-        """First columns of the blocks of output pixels."""
-        return self._origins(self.width)
-
-    def block(self, y: int, x: int) -> Box:
-        """The output pixels of the tile that begins at (y, x)."""
-        return Box(y, x, self._side(self.height, y), self._side(self.width, x))
-
-    def _side(self, length: int, origin: int) -> int:
-        return min(self.output_px if length <= self.output_px else self.output_px - self.slack, length - origin)
-
-    def _origins(self, length: int) -> list[int]:
-        origins = tile_origins(length, self.output_px, self.step_px)
-        if self.slack == 0 or length <= self.output_px:
-            return origins
-        advance = self.output_px - self.slack
-        return [*range(0, length - advance, advance), length - advance]
-
-
-def plan(
-    height: int, width: int, depth: int, tile_px: int = 0, allow_odd_pooling: bool = False, symmetries: int = 1
-) -> TilePlan:
-    """The tiles for an image; `tile_px` 0 chooses the input side that computes the fewest pixels in all.
-
-    GeometryError when `tile_px` is not valid for a network of this depth.
-    """
-    step = stride(depth)
-    slack = 0 if symmetries == 1 else step - 1
-
-    def planned(px: int) -> TilePlan:
-        return TilePlan(height, width, px, output_size(px, depth, allow_odd_pooling), step, slack)
-
-    if tile_px:
-        return planned(tile_px)
-    longest = min(max(height, width, step), LARGEST_AUTO_TILE_PX)
-    candidates = range(input_for_output(step, depth), input_for_output(longest, depth) + 1, step)
-
-    def work(px: int) -> int:
-        tiles = planned(px)
-        return len(tiles.rows()) * len(tiles.columns()) * px * px
-
-    allowed = [px for px in candidates if px <= max(LARGEST_AUTO_TILE_PX, candidates[0])]
-    return planned(min(allowed, key=lambda px: (work(px), px)))
 
 
 def read_mirrored(image_CHW: Readable, top: int, left: int, height: int, width: int) -> NDArray[Any]:
@@ -204,8 +123,9 @@ def predict_into(
     columns = tiles.columns()
     blocks = [tiles.block(y, x) for row, y in enumerate(tiles.rows()) if row >= first_row for x in columns]
     views = [_View(image_CHW, symmetry, tiles) for symmetry in members(symmetries)]
+    views.sort(key=lambda view: view.window_px != tiles.input_px)  # those of one shape go through the network together
     jobs = [(block, view) for block in blocks for view in views]
-    groups = [jobs[start : start + batch] for start in range(0, len(jobs), batch)]
+    groups = list(_batches(jobs, batch))
     done, total = 0, np.empty(0, np.float32)
     for group, inputs in zip(groups, read_ahead(partial(_read, group, prepare) for group in groups), strict=True):
         results = network.probabilities(inputs) if average == "probabilities" else network.logits(inputs).cpu().numpy()
@@ -235,20 +155,26 @@ class _View:
     symmetry: Symmetry
     tiles: TilePlan
 
+    @property
+    def window_px(self) -> Sides:
+        """Sides of the windows that the network sees."""
+        high, wide = self.tiles.input_px
+        return (high, wide) if self.symmetry.quarters % 2 == 0 else (wide, high)
+
     def _window(self, block: Box) -> tuple[Box, int, int]:
         """A block of the untouched image in this view, and the first row and column of the window that covers it."""
         turned, step = self.symmetry.box(block, self.tiles.height, self.tiles.width), self.tiles.step_px
         return turned, turned.y // step * step, turned.x // step * step
 
     def read(self, block: Box) -> NDArray[Any]:
-        """The input C x n x n that the network needs for a block, turned.
+        """The input C x `window_px` that the network needs for a block, turned.
 
         Mirroring at the borders and turning commute: the window is read where it lies in the untouched image.
         """
         _, top, left = self._window(block)
-        margin, side, shape = self.tiles.margin, self.tiles.input_px, (self.tiles.height, self.tiles.width)
+        margin, shape = self.tiles.margin, (self.tiles.height, self.tiles.width)
         turned_shape = shape if self.symmetry.quarters % 2 == 0 else shape[::-1]
-        window = self.symmetry.inverse.box(Box(top - margin, left - margin, side, side), *turned_shape)
+        window = self.symmetry.inverse.box(Box(top - margin, left - margin, *self.window_px), *turned_shape)
         return self.symmetry.turn(read_mirrored(self.image_CHW, *window))
 
     def part(self, result_KHW: NDArray[np.float32], block: Box) -> NDArray[np.float32]:
@@ -256,6 +182,13 @@ class _View:
         turned, top, left = self._window(block)
         y, x = turned.y - top, turned.x - left
         return self.symmetry.undo(result_KHW[:, y : y + turned.height, x : x + turned.width])
+
+
+def _batches(jobs: list[tuple[Box, _View]], size: int) -> Iterator[list[tuple[Box, _View]]]:
+    """At most `size` at a time, in order, with windows of one shape."""
+    for _, same in groupby(jobs, key=lambda job: job[1].window_px):
+        alike = list(same)
+        yield from (alike[start : start + size] for start in range(0, len(alike), size))
 
 
 def _read(group: list[tuple[Box, _View]], prepare: Callable[[NDArray[Any]], NDArray[Any]] | None) -> NDArray[Any]:

@@ -194,7 +194,7 @@ def _predict(network: Predicting, task: Task, settings: Settings, done: int, rec
             network,
             _Source(raw[n]),
             _Sink(maps[-1][n], maps[0][n, 0] if task.labels else None),
-            tile_px=task.tiles.input_px,
+            tile_px=settings.tile_px,
             batch=settings.batch,
             symmetries=settings.symmetries,
             average=settings.average,

@@ -17,8 +17,8 @@ from unet.data.tiff import image_shape
 from unet.ensemble import Average, Predicting
 from unet.errors import DataError
 from unet.output import maps_written
-from unet.predict import TilePlan, plan
 from unet.record import identity
+from unet.tile_plan import TilePlan, plan
 
 Shape = tuple[int, int, int, int]
 
@@ -107,7 +107,8 @@ def describe(network: Predicting, task: Task, settings: Settings) -> dict[str, A
         "network": {"sha256": list(settings.weights), "precision": network.precision},
         "normalisation": dataclasses.asdict(settings.normalisation),
         "tiles": {"images": images, "channels": channels, "height": height, "width": width,
-                  "input_px": task.tiles.input_px, "symmetries": settings.symmetries, "average": settings.average},
+                  "input_px": list(task.tiles.input_px), "symmetries": settings.symmetries,
+                  "average": settings.average},
         "output": {"classes": settings.classes, "label_map": settings.label_map},
     }  # fmt: skip
 

@@ -192,7 +192,7 @@ def _what(tasks: list[Task], network: Network, settings: Settings) -> str:
     images = sum(task.shape_NCHW[0] for task in tasks)
     sizes = sorted({task.shape_NCHW[2:] for task in tasks})
     size = f"{sizes[0][0]} x {sizes[0][1]} px" + (f" to {sizes[-1][0]} x {sizes[-1][1]} px" if len(sizes) > 1 else "")
-    tiles = " and ".join(sorted({f"{task.tiles.input_px} px" for task in tasks}, key=lambda t: (len(t), t))[:2])
+    tiles = " and ".join(sorted({str(task.tiles) for task in tasks}, key=lambda t: (len(t), t))[:2])
     turned = f", average of {settings.average} over {settings.symmetries} symmetries" if settings.symmetries > 1 else ""
     count = f"{images} image{'s' * (images > 1)}"
     return f"{count} of {size}; tiles of {tiles}, {network.precision} on {network.device}{turned}"
