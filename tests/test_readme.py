@@ -35,7 +35,8 @@ def workplace(tmp_path_factory):
     for path, images in (
         (stack / "train-volume.tif", labels // 2 + 20),
         (stack / "train-labels.tif", labels),
-        (stack / "test-volume.tif", np.zeros((7, 60, 64))),
+        (stack / "test-volume.tif", np.repeat(others // 2 + 20, 8, axis=0)[:30]),
+        (stack / "test-labels.tif", np.repeat(others, 8, axis=0)[:30]),
         (folder / "my-images.tif", others // 2 + 20),
         (folder / "my-labels.tif", others),
     ):
@@ -45,6 +46,7 @@ def workplace(tmp_path_factory):
         patch.setenv("UNET_DATA", str(folder / "data"))
         assert main(["train", "--profile", "quick", *TINY]) == 0
         assert (folder / "runs" / "em-quick-seed0" / "scores.json").is_file()
+        assert main(["train", "--profile", "quick", *TINY, "--data.split", "all", "--run", "runs/em-all"]) == 0
         for fold in map(str, range(5)):
             assert main(["train", "--profile", "quick", *TINY, "--data.fold", fold, "--run", f"runs/fold{fold}"]) == 0
         yield folder, patch
