@@ -190,8 +190,8 @@ if label is not None:
 # ## 7. Cells
 #
 # What exceeds a threshold is foreground, its connected components are the objects, small ones are dropped, holes
-# filled. `unet train` searches threshold and smallest area on training frames of cell data; for membranes choose them
-# by eye: a higher threshold splits, a lower one merges.
+# filled. `unet train` searches threshold and smallest area on training frames of cell data, and whether seeds grown by a
+# watershed part touching cells better; for membranes choose by eye: a higher threshold splits, a lower one merges.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.3))

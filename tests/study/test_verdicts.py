@@ -14,10 +14,11 @@ from unet.study.evidence import HIGHER_IS_BETTER, Evidence, higher_is_better
 from unet.study.matrix import Comparison
 
 MORE = ("mean_iou_last5", "mean_iou", "pixel_accuracy", "blog_iou", "seg", "det", "foreground_iou", "ap", "ap_50",
-        "ap_75", "pq", "pq_segmentation", "pq_recognition", "v_rand", "v_info")  # fmt: skip
+        "ap_75", "pq", "pq_segmentation", "pq_recognition", "v_rand", "v_info", "seg_components",
+        "objects_found")  # fmt: skip
 LESS = ("pixel_error", "misclassification", "rand_error", "rand_error_before_2015", "warping_error",
         "warping_error_classic", "loss", "loss_last5", "train_loss", "spikes", "det_splits", "det_false_negatives",
-        "det_false_positives")  # fmt: skip
+        "det_false_positives", "objects_missed", "objects_merged", "objects_split", "objects_spurious")  # fmt: skip
 
 
 def t_of_three(q):

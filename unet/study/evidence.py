@@ -39,15 +39,18 @@ UNSCORED = {"frames": [], "scores": {}, "thresholds": {}, "by_frame": {}, "notes
 
 HIGHER_IS_BETTER = {
     "mean_iou_last5": True, "mean_iou": True, "pixel_accuracy": True, "blog_iou": True, "seg": True, "det": True,
+    "seg_components": True, "objects_found": True,
     "foreground_iou": True, "ap": True, "ap_50": True, "ap_75": True, "pq": True, "v_rand": True, "v_info": True,
     "pq_segmentation": True, "pq_recognition": True,
     "pixel_error": False, "misclassification": False, "rand_error": False, "rand_error_before_2015": False,
     "warping_error": False, "warping_error_classic": False,
     "loss": False, "loss_last5": False, "spikes": False, "train_loss": False,
     "det_splits": False, "det_false_negatives": False, "det_false_positives": False,
+    "objects_missed": False, "objects_merged": False, "objects_split": False, "objects_spurious": False,
 }  # fmt: skip
 _WITHOUT_WORST = (  # no worst value that a diverged run could stand for
     "loss", "loss_last5", "spikes", "train_loss", "det_splits", "det_false_negatives", "det_false_positives",
+    "objects_missed", "objects_merged", "objects_split", "objects_spurious",
 )  # fmt: skip
 
 
