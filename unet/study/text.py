@@ -12,7 +12,8 @@ from unet.stats import Summary
 SCORES = {
     "mean_iou_last5": "IoU, median of last 5", "loss_last5": "held-out loss, median of last 5", "mean_iou": "IoU",
     "seg": "SEG", "seg_components": "SEG of components", "det": "DET", "foreground_iou": "foreground IoU",
-    "ap": "AP 0.5..0.95", "v_rand": "V_rand", "v_info": "V_info", "pixel_error": "pixel error", "rand_error": "Rand error", "warping_error": "warping error",
+    "ap": "AP 0.5..0.95", "v_rand": "V_rand", "v_info": "V_info",
+    "pixel_error": "pixel error", "rand_error": "Rand error", "warping_error": "warping error",
     "spikes": "loss spikes", "train_loss": "training loss", "pixel_accuracy": "pixel accuracy",
 }  # fmt: skip
 DATA = {"em": "EM", "phc": "PhC-U373", "hela": "DIC-HeLa"}
