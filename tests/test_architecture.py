@@ -46,6 +46,7 @@ LEVELS = {
     "unet.record": 4,
     "unet.task": 5,
     "unet.stream": 6,
+    "unet.objects": 6,
     "unet.challenge": 5,
     "unet.instances": 4,
     "unet.mistakes": 4,

@@ -72,15 +72,17 @@ def create_map(
     """Make a TIFF of zeros whose disk space is reserved and whose pixels lie in one piece, to be filled by `open_map`.
 
     The axes of the input's stack (T, Z) and its pixel sizes are kept; C holds the maps where there are several. Below
-    4 GB it is an ImageJ hyperstack shown from 0 to `highest`, above a BigTIFF with OME-XML. `software` goes into the
-    tag of this name. RunError when the disk is full or the folder cannot be written to.
+    4 GB it is an ImageJ hyperstack shown from 0 to `highest`, above a BigTIFF with OME-XML, as are types that ImageJ
+    does not know. `software` goes into the tag of this name. RunError when the disk is full or the folder cannot be
+    written to.
     """
     import tifffile
 
     shape, axes = _layout(shape_NKHW, calibration)
     options: dict[str, Any] = {"resolutionunit": calibration.resolution_unit, "resolution": calibration.resolution}
     small = map_bytes(shape_NKHW, dtype) < CLASSIC_BYTES
-    if small and shape_NKHW[3] > 1:  # tifffile takes the last axis of an ImageJ stack one pixel wide for channels
+    known = np.dtype(dtype).name in ("uint8", "uint16", "float32")  # to ImageJ
+    if small and known and shape_NKHW[3] > 1:  # tifffile takes the last axis of such a stack, 1 px wide, for channels
         shown = {"min": 0.0, "max": highest, "unit": "pixel"} | calibration.imagej
         options |= {"imagej": True, "metadata": {"axes": axes} | shown}
     else:

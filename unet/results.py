@@ -25,10 +25,9 @@ from unet.progress import Terminal
 from unet.runs.folder import SPLIT, RunFolder
 from unet.runs.lock import held
 from unet.scoring import kind_of, picture_rows, record, score
-from unet.trained import load_ensemble, weights_file
+from unet.trained import MEMBERS, SCORES, load_ensemble, weights_file
 
-SCORES, PROBABILITIES, PICTURE = "scores.json", "probabilities.tif", "prediction.png"
-MEMBERS = "members"  # key of the runs of an ensemble in its scores.json
+PROBABILITIES, PICTURE = "probabilities.tif", "prediction.png"
 
 
 def split_names(folder: RunFolder, part: str) -> list[str]:

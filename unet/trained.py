@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ from unet.data.stack import Normalisation
 from unet.device import Hardware, allow_tf32
 from unet.ensemble import Ensemble, Predicting
 from unet.errors import RunError, UserError, one_line
+from unet.files import sha256
+from unet.instances import InstanceSettings
 from unet.predict import Network
 from unet.runs.checkpoint import load_weights
-from unet.runs.folder import RunFolder
+from unet.runs.folder import CONFIG, RunFolder
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, SCORES = "weights.safetensors", "scores.json"
+MEMBERS = "members"
+"""Key of scores.json: the runs of an ensemble, each with its folder (relative) and the SHA-256 of its weights."""
 
 
 def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any]]:
@@ -88,6 +93,55 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def is_network(path: Path) -> bool:
+    """Whether a path names something that predicts: a run folder, a weights file, the folder of a scored ensemble."""
+    if path.is_dir():
+        return (path / CONFIG).is_file() or (path / WEIGHTS).is_file() or bool(ensemble_members(path))
+    return path.is_file() and path.suffix == Path(WEIGHTS).suffix
+
+
+def ensemble_members(folder: Path) -> list[Path]:
+    """The runs whose ensemble `unet evaluate --ensemble` scored into a folder; none when it did not.
+
+    RunError when a run has gone or its weights are others by now.
+    """
+    if not (folder / SCORES).is_file():
+        return []
+    scores = RunFolder(folder).read_json(SCORES)
+    listed = scores.get(MEMBERS) if isinstance(scores, dict) else None
+    runs = []
+    for member in listed if isinstance(listed, list) else []:
+        if not isinstance(member, dict) or not isinstance(member.get("run"), str):
+            raise RunError(f"{folder / SCORES}: does not name its runs; evaluate them again")
+        run = Path(os.path.normpath(folder / member["run"]))
+        if not weights_file(run).is_file() or sha256(weights_file(run)) != member.get("weights"):
+            raise RunError(f"{folder}: the weights of {run} are not those that were scored; evaluate the runs again")
+        runs.append(run)
+    return runs
+
+
+def members(path: Path) -> list[Path]:
+    """The runs that a named network stands for: those of a scored ensemble, else itself."""
+    return (ensemble_members(path) if path.is_dir() else []) or [path]
+
+
+def precision_of(path: Path) -> str:
+    """ "fp32" where environment.json says that the run was trained in it, else "auto"."""
+    folder = path if path.is_dir() else path.parent if path.name == WEIGHTS else None
+    begun = RunFolder(folder).environment if folder is not None else {}
+    return "fp32" if begun.get("precision") == "fp32" else "auto"
+
+
+def chosen_settings(path: Path) -> InstanceSettings | None:
+    """What a run, or a scored ensemble, chose on its training frames; None when it has chosen none."""
+    folder = path.parent if path.name == WEIGHTS else path
+    if not (folder / SCORES).is_file():
+        return None
+    scores = RunFolder(folder).read_json(SCORES)
+    chosen = scores.get("instances") if isinstance(scores, dict) else None
+    return None if chosen is None else InstanceSettings.from_dict(chosen)
 
 
 def weights_file(path: Path) -> Path:

@@ -152,8 +152,8 @@ def _refuse_changes(stored: Config, asked: Config) -> None:
 
 
 def _where(path: Path) -> list[str]:
-    from unet.results import PICTURE, PROBABILITIES, SCORES
-    from unet.trained import WEIGHTS
+    from unet.results import PICTURE, PROBABILITIES
+    from unet.trained import SCORES, WEIGHTS
 
     if not (path / SCORES).is_file():  # nothing was held out
         return [f"{'checkpoint:':<15}{path / WEIGHTS}", f"{'record:':<15}{path / CONFIG}"]
