@@ -36,7 +36,7 @@ def write(arguments: Arguments, words: Words, terminal: Terminal) -> list[Path]:
     loaded = load(arguments, words.networks)
     network, settings = loaded.network, loaded.settings
     if arguments.preset and settings.classes != 2:
-        raise ConfigError(f"--preset release needs networks of two classes; {words.networks[0]} has {settings.classes}")
+        raise ConfigError(f"--preset release needs a network of two classes; {words.networks[0]} has {settings.classes}")
     if arguments.preset:
         chosen = SETTINGS
         terminal.say(f"instances: {chosen.to_dict()} (the release's)")
