@@ -345,4 +345,4 @@ def test_a_run_trained_in_fp32_predicts_in_it(place, capsys, monkeypatch, traine
     for words, wanted in ((["--quiet"], None), ([], automatic), (["--precision", "bf16"], "bf16")):
         assert main(["predict", "run", "a.tif", "--device", "cpu", "--overwrite", *words]) == 0
         err = capsys.readouterr().err
-        assert wanted is None or re.search(rf"tiles of \d+ px, {wanted} on cpu", err)
+        assert wanted is None or re.search(rf"tiles of .*px, {wanted} on cpu", err)

@@ -35,9 +35,11 @@ def write(arguments: Arguments, words: Words, terminal: Terminal) -> list[Path]:
     digits = _frame_digits(sources)
     loaded = load(arguments, words.networks)
     network, settings = loaded.network, loaded.settings
-    if arguments.preset and settings.classes != 2:
-        raise ConfigError(f"--preset release needs a network of two classes; {words.networks[0]} has {settings.classes}")
     if arguments.preset:
+        if settings.classes != 2:
+            raise ConfigError(
+                f"--preset release needs a network of two classes; {words.networks[0]} has {settings.classes}"
+            )
         chosen = SETTINGS
         terminal.say(f"instances: {chosen.to_dict()} (the release's)")
     else:
