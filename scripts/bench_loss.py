@@ -1,6 +1,6 @@
 """Time of the loss, forward and backward, against torch's own: eager and compiled.
 
-    python scripts/bench_loss.py [--seconds S] [--only CASE ...] [--csv FILE] [--no-compile]
+    python scripts/bench_loss.py [--seconds S] [--only CASE ...] [--csv FILE] [--resume] [--no-compile]
 
 On an NVIDIA GPU: single calls and replays of a CUDA graph, over so many inputs that no cache holds them all; number of
 launches, peak memory, and the share of a copy's bandwidth at which the bytes that must be moved at least (logits,
@@ -11,6 +11,7 @@ wall time alone.
 from __future__ import annotations
 
 import argparse
+import csv
 import itertools
 import os
 import sys
@@ -282,12 +283,22 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+def measured_before(path: Path, common: dict[str, Any]) -> set[tuple[str, ...]]:
+    """(case, classes, dtype, layout) of the rows of this device, of this commit and torch."""
+    if not path.is_file() or not common["commit"]:
+        return set()
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if all(row[n] == common[n] for n in ("device", "commit", "torch"))]
+    return {(row["case"], row["classes"], row["dtype"], row["layout"]) for row in rows}
+
+
 def main(arguments: list[str]) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0.3, help="per rival and case")
     parser.add_argument("--only", nargs="+", choices=CASES, metavar="CASE", help=f"of {', '.join(map(repr, CASES))}")
     parser.add_argument("--csv", type=Path, default=RESULTS / "loss.csv")
+    parser.add_argument("--resume", action="store_true", help="leave out what this device and commit have rows of")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     options = parser.parse_args(arguments)
     reason = unusable(torch.device("cuda"))
@@ -299,25 +310,29 @@ def main(arguments: list[str]) -> int:
     else:
         print(f"no fused kernels here ({reason}): comparing the paths of the CPU, {torch.get_num_threads()} threads")
     layouts = ("contiguous", "channels_last") if on_gpu else ("contiguous",)
-    for name in options.only or (CASES if on_gpu else CPU_CASES):
-        for classes, dtype, layout in (
-            (c, d, m) for c in (2, 8) for d in (torch.float32, torch.bfloat16) for m in layouts
-        ):
-            steps = rivals(not options.no_compile, on_gpu)
-            inputs = make_inputs(device, CASES[name], classes, dtype, layout)
-            for rival, step in steps.items():
-                check(step, inputs, rival)
-            if on_gpu:
-                others = range(number_of_sets(inputs.read_bytes) - 1)
-                sets = [inputs] + [make_inputs(device, CASES[name], classes, dtype, layout) for _ in others]
-                rows = measure_on_gpu(steps, sets, options.seconds)
-            else:
-                rows = measure_on_cpu(steps, inputs, options.seconds)
-            described = {"case": name, "classes": classes, "dtype": str(dtype).removeprefix("torch."), "layout": layout}
-            title = f"{name}, {classes} classes, {described['dtype']}, {layout}"
-            print(table(title, rows, inputs.least_bytes, rate), flush=True)
-            append(options.csv, environment(device) | described, rows, inputs.least_bytes, rate)
-            torch.compiler.reset()
+    common = environment(device)
+    done = measured_before(options.csv, common) if options.resume else set()
+    for name, classes, dtype, layout in itertools.product(
+        options.only or (CASES if on_gpu else CPU_CASES), (2, 8), (torch.float32, torch.bfloat16), layouts
+    ):
+        described = {"case": name, "classes": classes, "dtype": str(dtype).removeprefix("torch."), "layout": layout}
+        title = f"{name}, {classes} classes, {described['dtype']}, {layout}"
+        if tuple(str(value) for value in described.values()) in done:
+            print(f"{title}: measured before", flush=True)
+            continue
+        steps = rivals(not options.no_compile, on_gpu)
+        inputs = make_inputs(device, CASES[name], classes, dtype, layout)
+        for rival, step in steps.items():
+            check(step, inputs, rival)
+        if on_gpu:
+            others = range(number_of_sets(inputs.read_bytes) - 1)
+            sets = [inputs] + [make_inputs(device, CASES[name], classes, dtype, layout) for _ in others]
+            rows = measure_on_gpu(steps, sets, options.seconds)
+        else:
+            rows = measure_on_cpu(steps, inputs, options.seconds)
+        print(table(title, rows, inputs.least_bytes, rate), flush=True)
+        append(options.csv, environment(device) | described, rows, inputs.least_bytes, rate)
+        torch.compiler.reset()
     return 0
 
 

@@ -1,17 +1,19 @@
 """Proof of the fused loss on an NVIDIA GPU, in one command.
 
-    python scripts/gpu_check.py [--json FILE] [--only NAME ...] [--no-sanitizer] [--sanitizer-seconds S]
+    python scripts/gpu_check.py [--json FILE] [--resume] [--only NAME ...] [--no-sanitizer] [--sanitizer-seconds S]
 
-Compiles every kernel (in as many processes as there are cores), runs the checks of loss_checks.py and
-gpu_only_checks.py, then compute-sanitizer's memcheck and racecheck over a few launches of each kernel where that
-program is installed. Prints a table; writes JSON after every check, so that what was found outlives a machine that is
-taken away. Ends with 1 when a check fails, with 2 where there is no GPU.
+Runs the checks of loss_checks.py and gpu_only_checks.py, compiles every kernel (in as many processes as there are
+cores), then runs compute-sanitizer's memcheck and racecheck over a few launches of each kernel where that program is
+installed. Prints a table; writes JSON after every check, so that what was found outlives a machine that is taken away:
+with --resume the checks that passed there, on the same device and commit, are not repeated. Ends with 1 when a check
+fails, with 2 where there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -129,23 +131,38 @@ def row(result: dict[str, Any]) -> str:
     )
 
 
-def every_result(options: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
-    """Run what is asked for, one after the other."""
-    if not options.only:
-        major, minor = torch.cuda.get_device_capability()
-        yield compile_everything(10 * major + minor)
+def every_result(
+    options: argparse.Namespace, device: torch.device, kept: dict[str, dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Run what is asked for, in the order of its worth; what is `kept` is given as it was."""
+    major, minor = torch.cuda.get_device_capability()
+    capability = 10 * major + minor
     for check in (*CHECKS, *GPU_CHECKS):
         if not options.only or check.__name__ in options.only:
-            yield run_check(check, device)
-    if not options.no_sanitizer and not options.only:
+            yield kept.get(check.__name__) or run_check(check, device)
+    if options.only:
+        return
+    yield kept.get(f"compilation_for_{capability}") or compile_everything(capability)
+    if not options.no_sanitizer:
         for tool in ("memcheck", "racecheck"):
-            yield sanitize(tool, options.sanitizer_seconds)
+            yield kept.get(f"compute-sanitizer {tool}") or sanitize(tool, options.sanitizer_seconds)
+
+
+def passed_before(path: Path, environment: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The results of a record that need not be found again: of checks that passed, on this device, of this commit."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        same = all(record["environment"][name] == environment[name] for name in ("device", "commit", "packages"))
+        return {r["check"]: r for r in record["results"] if same and r["passed"]} if environment["commit"] else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def main(arguments: list[str]) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=RESULTS / "gpu_check.json")
+    parser.add_argument("--resume", action="store_true", help="do not repeat what passed before")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names of checks")
     parser.add_argument("--no-sanitizer", action="store_true")
     parser.add_argument("--sanitizer-seconds", type=float, default=150, help="limit for each of its tools")
@@ -161,8 +178,10 @@ def main(arguments: list[str]) -> int:
         print(small_for_the_sanitizer(device))
         return 0
     results: list[dict[str, Any]] = []
-    record = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"), "environment": describe(device), "results": results}
-    for result in every_result(options, device):
+    environment = describe(device)
+    record = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"), "environment": environment, "results": results}
+    kept = passed_before(options.json, environment) if options.resume else {}
+    for result in every_result(options, device, kept):
         results.append(result)
         print(row(result), flush=True)
         write_json(options.json, record)

@@ -69,7 +69,7 @@ class Gpu:
     def start(self, step: Step, params: ctypes.Structure, count: int) -> None:
         """Start a step for so many vectors or elements."""
         function, held = self.functions[step.kernel]
-        start(self.index, function, step.blocks(count, held * self.multiprocessors), step.threads, params)
+        start(self.index, [(function, step.blocks(count, held * self.multiprocessors))], step.threads, params)
 
     def seconds_of(self, call: Callable[[], object]) -> list[float]:
         """Durations of single calls on the device, after three that are not counted."""

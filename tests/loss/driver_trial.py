@@ -28,7 +28,7 @@ from unet.loss.plan import BLOCK
 
 FIRST, SECOND = 0, 1
 GPU = torch.device("cuda", SECOND)
-CAPABILITIES, MULTIPROCESSORS = ((8, 0), (9, 0)), (99, 2)
+CAPABILITIES, MULTIPROCESSORS = ((8, 0), (8, 9)), (99, 2)
 INVALID_VALUE, OUT_OF_MEMORY, FAILED = 1, 2, 719
 HOOK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p)
 
@@ -122,6 +122,7 @@ def attempt(library: ctypes.CDLL) -> list[str]:
             if mode == "recompute":
                 library.use_context_of(FIRST, True)
             assert driver.unusable(GPU) == ""
+            assert driver.launcher(GPU).capability == 89
             case = make_case(1, (2, 2, 40, 56), reduction="weighted_mean", upstream=0.5)
             inputs = case.inputs()
             device.kind = launch.make_plan(inputs.logits, inputs.target, inputs.weight, inputs.valid, None).kind

@@ -84,6 +84,26 @@ def test_on_the_cpu_it_says_so_and_compares_its_paths(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("tiny")
+def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch, capsys):
+    """On this device and of this commit: an interrupted run goes on where it stopped."""
+    path = tmp_path / "loss.csv"
+    here = bench.environment(torch.device("cpu")) | {"commit": "1"}
+    monkeypatch.setattr(bench, "environment", lambda _: here)
+    asked = ["--seconds", "0", "--no-compile", "--csv", str(path), "--resume"]
+    bench.main(asked)
+    lines = path.read_text().splitlines()
+    assert len(lines) == 1 + 4 * 3
+    path.write_text("\n".join(lines[:-3]) + "\n")  # the last case is lost
+    capsys.readouterr()
+    bench.main(asked)
+    assert capsys.readouterr().out.count("measured before") == 3
+    assert len(path.read_text().splitlines()) == len(lines)
+    monkeypatch.setattr(bench, "environment", lambda _: here | {"commit": "2"})
+    bench.main(asked)
+    assert len(path.read_text().splitlines()) == 2 * len(lines) - 1
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_rival_that_computes_something_else_is_not_timed(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "torchs_own", lambda x, *_: x.float().square().mean())
     with pytest.raises(AssertionError, match="eager"):

@@ -4,6 +4,8 @@ import warnings
 
 import pytest
 import torch
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.loss.shim.cases import CHANNELS_LAST, Arrangement, expected, make_case
 from tests.loss.shim.host import compiler
@@ -144,13 +146,11 @@ def operator_arguments(dtype, arrangement, weights):
     leaf = common[0].detach().requires_grad_()
     return {
         "cross_entropy": (leaf, *common[1:], "mean", 255),
-        "cross_entropy_one_pass": (*common, "weighted_mean", 255),
         "cross_entropy_gradient": (*scalars, *common, 255),
-        "cross_entropy_gradient_": (torch.zeros_like(common[0]), *scalars, *common, 255),
     }
 
 
-OPERATORS = ("cross_entropy", "cross_entropy_one_pass", "cross_entropy_gradient", "cross_entropy_gradient_")
+OPERATORS = ("cross_entropy", "cross_entropy_gradient")
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -170,9 +170,8 @@ def test_shapes_and_types_without_data():
     with torch.device("meta"):
         logits = torch.empty(2, 5, 6, 7, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
         target = torch.empty(2, 6, 7, dtype=torch.uint8)
-    loss, confusion, denominator, gradient = torch.ops.unet.cross_entropy_one_pass(
-        logits, target, None, None, "sum", 255
-    )
+    loss, confusion, denominator = torch.ops.unet.cross_entropy(logits, target, None, None, "sum", 255)
+    gradient = torch.ops.unet.cross_entropy_gradient(loss, denominator, logits, target, None, None, 255)
     assert (loss.shape, loss.dtype, denominator.dtype) == ((), torch.float32, torch.float32)
     assert (confusion.shape, confusion.dtype) == ((5, 5), torch.int64)
     assert (gradient.shape, gradient.stride(), gradient.dtype) == (logits.shape, logits.stride(), logits.dtype)
@@ -254,19 +253,73 @@ def test_the_gradients_memory_is_given_away():
         ({"logits_NCHW": torch.zeros(1, 2, 6, 8, dtype=torch.int64)}, "floating"),
         ({"logits_NCHW": torch.zeros(2, 6, 8)}, "N x C x H x W"),
         ({"weight_NHW": torch.zeros(1, 6, 8, device="meta")}, "meta"),
+        *(
+            ({name: torch.ones(shape)}, rf"{name.split('_')[0]} must be N x H x W as the target, \(1, 6, 8\)")
+            for name in ("weight_NHW", "valid_NHW")
+            for shape in ((1, 1, 6, 8), (6, 8), (8,), (), (1, 6, 7), (2, 6, 8), (1, 8, 6))
+        ),
     ],
 )
-def test_tensors_that_do_not_belong_together(change, message, operators):
+@pytest.mark.parametrize("loss", [weighted_cross_entropy, reference.weighted_cross_entropy, reference.weighted_loss])
+def test_tensors_that_do_not_belong_together(change, message, loss, operators):
     arguments = {"logits_NCHW": torch.zeros(1, 2, 6, 8), "target_NHW": torch.zeros(1, 6, 8, dtype=torch.uint8)} | change
     with pytest.raises((ValueError, RuntimeError, NotImplementedError), match=message):
-        weighted_cross_entropy(**arguments)
+        loss(**arguments)
+
+
+def derivative_along(logits, direction, *rest):
+    """Of the reference, by autograd."""
+    logits = logits.detach().clone().requires_grad_()
+    loss = reference.weighted_cross_entropy(logits, *rest).loss
+    (gradient,) = torch.autograd.grad(loss, logits)
+    return loss.detach(), (gradient * direction).sum(), gradient
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own, at its first jvp
+@pytest.mark.parametrize("mode", MODES)
+def test_the_transforms_of_torch_func(mode, operators):
+    """Gradients, derivatives along a direction and batches of losses are those of the reference."""
+    case = make_case(2, (2, 2, 6, 8))
+    logits, *rest = arguments(case)
+    logits, direction = logits.detach(), torch.ones_like(logits).cumsum(-1)
+    value, slope, gradient = derivative_along(logits, direction, *rest)
+
+    def loss(x):
+        return weighted_cross_entropy(x, *rest, mode=mode).loss
+
+    torch.testing.assert_close(torch.func.grad(loss)(logits), gradient)
+    torch.testing.assert_close(torch.func.jvp(loss, (logits,), (direction,)), (value, slope))
+    torch.testing.assert_close(torch.func.vmap(loss)(torch.stack([logits, logits])), torch.stack([value, value]))
+    with forward_ad.dual_level():
+        dual = forward_ad.unpack_dual(loss(forward_ad.make_dual(logits, direction)))
+        torch.testing.assert_close((dual.primal, dual.tangent), (value, slope))
+        assert not forward_ad.unpack_dual(loss(logits)).tangent
+
+
+@needs_compiler
+def test_what_watches_operators_sees_them(kernels):
+    """Modes and subclasses of tensors get the operators; without them the kernels are started directly."""
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    case = make_case(2, (1, 2, 6, 8))
+    for mode in MODES:
+        logits, *rest = arguments(case)
+        with Watch():
+            weighted_cross_entropy(logits, *rest, mode=mode).loss.backward()
+        torch.testing.assert_close(logits.grad.double(), expected(case).gradient, rtol=2e-6, atol=1e-7)
+    assert {"unet.cross_entropy.default", "unet.cross_entropy_gradient.default"} <= set(seen)
 
 
 def test_one_pass_is_taken_where_it_pays(monkeypatch):
     monkeypatch.setattr(fused, "ONE_PASS_BYTES", 64)
 
     class Logits:
-        is_cuda, dtype, requires_grad, count = True, torch.float32, True, 16
+        is_cuda, dtype, count = True, torch.float32, 16
 
         def numel(self):
             return self.count
@@ -277,12 +330,11 @@ def test_one_pass_is_taken_where_it_pays(monkeypatch):
     logits = Logits()
     assert fused._takes_one_pass(logits, "auto")
     assert not fused._takes_one_pass(logits, "recompute")
-    for name, value in (("count", 15), ("dtype", torch.float16), ("is_cuda", False), ("requires_grad", False)):
+    for name, value in (("count", 15), ("dtype", torch.float16), ("is_cuda", False)):
         other = Logits()
         setattr(other, name, value)
         assert not fused._takes_one_pass(other, "auto")
-    with torch.no_grad():
-        assert not fused._takes_one_pass(logits, "one_pass")
+        assert fused._takes_one_pass(other, "one_pass")
 
 
 def test_plain_gradients_are_autograds():

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from tests.loss.shim.host import compiler
 from tests.loss.shim.launcher import ShimLauncher, product
 from unet.loss import fused, launch
+from unet.loss.compile import Resources
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -43,8 +45,9 @@ class Launcher(ShimLauncher):
 
     most_blocks = None
 
-    def resident_blocks(self, *_):
-        return min(self.blocks, self.most_blocks or self.blocks)
+    def resident_blocks(self, *kernel):
+        resident = super().resident_blocks(*kernel)
+        return min(resident, self.most_blocks or resident)
 
 
 @pytest.fixture
@@ -56,13 +59,19 @@ def kernels(monkeypatch):
     return launcher
 
 
-ARGUMENTS = {"errors_against_float64": {"classes": (2, 17)}, "same_bits_every_time": {"reruns": 2}}
+ARGUMENTS = {
+    "errors_against_float64": {"classes": (2, 17)},
+    "same_bits_every_time": {"reruns": 2},
+    "the_size_that_matters": {"shape": (2, 2, 36, 44)},
+}
 
 
 @needs_compiler
 @pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize(
-    "check", [*checks.CHECKS, gpu_checks.operators, gpu_checks.small_for_the_sanitizer], ids=name_of
+    "check",
+    [*checks.CHECKS, gpu_checks.the_size_that_matters, gpu_checks.operators, gpu_checks.small_for_the_sanitizer],
+    ids=name_of,
 )
 def test_the_checks_pass_on_the_cpu(check):
     assert check(torch.device("cpu"), **ARGUMENTS.get(check.__name__, {}))
@@ -95,12 +104,71 @@ def spoil(monkeypatch, how):
         ("chance", "same_bits_on_every_grid"),
         ("counts", "not_finite"),
         ("counts", "pixels_without_loss"),
+        ("counts", "the_size_that_matters"),
+        ("gradient", "the_size_that_matters"),
     ],
 )
 def test_the_checks_can_fail(how, name, monkeypatch):
     spoil(monkeypatch, how)
+    check = getattr(checks, name, None) or getattr(gpu_checks, name)
     with pytest.raises(AssertionError):
-        getattr(checks, name)(torch.device("cpu"), **ARGUMENTS.get(name, {}))
+        check(torch.device("cpu"), **ARGUMENTS.get(name, {}))
+
+
+def test_errors_are_those_over_torchs(monkeypatch):
+    """Of what torch's own operations in the same type err by, and half a unit of the result's type."""
+    one = torch.ones(())
+    results = {
+        "ours": checks.Result(one * 1.003, one.long(), one * 1.5),
+        torch.float32: checks.Result(one * 1.001, one.long(), one * 1.25),
+        torch.float64: checks.Result(one, one.long(), one),
+    }
+    monkeypatch.setattr(checks, "run", lambda *_: results["ours"])
+    monkeypatch.setattr(checks, "plain", lambda _, dtype=torch.float32: results[dtype])
+    case = checks.make_case(torch.device("cpu"), (1, 2, 2, 2))
+    assert checks.agreement(case, "one_pass") == pytest.approx((3, 2), rel=1e-3)
+
+
+@pytest.mark.parametrize(("ratios", "passes"), [((2.0, 2.0), True), ((2.01, 0.0), False), ((0.0, 2.01), False)])
+@pytest.mark.parametrize("name", ["errors_against_float64", "upstream_gradients", "the_size_that_matters"])
+@needs_compiler
+@pytest.mark.usefixtures("kernels")
+def test_errors_are_held_to_twice_torchs(name, ratios, passes, monkeypatch):
+    monkeypatch.setattr(checks, "agreement", lambda *_: ratios)
+    monkeypatch.setattr(checks, "all_cases", lambda *_: [checks.make_case(torch.device("cpu"))])
+    check = getattr(checks, name, None) or getattr(gpu_checks, name)
+    with nullcontext() if passes else pytest.raises(AssertionError, match="of torch's error"):
+        check(torch.device("cpu"), **ARGUMENTS.get(name, {}))
+
+
+@pytest.mark.parametrize(("spilled", "passed"), [(0, True), (8, False)])
+def test_spilled_registers_are_a_failure(spilled, passed, monkeypatch):
+    class Pool:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        map = staticmethod(map)
+
+    monkeypatch.setattr(gpu_check, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(gpu_check, "all_kinds", lambda: ["one", "two"])
+    monkeypatch.setattr(gpu_check, "compiled", lambda kind, at: (kind, at, 0, spilled if kind == "two" else 0))
+    result = gpu_check.compile_everything(86)
+    assert result["passed"] is passed
+    assert result["check"] == "compilation_for_86"
+    assert [k["registers"] for k in result["kernels"]] == [86, 86]
+
+
+def test_what_the_compiler_reports_of_a_kind(monkeypatch):
+    found = [Resources("a", 40, 0, 0), Resources("b", 64, 16, 0), Resources("c", 50, 0, 4)]
+    monkeypatch.setattr(gpu_check, "compile_source", lambda *_: None)
+    monkeypatch.setattr(gpu_check, "resources", lambda _: found)
+    assert gpu_check.compiled("kind", 90) == ("kind", 64, 16, 4)
 
 
 def test_a_wrong_derivative_is_found(monkeypatch):
@@ -146,9 +214,9 @@ def two_checks(monkeypatch):
     """A GPU is claimed, and two checks need none."""
     monkeypatch.setattr(gpu_check, "unusable", lambda _: "")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    monkeypatch.setattr(gpu_check, "describe", lambda _: {"device": "none"})
-    monkeypatch.setattr(gpu_check, "compile_everything", lambda _: gpu_check.run_check(good, "a compiler"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 6))
+    monkeypatch.setattr(gpu_check, "describe", lambda _: {"device": "none", "commit": "1", "packages": {}})
+    monkeypatch.setattr(gpu_check, "compile_everything", lambda at: gpu_check.run_check(good, f"a compiler for {at}"))
     monkeypatch.setattr(gpu_check, "CHECKS", (bad, good))
     monkeypatch.setattr(gpu_check, "GPU_CHECKS", ())
 
@@ -178,7 +246,45 @@ def test_what_was_found_outlives_the_machine(monkeypatch, tmp_path):
     path = tmp_path / "result.json"
     with pytest.raises(KeyboardInterrupt):
         gpu_check.main(["--json", str(path)])
-    assert [r["check"] for r in json.loads(path.read_text())["results"]] == ["good", "bad", "good"]
+    assert [r["check"] for r in json.loads(path.read_text())["results"]] == ["bad", "good"]
+
+
+@pytest.mark.usefixtures("two_checks")
+def test_kernels_are_compiled_for_the_whole_capability(tmp_path):
+    """8.6 is not 8.0."""
+    path = tmp_path / "result.json"
+    gpu_check.main(["--json", str(path), "--no-sanitizer"])
+    assert json.loads(path.read_text())["results"][-1]["detail"] == "fine on a compiler for 86"
+
+
+@pytest.mark.usefixtures("two_checks")
+def test_what_passed_is_not_repeated(monkeypatch, tmp_path):
+    """On the same device, of the same commit; what failed is."""
+    calls = []
+
+    def good(device):
+        calls.append("good")
+
+    def bad(device):
+        calls.append("bad")
+        raise AssertionError
+
+    monkeypatch.setattr(gpu_check, "CHECKS", (good, bad))
+    monkeypatch.setattr(gpu_check, "sanitize", lambda tool, _: gpu_check.run_check(good, None) | {"check": tool})
+    path = tmp_path / "result.json"
+    asked = ["--json", str(path), "--only", "good", "bad", "--resume"]
+    for _ in range(2):
+        assert gpu_check.main(asked) == 1
+    assert calls == ["good", "bad", "bad"]
+    assert [r["check"] for r in json.loads(path.read_text())["results"]] == ["good", "bad"]
+    gpu_check.main(asked[:-1])
+    assert calls[3:] == ["good", "bad"]
+    monkeypatch.setattr(gpu_check, "describe", lambda _: {"device": "none", "commit": "2", "packages": {}})
+    gpu_check.main(asked)
+    assert calls[5:] == ["good", "bad"]
+    path.write_text("{")
+    gpu_check.main(asked)
+    assert calls[7:] == ["good", "bad"]
 
 
 def test_all_kinds_are_listed():

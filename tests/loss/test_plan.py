@@ -5,9 +5,8 @@ import torch
 
 from tests.loss.shim.cases import CHANNELS_LAST, PLANAR, TRANSPOSED, Arrangement, make_case
 from unet.loss import plan
-from unet.loss.plan import GRADIENT_ALIGNED, TARGET_ALIGNED, VALID_ALIGNED, WEIGHT_ALIGNED, make_plan
-
-ALL_ALIGNED = TARGET_ALIGNED | WEIGHT_ALIGNED | VALID_ALIGNED | GRADIENT_ALIGNED
+from unet.loss.compile import CSRC
+from unet.loss.plan import make_plan
 
 
 def plan_of(shape, dtype=torch.float32, target_dtype=torch.uint8, arrangement=None, gradient=True):
@@ -29,7 +28,7 @@ def test_the_networks_outputs_are_read_in_128_bits(size, dtype, order, classes):
     made = make_plan(logits, target, weight, None, torch.empty_like(logits))
     assert made.layout == (plan.PLANAR if order == PLANAR else plan.CHANNELS_LAST)
     assert made.kind.endswith(", 16>")
-    assert made.flags == ALL_ALIGNED & ~VALID_ALIGNED
+    assert (made.whole_begin, made.whole_end) == (0, made.items_per_run)
     assert made.items * made.pixels == 2 * size * size
 
 
@@ -69,19 +68,28 @@ def test_runs():
 
 
 @pytest.mark.parametrize(
-    ("arrangement", "flags"),
+    ("arrangement", "gradient", "whole"),
     [
-        (Arrangement(), ALL_ALIGNED),
-        (Arrangement(offsets=(0, 1, 0, 0)), ALL_ALIGNED & ~TARGET_ALIGNED),
-        (Arrangement(offsets=(0, 4, 4, 4)), ALL_ALIGNED),
-        (Arrangement(offsets=(0, 0, 1, 0)), ALL_ALIGNED & ~WEIGHT_ALIGNED),
-        (Arrangement(offsets=(0, 0, 0, 2)), ALL_ALIGNED & ~VALID_ALIGNED),
-        (Arrangement(offsets=(1, 1, 1, 1)), ALL_ALIGNED & ~GRADIENT_ALIGNED),
-        (Arrangement(offsets=(1, 0, 0, 0)), 0),
+        (Arrangement(), True, (0, 8)),
+        (Arrangement(offsets=(0, 4, 4, 4)), True, (0, 8)),
+        (Arrangement(offsets=(1, 1, 1, 1)), False, (1, 8)),  # a head of three pixels, a tail of one
+        (Arrangement(offsets=(0, 1, 0, 0)), True, (0, 0)),
+        (Arrangement(offsets=(0, 0, 1, 0)), True, (0, 0)),
+        (Arrangement(offsets=(0, 0, 0, 2)), True, (0, 0)),
+        (Arrangement(offsets=(1, 1, 1, 1)), True, (0, 0)),  # the gradient begins on a multiple of 16 bytes
+        (Arrangement(offsets=(1, 0, 0, 0)), False, (0, 0)),
+        (Arrangement(pixel_gaps=(0, 1, 0)), True, (0, 8)),
     ],
 )
-def test_alignment(arrangement, flags):
-    assert plan_of((2, 2, 4, 8), arrangement=arrangement).flags == flags
+def test_whole_packs(arrangement, gradient, whole):
+    made = plan_of((2, 2, 4, 8), arrangement=arrangement, gradient=gradient)
+    assert (made.whole_begin, made.whole_end) == whole
+
+
+def test_the_sources_hold_the_same_numbers():
+    text = "".join(path.read_text() for path in CSRC.iterdir())
+    for name in ("BLOCK", "MOST_ITEMS_PER_THREAD"):
+        assert f"constexpr int {name} = {getattr(plan, name)};" in text
 
 
 @pytest.mark.parametrize(
@@ -91,13 +99,22 @@ def test_a_gradient_without_the_logits_gaps_is_not_aligned(shape, order):
     """The logits' class planes, or images, lie on multiples of 16 bytes only because rows are cut off."""
     made = plan_of(shape, arrangement=Arrangement(order, gaps=(0, 0, 3, 0)))
     assert made.layout == (plan.PLANAR if order == PLANAR else plan.CHANNELS_LAST)
-    assert not made.flags & GRADIENT_ALIGNED
+    assert made.whole_end == 0
 
 
 def test_images_apart_by_odd_distances_are_not_aligned():
+    """Whatever the first image's address is."""
     inputs = make_case(0, (2, 2, 4, 8)).inputs()
+    assert make_plan(inputs.logits, inputs.target, inputs.weight, None, None).whole_end == 8
     weight = torch.zeros(2 * 33).as_strided((2, 4, 8), (33, 8, 1))
-    assert not make_plan(inputs.logits, inputs.target, weight, None, None).flags & WEIGHT_ALIGNED
+    assert make_plan(inputs.logits, inputs.target, weight, None, None).whole_end == 0
+    target = torch.zeros(2 * 34, dtype=torch.uint8).as_strided((2, 4, 8), (34, 8, 1))
+    assert make_plan(inputs.logits, target, inputs.weight, None, None).whole_end == 0
+    planes = torch.zeros(2 * 65 + 1).as_strided((2, 2, 4, 8), (65, 32, 8, 1))
+    assert make_plan(planes, inputs.target, inputs.weight, None, None).layout == plan.STRIDED
+    pixels = torch.zeros(2 * 66).as_strided((2, 2, 4, 8), (66, 1, 16, 2))
+    assert make_plan(pixels, inputs.target, inputs.weight, None, None).layout == plan.STRIDED
+    assert make_plan(inputs.logits, inputs.target, inputs.weight, None, planes).whole_end == 0
 
 
 def test_the_order_depends_on_the_number_of_items_alone():

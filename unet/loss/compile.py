@@ -24,7 +24,7 @@ from unet.files import atomic_write
 
 CSRC = Path(__file__).parent / "csrc"
 SOURCE = CSRC / "cross_entropy.cu"
-OPTIONS = ("-std=c++17", "--ptxas-options=-v")
+OPTIONS = ("-std=c++17", "--fmad=false", "--ptxas-options=-v")
 RESOURCES = re.compile(
     r"Compiling entry function '(?P<symbol>\w+)'.*?(?P<stack>\d+) bytes stack frame, "
     r"(?P<spilled>\d+) bytes spill stores.*?Used (?P<registers>\d+) registers",

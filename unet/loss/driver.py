@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -54,9 +56,10 @@ class CudaLauncher:
         self.multiprocessors = properties.multi_processor_count
         self._functions: dict[tuple[str, str], tuple[Any, int]] = {}
 
-    def launch(self, kind: str, kernel: str, params: Params, blocks: int) -> None:
-        """Start a kernel on the current stream of the device."""
-        start(self.index, self._function(kind, kernel)[0], blocks, BLOCK, params)
+    def launch(self, kind: str, kernels: Sequence[tuple[str, int]], params: Params) -> None:
+        """Start kernels, each with so many blocks, on the current stream of the device."""
+        functions = [(self._function(kind, kernel)[0], blocks) for kernel, blocks in kernels]
+        start(self.index, functions, BLOCK, params)
 
     def resident_blocks(self, kind: str, kernel: str) -> int:
         """Blocks of the kernel that the device holds at a time, at most `most_blocks`."""
@@ -82,8 +85,7 @@ class CudaLauncher:
 
 def load(index: int, binary: Binary, expressions: dict[str, str], threads: int = BLOCK) -> dict[str, tuple[Any, int]]:
     """Load machine code onto a device: for each name its function and how many blocks a multiprocessor holds."""
-    from cuda.bindings import driver
-
+    driver = _bindings()
     functions = {}
     with torch.cuda.device(index):
         torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -96,25 +98,35 @@ def load(index: int, binary: Binary, expressions: dict[str, str], threads: int =
     return functions
 
 
-def start(index: int, function: Any, blocks: int, threads: int, params: ctypes.Structure) -> None:
-    """Start a loaded kernel, whose one parameter is a structure, on torch's current stream of the device."""
-    from cuda.bindings import driver
-
-    arguments = (ctypes.c_void_p * 1)(ctypes.addressof(params))  # copied before the call returns
-    with torch.cuda.device(index):
+def start(index: int, functions: Sequence[tuple[Any, int]], threads: int, params: ctypes.Structure) -> None:
+    """Start loaded kernels, each with so many blocks, on torch's current stream of the device. The structure is their
+    one parameter."""
+    driver = _bindings()
+    argument = ctypes.c_void_p(ctypes.addressof(params))  # copied before a call returns
+    place = ctypes.addressof(argument)
+    with _AS_IT_IS if torch.cuda.current_device() == index else torch.cuda.device(index):
         _bind_context(index)
         stream = torch.cuda.current_stream(index).cuda_stream
-        place = ctypes.addressof(arguments)
-        _check(driver.cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, place, 0))
+        for function, blocks in functions:
+            _check(driver.cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, place, 0))
+
+
+_AS_IT_IS = nullcontext()
 
 
 def _bind_context(index: int) -> None:
     """Give the calling thread the device's primary context, which is torch's, when it has none (as autograd's may)."""
-    from cuda.bindings import driver
-
+    driver = _bindings()
     if int(_check(driver.cuCtxGetCurrent())) == 0:
         device = _check(driver.cuDeviceGet(index))
         _check(driver.cuCtxSetCurrent(_check(driver.cuDevicePrimaryCtxRetain(device))))
+
+
+@cache
+def _bindings() -> Any:
+    from cuda.bindings import driver
+
+    return driver
 
 
 def _check(answer: tuple[Any, ...]) -> Any:

@@ -1,16 +1,18 @@
-"""The loss as custom operators of torch: on an NVIDIA GPU fused kernels, everywhere else plain torch.
+"""The loss for autograd: on an NVIDIA GPU fused kernels, everywhere else plain torch.
+
+Two custom operators of torch, for what traces or watches operators (torch.compile, export, modes, subclasses):
 
     cross_entropy            -> loss, confusion, denominator          differentiable
     cross_entropy_gradient   -> gradient of the logits, the softmax computed anew
-    cross_entropy_one_pass   -> loss, confusion, denominator, gradient for an upstream gradient of 1
-    cross_entropy_gradient_  rewrites that gradient for another upstream gradient; leaves it alone for 1
+
+Everything else starts the kernels without them, in a fraction of the time.
 
 Two ways lead to a gradient. "recompute" reads logits, targets and weights in the forward and again in the backward
 computation: 34 bytes per pixel for two classes in float32. "one_pass" writes the gradient in the forward computation:
 21 bytes and, but for the reduction `sum`, 1 (mean) or 5 (weighted_mean) to learn the denominator beforehand, at the
 price of two more launches. An upstream gradient other than 1 costs it another 21. Both give the same bits.
 "auto" takes the second where what it saves in traffic outweighs its launches; never for float16, where gradients that
-are not yet multiplied by the loss scale would be lost.
+are not yet multiplied by the loss scale would be lost, and never by way of the operators.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from unet.loss import launch, reference
 from unet.loss.reference import IGNORE_INDEX, LossResult, Reduction
@@ -40,13 +43,7 @@ def _define(name: str, schema: str) -> None:
 
 
 _define("cross_entropy", f"({_ARGUMENTS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)")
-_define("cross_entropy_one_pass", f"({_ARGUMENTS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor)")
 _define("cross_entropy_gradient", f"(Tensor upstream, Tensor denominator, {_ARGUMENTS}, int ignore_index) -> Tensor")
-_define(
-    "cross_entropy_gradient_",
-    f"(Tensor(a!) gradient, Tensor upstream, Tensor denominator, {_ARGUMENTS}, int ignore_index) -> ()",
-)
-
 MaybeTensor = Tensor | None
 
 
@@ -63,27 +60,72 @@ def weighted_cross_entropy(
     """unet.loss.reference.weighted_cross_entropy, by the operators of this module.
 
     On a GPU the target of a valid pixel outside 0..C-1 makes the loss and the pixel's gradient NaN, and the pixel is
-    not counted. Weights receive no gradient here: where they ask for one, the reference computes.
+    not counted. The reference computes where the operators do not reach: weights that ask for a gradient, forward-mode
+    derivatives, and the transforms of torch.func.
     """
-    if weight_NHW is not None and weight_NHW.requires_grad and torch.is_grad_enabled():
-        return reference.weighted_cross_entropy(
-            logits_NCHW, target_NHW, weight_NHW, valid_NHW, reduction=reduction, ignore_index=ignore_index
-        )
     arguments = (logits_NCHW, target_NHW, weight_NHW, valid_NHW, reduction, ignore_index)
-    if _takes_one_pass(logits_NCHW, mode):
-        loss, confusion = _OnePass.apply(*arguments)  # type: ignore[no-untyped-call]
-    else:
+    traced = torch.compiler.is_compiling()
+    asks = weight_NHW is not None and weight_NHW.requires_grad and torch.is_grad_enabled()
+    if asks or (not traced and _transformed(logits_NCHW, weight_NHW)):
+        return reference.weighted_cross_entropy(*arguments[:4], reduction=reduction, ignore_index=ignore_index)
+    if traced or not _is_plain(logits_NCHW):
         loss, confusion, _ = torch.ops.unet.cross_entropy(*arguments)
+    else:
+        loss, confusion = _directly(arguments, mode)
     return LossResult(loss, confusion)
 
 
-def _takes_one_pass(logits: Tensor, mode: Mode) -> bool:
-    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and logits.requires_grad):
+def _transformed(logits: Tensor, weight: Tensor | None) -> bool:
+    """Whether torch.func is at work, or a forward-mode derivative asked for."""
+    if torch._C._are_functorch_transforms_active():
+        return True
+    if forward_ad._current_level < 0:
         return False
+    duals = (forward_ad.unpack_dual(a) for a in (logits, weight) if a is not None)  # type: ignore[no-untyped-call]
+    return any(dual.tangent is not None for dual in duals)
+
+
+def _is_plain(logits: Tensor) -> bool:
+    """Whether nobody would notice that the operators are left out: no subclass of tensors, no mode that sees calls."""
+    return type(logits) in (Tensor, torch.nn.Parameter) and torch._C._len_torch_dispatch_stack() == 0
+
+
+def _directly(arguments: tuple[Any, ...], mode: Mode) -> tuple[Tensor, Tensor]:
+    """Loss and counts, without torch's operators in between."""
+    logits = arguments[0]
+    if not (torch.is_grad_enabled() and logits.requires_grad):
+        return _forward(*arguments)[:2]  # type: ignore[return-value]
+    function = _OnePass if _takes_one_pass(logits, mode) else _Recompute
+    found: tuple[Tensor, Tensor] = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _takes_one_pass(logits: Tensor, mode: Mode) -> bool:
     if mode != "auto":
         return mode == "one_pass"
     large = logits.numel() * logits.element_size() >= ONE_PASS_BYTES
     return large and logits.is_cuda and logits.dtype in (torch.float32, torch.bfloat16)
+
+
+class _Recompute(torch.autograd.Function):
+    """The gradient is computed when it is asked for."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        logits, target, weight, valid, _, ctx.ignore_index = arguments
+        loss, confusion, denominator = _forward(*arguments)
+        ctx.save_for_backward(denominator, logits, target, weight, valid)
+        ctx.mark_non_differentiable(confusion)
+        ctx.set_materialize_grads(False)
+        return loss, confusion
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor | None, _confusion: None) -> tuple[Any, ...]:
+        if upstream is None:
+            return (None,) * 6
+        # Enabled: a second derivative will be asked for, and the operator refuses it.
+        compute: Any = torch.ops.unet.cross_entropy_gradient if torch.is_grad_enabled() else _gradient
+        return compute(upstream, *ctx.saved_tensors, ctx.ignore_index), None, None, None, None, None
 
 
 class _OnePass(torch.autograd.Function):
@@ -92,19 +134,22 @@ class _OnePass(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
         logits, target, weight, valid, _, ctx.ignore_index = arguments
-        loss, confusion, denominator, ctx.gradient = torch.ops.unet.cross_entropy_one_pass(*arguments)
+        loss, confusion, denominator, ctx.gradient = _one_pass(*arguments)
         ctx.save_for_backward(denominator, logits, target, weight, valid)
         ctx.mark_non_differentiable(confusion)
+        ctx.set_materialize_grads(False)
         return loss, confusion
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _confusion: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, upstream: Tensor | None, _confusion: None) -> tuple[Any, ...]:
+        if upstream is None:
+            return (None,) * 6
         gradient, ctx.gradient = ctx.gradient, None
         arguments = (upstream, *ctx.saved_tensors, ctx.ignore_index)
         if gradient is None or torch.is_grad_enabled():  # enabled: a second derivative will be asked for, and refused
             gradient = torch.ops.unet.cross_entropy_gradient(*arguments)
         else:
-            torch.ops.unet.cross_entropy_gradient_(gradient, *arguments)
+            _rewrite(gradient, *arguments)
         return gradient, None, None, None, None, None
 
 
@@ -114,24 +159,14 @@ class _OnePass(torch.autograd.Function):
 def _fake_forward(
     logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    launch.check(logits, target, weight, valid)
+    reference.check(logits, target, weight, valid)
     scalar = torch.float64 if logits.dtype == torch.float64 else torch.float32
     confusion = logits.new_empty((logits.shape[1],) * 2, dtype=torch.int64)
     return logits.new_empty((), dtype=scalar), confusion, logits.new_empty((), dtype=scalar)
 
 
-def _fake_one_pass(
-    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, *_: Any
-) -> tuple[Tensor, ...]:
-    return *_fake_forward(logits, target, weight, valid), torch.empty_like(logits)
-
-
 def _fake_gradient(_upstream: Tensor, _denominator: Tensor, logits: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(logits)
-
-
-def _fake_rewrite(*_: Any) -> None:
-    return None
 
 
 # -- autograd --------------------------------------------------------------------------------------------------------
@@ -167,7 +202,7 @@ def _launcher(logits: Tensor) -> launch.Launcher:
 def _forward(
     logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: Any, ignore_index: int
 ) -> tuple[Tensor, ...]:
-    launch.check(logits, target, weight, valid)
+    reference.check(logits, target, weight, valid)
     if _has_kernels(logits):
         inputs = launch.prepare(logits, target, weight, valid, ignore_index)
         return launch.forward(_launcher(logits), inputs, reduction)
@@ -181,7 +216,7 @@ def _forward(
 def _one_pass(
     logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: Any, ignore_index: int
 ) -> tuple[Tensor, ...]:
-    launch.check(logits, target, weight, valid)
+    reference.check(logits, target, weight, valid)
     if _has_kernels(logits):
         inputs = launch.prepare(logits, target, weight, valid, ignore_index)
         result, gradient = launch.forward_with_gradient(_launcher(logits), inputs, reduction)
@@ -221,9 +256,7 @@ def _rewrite(gradient: Tensor, upstream: Tensor, denominator: Tensor, logits: Te
 
 for _name, _fake, _real in (
     ("cross_entropy", _fake_forward, _forward),
-    ("cross_entropy_one_pass", _fake_one_pass, _one_pass),
     ("cross_entropy_gradient", _fake_gradient, _gradient),
-    ("cross_entropy_gradient_", _fake_rewrite, _rewrite),
 ):
     torch.library.register_fake(f"unet::{_name}", _fake)
     torch.library.impl(f"unet::{_name}", ("CPU", "CUDA"), _real)

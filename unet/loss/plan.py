@@ -16,18 +16,18 @@ BLOCK = 256  # threads
 LARGEST_UNROLLED = 16  # classes; more (or one) are handled by a kernel that loops over them
 VALUES_IN_REGISTERS = 64  # of one pack; twice as many spill (seen in the compiler's report)
 MOST_ITEMS_PER_THREAD = 16  # in a chunk: what a thread adds up in float32, one after the other
-ROWS_PER_ITEM = 4096  # rows of BLOCK items per item a thread gets: bounds the number of chunks of middling sizes
+ROWS_PER_ITEM = 1024  # rows of BLOCK items per item a thread gets: bounds the number of chunks of middling sizes
 
 PLANAR, CHANNELS_LAST, STRIDED = range(3)
 LAYOUT_NAMES = ("PLANAR", "CHANNELS_LAST", "STRIDED")
-TARGET_ALIGNED, WEIGHT_ALIGNED, VALID_ALIGNED, GRADIENT_ALIGNED, SKIP_IF_ONE = 1, 2, 4, 8, 16
 LOGIT_NAMES = {torch.float32: "float", torch.float16: "Half", torch.bfloat16: "Bfloat"}
 TARGET_NAMES = {torch.uint8: "unsigned char", torch.int64: "long long"}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which kernel, and the division of the pixels that it is told."""
+    """Which kernel, and the division of the pixels that it is told. Its fields but `kind`, `layout` and `pixels` are
+    fields of csrc/params.cuh."""
 
     kind: str  # the C++ type that names the kernel's instantiation
     layout: int
@@ -38,7 +38,8 @@ class Plan:
     phase: int
     items_per_thread: int
     chunks: int
-    flags: int
+    whole_begin: int  # the packs of a run that are whole and aligned in every array: from this one on,
+    whole_end: int  # up to before this one
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,14 @@ def make_plan(
     if runs is None:
         items = images * rows * columns
         kind = kind_name(logits.dtype, target.dtype, unrolled(classes), STRIDED)
-        return Plan(kind, STRIDED, 1, items, columns, columns, 0, *_chunks(items), 0)
-    flags = GRADIENT_ALIGNED if gradient is None or _fits(gradient, runs, classes) else 0
-    for array, flag in ((target, TARGET_ALIGNED), (weight, WEIGHT_ALIGNED), (valid, VALID_ALIGNED)):
-        if array is not None and _pack_aligned(array, runs):
-            flags |= flag
-    per_run = -(-(runs.length + runs.phase) // runs.pixels)
+        return Plan(kind, STRIDED, 1, items, columns, columns, 0, *_chunks(items), 0, 0)
+    aligned = all(_pack_aligned(a, runs) for a in pixel_arrays) and (gradient is None or _fits(gradient, runs, classes))
+    covered = runs.length + runs.phase
+    per_run = -(-covered // runs.pixels)
     items = images * rows * columns // runs.length * per_run
     kind = kind_name(logits.dtype, target.dtype, classes, runs.layout)
-    return Plan(kind, runs.layout, runs.pixels, items, per_run, runs.length, runs.phase, *_chunks(items), flags)
+    whole = (int(runs.phase > 0), covered // runs.pixels) if aligned else (0, 0)
+    return Plan(kind, runs.layout, runs.pixels, items, per_run, runs.length, runs.phase, *_chunks(items), *whole)
 
 
 def _chunks(items: int) -> tuple[int, int]:

@@ -26,6 +26,29 @@ class LossResult(NamedTuple):
     confusion: Tensor
 
 
+def check(logits: Tensor, target: Tensor, weight: Tensor | None, valid: Tensor | None) -> None:
+    """ValueError for tensors that do not belong together: logits N x C x H x W, the others N x H x W, where weights and
+    mask may have an axis of 1 that stands for all."""
+    if logits.dim() != 4 or not logits.is_floating_point():
+        raise ValueError(f"logits must be floating, N x C x H x W; they are {logits.dtype}, {tuple(logits.shape)}")
+    if target.is_floating_point() or target.shape != (logits.shape[0], *logits.shape[2:]):
+        raise ValueError(
+            f"target must hold integers of the logits' N x H x W; it is {target.dtype}, {tuple(target.shape)}"
+        )
+    for name, array in (("weight", weight), ("valid", valid)):
+        if array is not None and array.shape != target.shape and not _stands_for(array, target):
+            raise ValueError(
+                f"{name} must be N x H x W as the target, {tuple(target.shape)}; it is {tuple(array.shape)}"
+            )
+    for name, array in (("target", target), ("weight", weight), ("valid", valid)):
+        if array is not None and array.device != logits.device:
+            raise ValueError(f"{name} is on {array.device}, the logits are on {logits.device}")
+
+
+def _stands_for(array: Tensor, target_NHW: Tensor) -> bool:
+    return array.dim() == 3 and all(a in (1, b) for a, b in zip(array.shape, target_NHW.shape, strict=True))
+
+
 def valid_pixels(target_NHW: Tensor, valid_NHW: Tensor | None = None, ignore_index: int = IGNORE_INDEX) -> Tensor:
     """Boolean N x H x W: pixels that carry loss, i.e. neither ignored by their target nor masked out."""
     valid = target_NHW != ignore_index
@@ -102,7 +125,7 @@ def confusion_counts(logits_NCHW: Tensor, target_NHW: Tensor, valid_NHW: Tensor)
     pairs = torch.where(valid_NHW, pairs, classes * classes)
     counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=pairs.device)
     ones = torch.ones((), dtype=torch.int64, device=pairs.device).expand(pairs.numel())
-    return counts.scatter_add_(0, pairs.flatten(), ones)[:-1].view(classes, classes)
+    return counts.scatter_add(0, pairs.flatten(), ones)[:-1].view(classes, classes)
 
 
 def weighted_cross_entropy(
@@ -117,9 +140,8 @@ def weighted_cross_entropy(
     """Weighted softmax cross-entropy and, beside it, the confusion counts.
 
     logits_NCHW: floating. target_NHW: integer class indices, `ignore_index` where nothing is known. weight_NHW:
-    floating
-    weights w(x) or None for 1 everywhere. valid_NHW: boolean mask or None. Targets of valid pixels outside 0..C-1
-    are an error of the caller (torch raises on the CPU).
+    floating weights w(x) or None for 1 everywhere. valid_NHW: boolean mask or None. Targets of valid pixels outside
+    0..C-1 are an error of the caller (torch raises on the CPU). ValueError for other shapes (see check).
     """
     loss = weighted_loss(logits_NCHW, target_NHW, weight_NHW, valid_NHW, reduction=reduction, ignore_index=ignore_index)
     valid = valid_pixels(target_NHW, valid_NHW, ignore_index)
@@ -136,5 +158,6 @@ def weighted_loss(
     ignore_index: int = IGNORE_INDEX,
 ) -> Tensor:
     """The loss of `weighted_cross_entropy` alone: the counts take a third of its time."""
+    check(logits_NCHW, target_NHW, weight_NHW, valid_NHW)
     valid = valid_pixels(target_NHW, valid_NHW, ignore_index)
     return reduce(pixel_losses(logits_NCHW, target_NHW, valid), weight_NHW, valid, reduction)

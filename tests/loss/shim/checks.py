@@ -4,6 +4,9 @@ and every mutant of the source must fail one of them."""
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
 
 import torch
 
@@ -21,7 +24,7 @@ from tests.loss.shim.cases import (
 )
 from tests.loss.shim.host import BACKWARD, FORWARD, RANDOM
 from tests.loss.shim.launcher import Kernels, ShimLauncher
-from unet.loss import plan
+from unet.loss import launch, plan
 from unet.loss.launch import Inputs
 
 MODES = ("recompute", "one_pass")
@@ -43,8 +46,16 @@ VARIED = (
     ("narrow access", (1, 16, 8, 9), HALF, LONG, Arrangement(PLANAR, offsets=(1, 0, 0, 0))),
     ("transposed", (2, 16, 5, 6), HALF, LONG, Arrangement(TRANSPOSED)),
     # Aligned packs of the logits, whose gradient has no gaps: its class planes, or its images, start beside them.
-    ("cut off", (2, 4, 5, 7), FLOAT, BYTE, Arrangement(PLANAR, gaps=(0, 0, 3, 0))),
-    ("channels last, cut off", (2, 2, 5, 7), FLOAT, BYTE, Arrangement(CHANNELS_LAST, gaps=(0, 0, 3, 0))),
+    ("cut off", (1, 4, 5, 7), FLOAT, BYTE, Arrangement(PLANAR, gaps=(0, 0, 3, 0))),
+    ("last, cut off", (2, 2, 5, 7), FLOAT, BYTE, Arrangement(CHANNELS_LAST, (0, 0, 3, 0), pixel_gaps=(0, 1, 0))),
+    ("planes apart", (2, 2, 4, 8), FLOAT, BYTE, Arrangement(PLANAR, gaps=(0, 0, 1, 0))),
+    ("channels last, pairs", (2, 2, 6, 8), FLOAT, BYTE, Arrangement(CHANNELS_LAST)),
+    ("channels last, pixels apart", (3, 2, 5, 8), FLOAT, BYTE, Arrangement(CHANNELS_LAST, pixel_gaps=(0, 1, 0))),
+    ("odd planes", (1, 2, 5, 7), FLOAT, BYTE, Arrangement(PLANAR)),
+    ("halves", (2, 2, 4, 8), HALF, BYTE, Arrangement(PLANAR)),
+    # The first image's arrays are aligned, the second's are not: those without classes; the logits.
+    ("later pixels", (2, 2, 4, 6), FLOAT, BYTE, Arrangement(PLANAR, pixel_gaps=(0, 1, 0))),
+    ("later logits", (2, 2, 4, 7), FLOAT, BYTE, Arrangement(CHANNELS_LAST, gaps=(0, 0, 1, 0))),
 )
 
 
@@ -171,7 +182,7 @@ def targets_outside_the_classes_are_seen(kernels: Kernels) -> None:
 
 def digits_of_confident_pixels(kernels: Kernels) -> None:
     """A small loss and the gradient 1 - p of a pixel that is nearly certain keep their digits."""
-    for classes, target in itertools.product((2, 20), (0, 1)):
+    for classes, target in itertools.product((2, 3, 20), (0, 1)):
         logits = torch.full((1, classes, 4, 8), -30.0)
         logits[:, target] = torch.linspace(-20, -13, 32).reshape(4, 8)
         target_dtype = BYTE if classes == 2 else LONG
@@ -184,8 +195,93 @@ def digits_of_confident_pixels(kernels: Kernels) -> None:
             torch.testing.assert_close(actual.gradient.double(), wanted.gradient, rtol=1e-5, atol=0)
 
 
+def weights_may_be_negative(kernels: Kernels) -> None:
+    """Their sum too: only a sum of 0 is taken for 1."""
+    for index, mode in itertools.product((0, 5, 8), MODES):
+        case = varied(index, reduction="weighted_mean", weights=True)
+        assert case.weight is not None
+        case = case.but(weight=-case.weight)
+        wanted = expected(case)
+        assert wanted.denominator < 0
+        assert_agrees(run(case, ShimLauncher(kernels), mode), wanted)
+
+
+def one_pair_many_times(kernels: Kernels) -> None:
+    """All pixels of one class, which is predicted for all: more of them than 16 bits count in a single block, and as
+    many in a thread's chunk as there can be."""
+    for (shape, dtype, order), rows, pair in itertools.product(
+        (((1, 2, 264, 256), HALF, PLANAR), ((1, 3, 264, 256), BFLOAT, CHANNELS_LAST)),
+        (plan.ROWS_PER_ITEM, 1),
+        ((0, 0), (1, 1), (0, 1), (1, 0)),
+    ):
+        if rows != 1 and pair != (1, 0):
+            continue
+        logits = torch.zeros(shape, dtype=dtype)
+        logits[:, pair[1]] = 1
+        target = torch.full((1, *shape[2:]), pair[0], dtype=BYTE if dtype is HALF else LONG)
+        memory_format = torch.contiguous_format if order == PLANAR else torch.channels_last
+        case = Case(logits.contiguous(memory_format=memory_format), target, None, None)
+        with rows_per_item_are(rows):
+            confusion = run(case, ShimLauncher(kernels, 1), "recompute").confusion
+        wanted = torch.zeros_like(confusion)
+        wanted[pair] = target.numel()
+        assert target.numel() > 2**16
+        torch.testing.assert_close(confusion, wanted, rtol=0, atol=0)
+
+
+@contextmanager
+def rows_per_item_are(rows: int) -> Iterator[None]:
+    """Plans for small tensors as they are made for large ones."""
+    launch.forget_plans()
+    with mock.patch.object(plan, "ROWS_PER_ITEM", rows):
+        yield
+    launch.forget_plans()
+
+
 def other_ignored_targets(kernels: Kernels) -> None:
     """Any number can mark a pixel to be ignored, a class too, and one that fits into 64 bits only."""
     for index, ignore_index in ((0, 0), (0, 1), (8, -100), (8, 2**40), (8, 3), (5, -(2**33))):
         case = varied(index, ignore_index=ignore_index, reduction="weighted_mean", weights=True)
         assert_agrees(run(case, ShimLauncher(kernels), "one_pass"), expected(case))
+    case = varied(0).but(ignore_index=-1)  # torch compares a byte with -1 as with 255
+    assert_agrees(run(case, ShimLauncher(kernels), "one_pass"), expected(case))
+
+
+def weights_and_masks_of_other_shapes_and_types(kernels: Kernels) -> None:
+    """One map of weights for all images; masks that lie apart, of one row, of numbers of which a byte is 0."""
+    for index, mode in itertools.product((0, 5), MODES):
+        case = varied(index, reduction="weighted_mean", weights=True, mask=True)
+        assert case.weight is not None
+        assert case.valid is not None
+        images, rows, columns = case.target.shape
+        apart = torch.zeros(images, rows + 8, columns, dtype=torch.bool)[:, :rows].copy_(case.valid)
+        for weight, valid in (
+            (case.weight[:1], apart),
+            (case.weight[:1].clone(), case.valid[:, :1].clone()),
+            (case.weight.double(), case.valid.long() * 256),
+        ):
+            full = case.but(weight=weight.expand(case.target.shape), valid=valid.bool().expand(case.target.shape))
+            assert_agrees(run(case.but(weight=weight, valid=valid), ShimLauncher(kernels), mode), expected(full))
+
+
+def plans_are_not_mixed_up(kernels: Kernels) -> None:
+    """Tensors that differ in one respect alone, one after the other: each is planned for itself."""
+    first = make_case(1, (2, 2, 4, 8))
+    wide = make_case(1, (2, 2, 4, 8), target_dtype=LONG)
+    assert first.weight is not None
+    assert first.valid is not None
+    for case in (
+        *(make_case(1, (2, 2, 4, 8), dtype, LONG) for dtype in (HALF, BFLOAT)),
+        *(first, wide, first.but(reduction="sum"), first.but(reduction="weighted_mean")),
+        first.but(target=torch.where(first.target == 255, 1, first.target), ignore_index=1),
+        *(
+            first.but(weight=None),
+            first.but(valid=None),
+            make_case(1, (2, 2, 4, 8), arrangement=Arrangement(TRANSPOSED)),
+        ),
+        make_case(1, (2, 2, 4, 8), arrangement=Arrangement(offsets=(1, 0, 0, 0))),
+        make_case(1, (2, 2, 4, 8), arrangement=Arrangement(pixel_gaps=(0, 2, 0))),
+        first.but(logits=first.logits[:1], target=first.target[:1], weight=first.weight[:1], valid=first.valid[:1]),
+    ):
+        for mode in MODES:
+            assert_agrees(run(case, ShimLauncher(kernels), mode), expected(case))

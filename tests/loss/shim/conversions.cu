@@ -1,5 +1,6 @@
-// Lets the tests call the conversions of csrc/numbers.cuh.
+// Lets the tests call the conversions of csrc/numbers.cuh and the functions of csrc/pixel.cuh.
 #include "numbers.cuh"
+#include "pixel.cuh"
 
 struct Conversion {
     const float* from;
@@ -20,4 +21,14 @@ __global__ void convert(const __grid_constant__ Conversion p) {
         half.bits = bfloat.bits = static_cast<unsigned short>(i);
         p.from_halves[i] = to_float(half), p.from_bfloats[i] = to_float(bfloat);
     }
+}
+
+struct Logarithm {
+    const float* from;
+    float* to;
+    long long count;
+};
+
+__global__ void logarithm(const __grid_constant__ Logarithm p) {
+    for (long long i = threadIdx.x; i < p.count; i += blockDim.x) p.to[i] = log1p_of_share(p.from[i]);
 }

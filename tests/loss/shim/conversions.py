@@ -23,7 +23,7 @@ class Conversion(ctypes.Structure):
 
 @cache
 def _program(csrc: Path, flags: tuple[str, ...]) -> Program:
-    return Program(HERE / "conversions.cu", ["convert"], csrc, flags)
+    return Program(HERE / "conversions.cu", ["convert", "logarithm"], csrc, flags)
 
 
 def convert(kernels: Kernels, values: Tensor) -> dict[str, Tensor]:
@@ -37,6 +37,24 @@ def convert(kernels: Kernels, values: Tensor) -> dict[str, Tensor]:
     params = Conversion(values.data_ptr(), *(t.data_ptr() for t in results.values()), len(values))
     _program(kernels.csrc, kernels.flags).run("convert", params, 1, threads=64)
     return results
+
+
+class Logarithm(ctypes.Structure):
+    """struct Logarithm of conversions.cu."""
+
+    _fields_ = (("source", ctypes.c_void_p), ("to", ctypes.c_void_p), ("count", ctypes.c_int64))
+
+
+def logarithms_are_accurate(kernels: Kernels) -> None:
+    """log(1 + x) for x from 0 to 1, the smallest too, within 1.5 units of the last place; NaN stays NaN."""
+    values = torch.cat([torch.linspace(0, 1, 200_001), torch.logspace(-44, 0, 50_000), torch.tensor([torch.nan])])
+    result = torch.empty_like(values)
+    params = Logarithm(values.data_ptr(), result.data_ptr(), len(values))
+    _program(kernels.csrc, kernels.flags).run("logarithm", params, 1, threads=64)
+    exact = values.double().log1p()
+    unit = torch.nextafter(exact.float(), torch.tensor(torch.inf)).double() - exact.float().double()
+    assert ((result.double() - exact).abs() <= 1.5 * unit)[:-1].all()
+    assert result[-1].isnan()
 
 
 def all_patterns() -> Tensor:

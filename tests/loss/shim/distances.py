@@ -53,12 +53,14 @@ def agrees_with_the_reference_at(
 ) -> None:
     """Loss and gradient of bfloat16 logits with these strides, `start` elements into their memory."""
     scores, targets, masks = far_memory(3 * FAR, BFLOAT), far_memory(2 * FAR, LONG), far_memory(2 * FAR, BYTE)
+    weights = far_memory(2 * FAR, FLOAT)
     area, rng = (shape[0], *shape[2:]), np.random.default_rng(3)
     logits = scores.as_strided(shape, strides, start).copy_(torch.from_numpy(rng.normal(size=shape)))
     target = targets.as_strided(area, pixel_strides).copy_(torch.from_numpy(rng.integers(0, shape[1], area)))
     mask = masks.as_strided(area, pixel_strides).copy_(torch.from_numpy(rng.random(area) < 0.7))
+    weight = weights.as_strided(area, pixel_strides).copy_(torch.from_numpy(rng.random(area)))
     gradient = scores.as_strided(shape, strides, start + 128).fill_(torch.nan)
-    case = Case(logits, target, None, mask.view(torch.bool), upstream=0.5)
+    case = Case(logits, target, weight, mask.view(torch.bool), upstream=0.5)
     forward = launch.forward(ShimLauncher(kernels), case.inputs(), "mean")
     upstream = torch.tensor(case.upstream)
     launch.backward(ShimLauncher(kernels), case.inputs(), upstream, forward.denominator, gradient)

@@ -61,15 +61,35 @@ class Program:
         flags: tuple[str, ...] = (),
         shim_flags: tuple[str, ...] = (),
     ) -> None:
+        self._compile(
+            f'#include "{source.name}"\n', {k: k for k in kernels}, (HERE, source.parent, csrc), flags, shim_flags
+        )
+
+    @classmethod
+    def of_text(cls, text: str, kernels: dict[str, str], flags: tuple[str, ...] = ()) -> Program:
+        """C++ with functions of a structure; `kernels`: their names, by those they are run under."""
+        program = cls.__new__(cls)
+        program._compile(text + "\n", kernels, (HERE,), flags, ())
+        return program
+
+    def _compile(
+        self,
+        text: str,
+        kernels: dict[str, str],
+        include: tuple[Path, ...],
+        flags: tuple[str, ...],
+        shim_flags: tuple[str, ...],
+    ) -> None:
         self.kernels = tuple(kernels)
         self.watched = WATCHED[0] in flags
-        cases = "\n".join(f"        case {i}: return shim::call({k}, p, launch);" for i, k in enumerate(self.kernels))
+        calls = enumerate(kernels.values())
+        cases = "\n".join(f"        case {i}: return shim::call({k}, p, launch);" for i, k in calls)
         text = (
-            f'#include "shim.h"\n#include "{source.name}"\n'
+            f'#include "shim.h"\n{text}'
             f'extern "C" const char* run_kernel(int kernel, void* p, const shim::Launch* launch) {{\n'
             f'    switch (kernel) {{\n{cases}\n    }}\n    return "there is no such kernel";\n}}\n'
         )
-        self.library = ctypes.CDLL(str(build(text, (HERE, source.parent, csrc), flags, shim_flags)))
+        self.library = ctypes.CDLL(str(build(text, include, flags, shim_flags)))
         self.library.run_kernel.restype = ctypes.c_char_p
         self.library.watch_array.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 
@@ -90,6 +110,12 @@ class Program:
         fault = self.library.run_kernel(self.kernels.index(kernel), ctypes.byref(params), ctypes.byref(launch))
         if fault is not None:
             raise Fault(f"{kernel}: {fault.decode()}")
+
+    def barriers_and_shuffles(self) -> tuple[int, int]:
+        """How many the first thread of every block has met so far."""
+        met = (ctypes.c_longlong * 2)()
+        self.library.barriers_and_shuffles(met)
+        return met[0], met[1]
 
 
 DAYS_KEPT = 3

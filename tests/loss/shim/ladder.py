@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.loss.shim.checks import SCHEDULES
+from tests.loss.shim.distances import far_memory
 from tests.loss.shim.host import BACKWARD, FORWARD, RANDOM, WATCHED, Program
 from tests.loss.shim.launcher import Kernels
 from tests.loss.shim.memory import READ, WRITE, allowed_bytes
@@ -80,6 +81,48 @@ def everything_is_read(kernels: Kernels) -> None:
         params = steps.Vectors(values.data_ptr(), sums.data_ptr(), vectors, length, 0)
         program(kernels).run(steps.READ.kernel, params, 1 + place % 3, threads=steps.READ.threads)
         assert sums[0] == 1
+
+
+def figures_are_those_of_the_kernels(kernels: Kernels) -> None:
+    """Barriers and shuffles that a thread meets with a vector of 2,048 values."""
+    values, sums = torch.zeros(1, steps.LENGTH), torch.zeros(1)
+    run = program(kernels)
+    for step in (*steps.STEPS, steps.READ):
+        params = steps.Vectors(values.data_ptr(), sums.data_ptr(), 1, steps.LENGTH, 0)
+        before = run.barriers_and_shuffles()
+        run.run(step.kernel, params, 1, threads=step.threads)
+        met = tuple(b - a for a, b in zip(before, run.barriers_and_shuffles(), strict=True))
+        assert met == (step.figures.barriers, step.figures.shuffles), step.title
+
+
+def far_vectors_and_elements(kernels: Kernels) -> None:
+    """The last of more than 2^31 values, alone: vectors, reading, additions."""
+    length, vectors = 2**20, 2**11 + 1
+    values = far_memory(vectors * length, torch.float32)
+    values[-length:] = torch.arange(length) % 7
+    wanted = float(values[-length:].double().sum())
+    for step in steps.STEPS:
+        sums = torch.zeros(vectors)
+        params = steps.Vectors(values.data_ptr(), sums.data_ptr(), vectors, length, 0)
+        grid = step.blocks(vectors, -(-vectors // 8))
+        program(kernels).run(step.kernel, params, grid, threads=step.threads, blocks=(grid - 1, grid))
+        torch.testing.assert_close(sums[-1].double(), torch.tensor(wanted, dtype=torch.double), rtol=1e-5, atol=0)
+    values.view(torch.int32)[-1] = 0x5EED5EED
+    values[-length:-1] = 0
+    sums = torch.zeros(vectors)
+    params = steps.Vectors(values.data_ptr(), sums.data_ptr(), vectors, length, 0)
+    grid = vectors * length // 4 // steps.READ.threads
+    program(kernels).run(steps.READ.kernel, params, grid, threads=steps.READ.threads, blocks=(grid - 1, grid))
+    assert sums[0] == 1
+    count = 2**31 + 4096
+    a, b, total = (far_memory(count, torch.bfloat16) for _ in range(3))
+    a[-8:], b[-8:] = torch.arange(8).to(torch.bfloat16), 2
+    for step in steps.ADDITIONS:
+        total[-8:] = torch.nan
+        params = steps.Arrays(a.data_ptr(), b.data_ptr(), total.data_ptr(), count)
+        grid = step.blocks(count, 2)
+        program(kernels).run(step.kernel, params, grid, threads=step.threads, blocks=(grid - 1, grid))
+        torch.testing.assert_close(total[-8:], a[-8:] + b[-8:], rtol=0, atol=0)
 
 
 def additions_are_torchs(kernels: Kernels) -> None:

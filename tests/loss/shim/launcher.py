@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -56,10 +56,17 @@ class Kernels:
         """The program that holds the kernels of a kind."""
         portion = next((p for p in self.portions if kind in p), (kind,))
         if portion not in self._programs:
-            expressions = [f"{name}<{k}>" for k in portion for name in PASSES]
-            source = self.csrc / "cross_entropy.cu"
-            self._programs[portion] = Program(source, [*expressions, FINISH], self.csrc, self.flags)
+            self._programs[portion] = self.build(portion)
         return self._programs[portion]
+
+    def build(self, portion: tuple[str, ...]) -> Program:
+        """Compile the kernels of these kinds."""
+        expressions = [f"{name}<{k}>" for k in portion for name in PASSES]
+        return Program(self.csrc / "cross_entropy.cu", [*expressions, FINISH], self.csrc, self.flags)
+
+    def with_flags(self, flags: tuple[str, ...]) -> Kernels:
+        """The same sources, compiled with more flags, each kind when it is needed."""
+        return Kernels(self.csrc, flags=(*self.flags, *flags))
 
     def prepare(self) -> Kernels:
         """Compile everything."""
@@ -83,15 +90,17 @@ class ShimLauncher:
         self.shares: list[float] = []  # partial results of the last pass that made them
 
     def resident_blocks(self, kind: str, kernel: str) -> int:  # noqa: ARG002
-        return self.blocks
+        """Differs from kernel to kernel, as on a GPU."""
+        return self.blocks + PASSES.index(kernel) % max(self.blocks, 1)
 
-    def launch(self, kind: str, kernel: str, params: Params, blocks: int) -> None:
+    def launch(self, kind: str, kernels: Sequence[tuple[str, int]], params: Params) -> None:
         program = self.kernels.program(kind)
-        self.launched.append(kernel)
-        expression = kernel if kernel == FINISH else f"{kernel}<{kind}>"
-        program.run(expression, params, blocks, schedule=self.schedule, seed=self.seed)
-        if kernel in ("share_pass", "forward_pass"):
-            self.shares = list((ctypes.c_float * params.chunks).from_address(params.partial_shares))
+        for kernel, blocks in kernels:
+            self.launched.append(kernel)
+            expression = kernel if kernel == FINISH else f"{kernel}<{kind}>"
+            program.run(expression, params, blocks, schedule=self.schedule, seed=self.seed)
+            if kernel in ("share_pass", "forward_pass"):
+                self.shares = list((ctypes.c_float * params.chunks).from_address(params.partial_shares))
 
 
 CANARY = -77  # exact in every type

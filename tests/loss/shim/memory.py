@@ -20,7 +20,7 @@ READ, WRITE = 1, 2
 def watched(kernels: Kernels) -> Kernels:
     """The same sources, compiled so that every access is watched; each kind when it is needed, for most faults show in
     the first."""
-    return Kernels(kernels.csrc, flags=(*kernels.flags, *WATCHED))
+    return kernels.with_flags(WATCHED)
 
 
 def allowed_bytes(view: Tensor, allowed: int) -> Tensor:

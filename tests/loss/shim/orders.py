@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from unittest import mock
 
 import numpy as np
 import torch
 
 from tests.loss.shim.cases import Case, assert_agrees, assert_same_bits, expected, make_case, run
-from tests.loss.shim.checks import BYTE, FLOAT, MODES, SCHEDULES
+from tests.loss.shim.checks import BYTE, FLOAT, LONG, MODES, SCHEDULES, rows_per_item_are
 from tests.loss.shim.host import BACKWARD, RANDOM
 from tests.loss.shim.launcher import Kernels, ShimLauncher
 from unet.loss import launch, plan
@@ -37,13 +36,25 @@ def grids_and_schedules_give_the_same_bits(kernels: Kernels) -> None:
 def several_items_per_thread(kernels: Kernels) -> None:
     """Large tensors give every thread several items of a chunk."""
     for rows_per_item in (1, 2):
-        with mock.patch.object(plan, "ROWS_PER_ITEM", rows_per_item):
+        with rows_per_item_are(rows_per_item):
             case = large_case(reduction="weighted_mean")
             inputs = case.inputs()
             made = plan.make_plan(inputs.logits, inputs.target, inputs.weight, inputs.valid, None)
             assert made.items_per_thread > 1
             for mode, blocks in itertools.product(MODES, (1, 3)):
                 assert_agrees(run(case, ShimLauncher(kernels, blocks, RANDOM, 3), mode), expected(case))
+
+
+def more_chunks_than_threads(kernels: Kernels) -> None:
+    """600 x 600 pixels, as "auto" gives them to one pass: loss, counts and gradient, and the same bits both ways, where
+    the chunks are more than a block has threads."""
+    for dtype, target_dtype, classes in ((FLOAT, BYTE, 2), (FLOAT, LONG, 4)):
+        case = make_case(9, (1, classes, 600, 600), dtype, target_dtype, reduction="weighted_mean", mask=False)
+        inputs = case.inputs()
+        assert plan.make_plan(inputs.logits, inputs.target, inputs.weight, None, None).chunks > BLOCK
+        results = [run(case, ShimLauncher(kernels, 7), mode) for mode in MODES]
+        assert_agrees(results[1], expected(case))
+        assert_same_bits(*results)
 
 
 def butterfly(values: np.ndarray) -> np.ndarray:
@@ -82,7 +93,7 @@ def sums_in_the_documented_order(kernels: Kernels) -> None:
     """The sum of the weights, whose every bit follows from the order of summation: few chunks, several items per
     thread, and more chunks than a block has threads."""
     for size, rows_per_item in (((2, 2, 52, 56), 4096), ((2, 2, 52, 56), 2), ((1, 2, 540, 500), 4096)):
-        with mock.patch.object(plan, "ROWS_PER_ITEM", rows_per_item):
+        with rows_per_item_are(rows_per_item):
             case = make_case(7, size, FLOAT, BYTE, reduction="weighted_mean", mask=False)
             case = case.but(target=torch.zeros_like(case.target))
             inputs = case.inputs()
@@ -117,7 +128,7 @@ def finish_adds_in_the_documented_order(kernels: Kernels) -> None:
             ):
                 setattr(params, name, array.ctypes.data)
             kind = plan.kind_name(FLOAT, BYTE, 2, plan.PLANAR)
-            ShimLauncher(kernels, schedule=RANDOM, seed=1).launch(kind, launch.FINISH, params, 1)
+            ShimLauncher(kernels, schedule=RANDOM, seed=1).launch(kind, [(launch.FINISH, 1)], params)
             divisor = np.float32(ordered_total(shares)) if reduction == "mean" else np.float32(1)
             assert denominator[0] == divisor
             assert loss[0] == np.float32(ordered_total(losses) / np.float64(divisor))

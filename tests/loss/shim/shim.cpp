@@ -13,6 +13,7 @@ namespace shim {
 Dim thread_index, block_index, block_size, grid_size;
 int current;
 Slot slots[LARGEST_BLOCK];
+long long barriers_met, shuffles_met;
 volatile bool in_atomic;
 
 namespace {
@@ -240,6 +241,8 @@ const char* run(const Launch& launch, void (*body)(const void*, void*), const vo
     }
     return watch_end();
 }
+
+extern "C" void barriers_and_shuffles(long long* to) { to[0] = barriers_met, to[1] = shuffles_met; }
 
 float half_to_float(unsigned short bits) {
     const unsigned exponent = bits >> 10 & 31, fraction = bits & 1023;

@@ -40,6 +40,7 @@ extern int current;                    // thread in the block
 extern Slot slots[LARGEST_BLOCK];
 extern uint64_t launch_number;
 
+extern long long barriers_met, shuffles_met;    // by the first thread of every block, in all launches
 extern volatile bool in_atomic;                 // the running thread is within an atomic operation
 
 inline void fence() { asm volatile("" ::: "memory"); }  // for the compiler: no access moves across
@@ -68,6 +69,7 @@ const char* call(void (*kernel)(P), void* params, const Launch* launch) {
 template <class T, class Pick>
 T exchange(unsigned mask, T value, int operation, Pick pick) {
     static_assert(sizeof(T) <= sizeof(Slot), "too large for a lane");
+    shuffles_met += thread_index.x == 0;
     memcpy(slots[current].bytes, &value, sizeof(T));
     meet(mask, operation);
     const int lane = current % LANES, source = pick(lane);
@@ -98,6 +100,7 @@ using shim::half_to_float;
 
 inline void __syncthreads() {
     shim::fence();
+    shim::barriers_met += shim::thread_index.x == 0;
     shim::barrier();
     shim::fence();
 }

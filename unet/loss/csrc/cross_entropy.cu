@@ -16,6 +16,14 @@
 
 enum Pass { SHARES, FORWARD, ONE_PASS, BACKWARD };
 
+__device__ constexpr bool sums_losses(int pass) { return pass == FORWARD || pass == ONE_PASS; }
+__device__ constexpr bool sums_shares(int pass) { return pass == SHARES || pass == FORWARD; }
+__device__ constexpr bool writes(int pass) { return pass == BACKWARD || pass == ONE_PASS; }
+
+// Counts of two classes are kept in registers: four bytes of one while a chunk is summed, four numbers beyond it.
+template <class K>
+constexpr bool counts_in_registers = K::classes == 2;
+
 template <class K>
 struct Shared {
     static constexpr int pairs = K::classes ? K::classes * K::classes : 1;
@@ -24,105 +32,201 @@ struct Shared {
     unsigned confusion[pairs];
 };
 
-struct Sums {
-    float losses, shares;
+// What a thread adds up.
+struct Tally {
+    float losses, shares;  // of a chunk
+    unsigned bytes;        // of a chunk: counts of the pairs 0..3, 8 bits each
 };
+// Most pixels that a thread meets in a chunk (unet/loss/plan.py: MOST_ITEMS_PER_THREAD) fit into 8 bits.
+constexpr int MOST_ITEMS_PER_THREAD = 16;
 
 // What the sum of the losses is divided by; nothing valid, or weights of 0, make the loss 0.
 __device__ inline float divisor(double shares) { return shares == 0 ? 1.0f : static_cast<float>(shares); }
 
-// One count of the pair (target, predicted). Beyond 16 classes the table is too large for the shared memory.
-template <class K>
-__device__ inline void count(const Params& p, Shared<K>& shared, int target, int predicted) {
-    if constexpr (K::classes > 0)
-        atomicAdd(&shared.confusion[target * K::classes + predicted], 1u);
-    else
-        atomicAdd(&p.confusion[static_cast<long long>(target) * p.classes + predicted], 1ull);
-}
+__device__ inline float not_a_number() { return __int_as_float(0x7fffffff); }
 
-// Adds one valid pixel to the sums and the counts and hands its gradient to write(c, value), class by class.
-template <class K, int PASS, class S, class WRITE>
-__device__ inline void pixel(const Params& p, Shared<K>& shared, const S& scores, int target, float weight, float scale,
-                             Sums& sums, const WRITE& write) {
-    const bool inside = target != OUTSIDE;
-    const Softmax s = softmax(scores, p.classes, target);
-    if (PASS == FORWARD || PASS == ONE_PASS) {
-        sums.losses += inside ? weight * pixel_loss(s) : __int_as_float(0x7fffffff);
-        if (inside) count<K>(p, shared, target, s.best);
-    }
-    if (PASS == BACKWARD || PASS == ONE_PASS) {
-        const float inverse = inverse_total(s);
-        const float factor = inside ? weight * scale : __int_as_float(0x7fffffff);
-#pragma unroll
-        for (int c = 0; c < (S::known ? S::known : p.classes); ++c)
-            write(c, pixel_gradient<S::known>(s, inverse, factor, scores[c], c, target));
-    }
-}
+// What the target and the mask say of a pixel.
+struct Label {
+    int target;    // its class, where `inside`
+    bool carries;  // loss: neither ignored nor masked out
+    bool inside;   // a class; a pixel that carries loss and has no class makes it NaN
+};
 
-template <class K, int PASS>
-__device__ inline void item(const Params& p, Shared<K>& shared, const Place& at, float scale, Sums& sums) {
-    int targets[K::pixels];
-    float weights[K::pixels];
-    load_targets<K>(p, at, p.classes, targets);
-    if (PASS != SHARES || p.reduction == WEIGHTED_MEAN) load_weights<K>(p, at, weights);
-    if (PASS == SHARES || PASS == FORWARD)
-#pragma unroll
-        for (int i = 0; i < K::pixels; ++i)
-            if (targets[i] != IGNORED) sums.shares += p.reduction == WEIGHTED_MEAN ? weights[i] : 1.0f;
-    if (PASS == SHARES) return;
-
-    constexpr bool writes = PASS == BACKWARD || PASS == ONE_PASS;
-    if constexpr (K::classes > 0) {
-        Logits<K> logits;
-        logits.load(p, at);
-#pragma unroll
-        for (int i = 0; i < K::pixels; ++i) {
-            Scores<K::classes> scores;
-#pragma unroll
-            for (int c = 0; c < K::classes; ++c) scores.value[c] = logits.get(i, c);
-            if (targets[i] != IGNORED)
-                pixel<K, PASS>(p, shared, scores, targets[i], weights[i], scale, sums,
-                               [&](int c, float gradient) { logits.set(i, c, gradient); });
-            else if (writes)
-#pragma unroll
-                for (int c = 0; c < K::classes; ++c) logits.set(i, c, 0.0f);
-        }
-        if (writes) logits.store(p, at);
+template <class T>
+__device__ inline Label label_of(const Params& p, int classes, T target, unsigned char valid) {
+    if constexpr (sizeof(T) == 1) {  // not negative: 32 bits will do
+        const int value = target;
+        return {value, value != static_cast<int>(p.ignore_index) && valid != 0, value < classes};
     } else {
-        using Logit = typename K::Logit;
-        const long long from = pixel_offset(at, p.logits_stride), to = pixel_offset(at, p.gradient_stride);
-        const ScoresInMemory<Logit> scores = {static_cast<const Logit*>(p.logits) + from, p.logits_stride[1]};
-        auto write = [&](int c, float gradient) {
-            from_float(gradient, static_cast<Logit*>(p.gradient)[to + c * p.gradient_stride[1]]);
-        };
-        if (targets[0] != IGNORED)
-            pixel<K, PASS>(p, shared, scores, targets[0], weights[0], scale, sums, write);
-        else if (writes)
+        const long long value = target;
+        return {static_cast<int>(value), value != p.ignore_index && valid != 0, value >= 0 && value < classes};
+    }
+}
+
+// The targets of a whole pack.
+template <class K>
+__device__ inline void load_targets(const typename K::Target* from, typename K::Target (&to)[K::pixels]) {
+    if constexpr (sizeof(typename K::Target) == 1) {
+        Bytes<K::pixels> bytes(0);
+        bytes.load(from);
+#pragma unroll
+        for (int j = 0; j < K::pixels; ++j) to[j] = static_cast<unsigned char>(bytes[j]);
+    } else {
+        load_run(from, to);
+    }
+}
+
+// One count of the pair (target, predicted). Beyond 16 classes the table is too large for the shared memory: every
+// pixel is then one atomic addition to global memory, which is slow where most pixels are of one pair.
+template <class K>
+__device__ inline void count(const Params& p, Shared<K>& shared, Tally& tally, const Label& label, int predicted) {
+    const bool counted = label.carries && label.inside;
+    if constexpr (counts_in_registers<K>) {
+        static_assert(MOST_ITEMS_PER_THREAD * K::pixels < 256, "a byte would overflow");
+        tally.bytes += (predicted ? 1u << 8 : 1u) * (counted ? (label.target ? 1u << 16 : 1u) : 0u);
+    } else if constexpr (K::classes > 0) {
+        if (counted) atomicAdd(&shared.confusion[label.target * K::classes + predicted], 1u);
+    } else {
+        if (counted) atomicAdd(&p.confusion[static_cast<long long>(label.target) * p.classes + predicted], 1ull);
+    }
+}
+
+// Whether a pass needs the weights: what the loss is divided by does only where it is their sum.
+template <int PASS>
+__device__ inline bool weighted(const Params& p) {
+    return p.weight && (PASS != SHARES || p.reduction == WEIGHTED_MEAN);
+}
+
+// Adds a pixel to the sums and the counts and hands its gradient to write(c, value), class by class. Scores and weight
+// of one that carries no loss are 0 (what stands there may be anything), and so is its gradient.
+template <class K, int PASS, class S, class WRITE>
+__device__ inline void pixel(const Params& p, Shared<K>& shared, const S& scores, const Label& label, float weight,
+                             float scale, Tally& tally, const WRITE& write) {
+    const bool weight_is_share = PASS == SHARES || p.reduction == WEIGHTED_MEAN;  // SHARES is given no other
+    if (sums_shares(PASS)) tally.shares += !label.carries ? 0.0f : weight_is_share ? weight : 1.0f;
+    if (PASS == SHARES) return;
+    const float weighs = !label.carries ? 0.0f : label.inside ? weight : not_a_number();
+    const auto s = softmax(scores, p.classes, label.target);
+    if (sums_losses(PASS)) {
+        tally.losses = fmaf(weighs, pixel_loss(s, label.target), tally.losses);
+        count<K>(p, shared, tally, label, s.best);
+    }
+    if (writes(PASS)) pixel_gradient(s, scores, p.classes, label.target, weighs * scale, write);
+}
+
+// One pixel by itself, read and written value by value.
+template <class K, int PASS>
+__device__ inline void single(const Params& p, Shared<K>& shared, const Place& at, float scale, Tally& tally) {
+    using Logit = typename K::Logit;
+    const Label label = label_of(p, K::classes ? K::classes : p.classes,
+                                 static_cast<const typename K::Target*>(p.target)[pixel_offset(at, p.target_stride)],
+                                 p.valid ? p.valid[pixel_offset(at, p.valid_stride)] : 1);
+    const float weight = weighted<PASS>(p) ? p.weight[pixel_offset(at, p.weight_stride)] : 1.0f;
+    const Logit* from = static_cast<const Logit*>(p.logits) + pixel_offset(at, p.logits_stride);
+    Logit* to = static_cast<Logit*>(p.gradient) + pixel_offset(at, p.gradient_stride);
+    const auto write = [&](int c, float gradient) { from_float(gradient, to[c * p.gradient_stride[1]]); };
+    if constexpr (K::classes > 0) {
+        Scores<K::classes> scores;
+#pragma unroll
+        for (int c = 0; c < K::classes; ++c)
+            scores.value[c] = PASS != SHARES && label.carries ? to_float(from[c * p.logits_stride[1]]) : 0.0f;
+        pixel<K, PASS>(p, shared, scores, label, weight, scale, tally, write);
+    } else {
+        const ScoresInMemory<Logit> scores = {from, p.logits_stride[1]};
+        if (label.carries)
+            pixel<K, PASS>(p, shared, scores, label, weight, scale, tally, write);
+        else if (writes(PASS))
             for (int c = 0; c < p.classes; ++c) write(c, 0.0f);
+    }
+}
+
+// A whole pack, the i-th ahead: nothing branches from pixel to pixel.
+template <class K, int PASS>
+__device__ inline void whole(const Params& p, Shared<K>& shared, const Packs<K>& at, int i, float scale, Tally& tally) {
+    typename K::Target targets[K::pixels];
+    Bytes<K::pixels> valid(1);
+    float weights[K::pixels], gradient[K::pixels * K::classes];
+    unsigned logits[Packs<K>::words];
+    load_targets<K>(at.target + i * (BLOCK * K::pixels), targets);
+    if (p.valid) valid.load(at.valid + i * (BLOCK * K::pixels));
+#pragma unroll
+    for (int j = 0; j < K::pixels; ++j) weights[j] = 1.0f;
+    if (weighted<PASS>(p)) load_run(at.weight + i * (BLOCK * K::pixels), weights);
+    if (PASS != SHARES) at.load(p, i, logits);
+#pragma unroll
+    for (int j = 0; j < K::pixels; ++j) {
+        const Label label = label_of(p, K::classes, targets[j], valid[j]);
+        Scores<K::classes> scores;
+#pragma unroll
+        for (int c = 0; c < K::classes; ++c)
+            scores.value[c] = PASS != SHARES && label.carries ? unpacked<typename K::Logit>(logits, at.index(j, c)) : 0.0f;
+        pixel<K, PASS>(p, shared, scores, label, weights[j], scale, tally,
+                       [&](int c, float value) { gradient[at.index(j, c)] = value; });
+    }
+    if (writes(PASS)) at.store(p, i, gradient);
+}
+
+// Every item of a chunk that is this thread's.
+template <class K, int PASS>
+__device__ inline void items(const Params& p, Shared<K>& shared, long long chunk, float scale, Tally& tally) {
+    long long item = chunk * p.items_per_thread * BLOCK + threadIdx.x;
+    if constexpr (K::layout == STRIDED) {
+        for (int i = 0; i < p.items_per_thread && item < p.items; ++i, item += BLOCK) {
+            const long long line = divide(item, p.columns), image = divide(line, p.rows);
+            single<K, PASS>(p, shared, {image, line - image * p.rows, item - line * p.columns}, scale, tally);
+        }
+    } else {
+        int left = p.items_per_thread;
+        while (left > 0 && item < p.items) {
+            Packs<K> at;
+            at.go_to(p, item);
+            const int count = at.whole(p, left);
+#pragma unroll 1
+            for (int i = 0; i < count; ++i) whole<K, PASS>(p, shared, at, i, scale, tally);
+            if (count == 0) {  // the pixels that there are of one that is not
+                const long long first = at.pack * K::pixels - p.phase;
+#pragma unroll 1
+                for (long long column = first; column < first + K::pixels; ++column)
+                    if (column >= 0 && column < p.run_length)
+                        single<K, PASS>(p, shared, {at.image, 0, column}, scale, tally);
+            }
+            const int done = count ? count : 1;
+            left -= done, item += static_cast<long long>(done) * BLOCK;
+        }
     }
 }
 
 template <class K, int PASS>
 __device__ inline void pass(const Params& p, float scale, Shared<K>& shared) {
-    constexpr bool counts = (PASS == FORWARD || PASS == ONE_PASS) && K::classes > 0;
+    constexpr bool counts = sums_losses(PASS) && K::classes > 0;
+    unsigned counted[4] = {0, 0, 0, 0};
     if constexpr (counts) {
         for (int i = threadIdx.x; i < Shared<K>::pairs; i += BLOCK) shared.confusion[i] = 0;
         __syncthreads();
     }
+#pragma unroll 1
     for (long long chunk = blockIdx.x; chunk < p.chunks; chunk += gridDim.x) {
-        Sums sums = {0.0f, 0.0f};
-        for (int i = 0; i < p.items_per_thread; ++i) {
-            const long long index = (chunk * p.items_per_thread + i) * BLOCK + threadIdx.x;
-            if (index < p.items) item<K, PASS>(p, shared, place_of<K>(p, index), scale, sums);
-        }
-        if constexpr (PASS == FORWARD || PASS == ONE_PASS) {
-            const float losses = block_sum<BLOCK>(sums.losses, shared.sums);
+        Tally tally = {0.0f, 0.0f, 0};
+        items<K, PASS>(p, shared, chunk, scale, tally);
+        if constexpr (sums_losses(PASS)) {
+            const float losses = block_sum<BLOCK>(tally.losses, shared.sums);
             if (threadIdx.x == 0) p.partial_losses[chunk] = losses;
         }
-        if constexpr (PASS == SHARES || PASS == FORWARD) {
-            const float shares = block_sum<BLOCK>(sums.shares, shared.sums);
+        if constexpr (sums_shares(PASS)) {
+            const float shares = block_sum<BLOCK>(tally.shares, shared.sums);
             if (threadIdx.x == 0) p.partial_shares[chunk] = shares;
         }
+        if constexpr (counts && counts_in_registers<K>)
+#pragma unroll
+            for (int pair = 0; pair < 4; ++pair) counted[pair] += tally.bytes >> (8 * pair) & 255;
+    }
+    if constexpr (counts && counts_in_registers<K>) {
+#pragma unroll
+        for (int pair = 0; pair < 4; ++pair) {
+            const unsigned total = warp_sum(counted[pair]);
+            if (threadIdx.x % WARP == 0) atomicAdd(&shared.confusion[pair], total);
+        }
+        __syncthreads();
     }
     if constexpr (counts) {  // complete: block_sum, in every chunk, ends with a barrier
         for (int i = threadIdx.x; i < Shared<K>::pairs; i += BLOCK)
@@ -157,7 +261,7 @@ __global__ void __launch_bounds__(BLOCK, least_blocks<K>) one_pass(const __grid_
 template <class K>
 __global__ void __launch_bounds__(BLOCK, least_blocks<K>) backward_pass(const __grid_constant__ Params p) {
     __shared__ Shared<K> shared;
-    if ((p.flags & SKIP_IF_ONE) && *p.upstream == 1.0f) return;
+    if (p.skip_if_one && *p.upstream == 1.0f) return;
     pass<K, BACKWARD>(p, *p.upstream / *p.denominator, shared);
 }
 

@@ -1,12 +1,12 @@
-// How pixels are dealt out to threads, and how their data are read and written.
+// How pixels are dealt out to threads, and where their data lie.
 //
 // An item is a pack of pixels that one thread handles at once. Its logits are read and written in accesses of 128 bits:
 //   PLANAR         N x C x H x W, each class plane of an image without gaps: a pack is one access to each plane
 //   CHANNELS_LAST  N x H x W x C in memory: a pack is the fewest pixels that fill whole accesses
 //   STRIDED        anything else: single pixels, neighbouring threads take neighbouring pixels
 // (of 64 bits where a pack would hold more values than there are registers: unet/loss/plan.py decides.)
-// Packs start on multiples of an access's size. A run of pixels that does not, or does not end on one, has a first or last pack
-// of which only pixels begin..end-1 exist: its head or tail, read and written value by value.
+// Packs start on multiples of an access's size. A run of pixels that does not, or does not end on one, has a first or
+// last pack of which only some pixels exist; these are handled one by one, as those of STRIDED tensors are.
 #pragma once
 
 #include "numbers.cuh"
@@ -15,8 +15,6 @@
 enum Layout { PLANAR = 0, CHANNELS_LAST = 1, STRIDED = 2 };
 
 constexpr int BLOCK = 256;  // threads; part of the order of summation
-constexpr int IGNORED = -1;
-constexpr int OUTSIDE = -2;  // a valid pixel whose target is no class
 
 __device__ constexpr int common_divisor(int a, int b) { return b ? common_divisor(b, a % b) : a; }
 
@@ -37,34 +35,12 @@ struct Kind {
     static_assert(LAYOUT != STRIDED || ACCESS == bytes, "single pixels are read value by value");
 };
 
-// Where an item lies.
+// Where a pixel lies; in a run `column` counts from the run's start and `row` is 0.
 struct Place {
-    long long image, row, column;  // of its first pixel; in a run `column` counts from the run's start, `row` is 0
-    int begin, end;                // the pixels of the pack that exist
+    long long image, row, column;
 };
 
-// 64-bit division takes four times as long; it is kept for tensors that need it.
-__device__ inline long long divide(long long a, long long b) {
-    if (((a | b) >> 32) == 0) return static_cast<unsigned>(a) / static_cast<unsigned>(b);
-    return a / b;
-}
-
-template <class K>
-__device__ inline Place place_of(const Params& p, long long item) {
-    if constexpr (K::layout == STRIDED) {
-        const long long line = divide(item, p.columns);
-        const long long image = divide(line, p.rows);
-        return {image, line - image * p.rows, item - line * p.columns, 0, 1};
-    } else {
-        const long long image = divide(item, p.items_per_run);
-        const long long first = (item - image * p.items_per_run) * K::pixels - p.phase;
-        const long long left = p.run_length - first;
-        return {image, 0, first, first < 0 ? static_cast<int>(-first) : 0,
-                left < K::pixels ? static_cast<int>(left) : K::pixels};
-    }
-}
-
-// Offset of the pack's first pixel in an array without classes, and in one with them (class 0).
+// Offset of a pixel in an array without classes, and in one with them (class 0).
 __device__ inline long long pixel_offset(const Place& at, const long long (&stride)[3]) {
     return at.image * stride[0] + at.row * stride[1] + at.column * stride[2];
 }
@@ -72,90 +48,77 @@ __device__ inline long long pixel_offset(const Place& at, const long long (&stri
     return at.image * stride[0] + at.row * stride[2] + at.column * stride[3];
 }
 
-template <class K>
-struct Logits {
-    using Access = Pack<typename K::Logit, K::elements>;
-    Access access[K::accesses];
+// 64-bit division takes four times as long as that of 32 bits; it is kept for tensors that need it.
+__device__ inline long long divide(long long a, long long b) {
+    if (a < b) return 0;
+    if (((a | b) >> 32) == 0) return static_cast<unsigned>(a) / static_cast<unsigned>(b);
+    return a / b;
+}
 
+// The packs of a thread, BLOCK items apart. The addresses of a run's arrays are looked up where a new run begins.
+template <class K>
+struct Packs {
+    using Access = Pack<unsigned, K::elements * K::bytes / 4>;
+    static constexpr int words = K::pixels * K::classes * K::bytes / 4;  // of logits
+    static constexpr int logits_step = K::layout == CHANNELS_LAST ? K::pixels * K::classes : K::pixels;
+
+    long long image, pack;
+    // Of the pack, which may begin before the run does.
+    const typename K::Logit* logits;
+    typename K::Logit* gradient;
+    const typename K::Target* target;
+    const float* weight;
+    const unsigned char* valid;
+
+    // To an item, of which `ahead` are left for the thread.
+    __device__ void go_to(const Params& p, long long item) {
+        image = divide(item, p.items_per_run), pack = item - image * p.items_per_run;
+        const long long pixel = pack * K::pixels - p.phase;
+        const long long value = pack * logits_step - p.phase * (K::layout == CHANNELS_LAST ? K::classes : 1);
+        logits = static_cast<const typename K::Logit*>(p.logits) + (image * p.logits_stride[0] + value);
+        gradient = static_cast<typename K::Logit*>(p.gradient) + (image * p.gradient_stride[0] + value);
+        target = static_cast<const typename K::Target*>(p.target) + (image * p.target_stride[0] + pixel);
+        weight = p.weight + (image * p.weight_stride[0] + pixel);
+        valid = p.valid + (image * p.valid_stride[0] + pixel);
+    }
+
+    // How many of the next `left` packs, from this one on, are whole before one is not.
+    __device__ int whole(const Params& p, int left) const {
+        if (pack < p.whole_begin || pack >= p.whole_end) return 0;
+        const long long behind = p.whole_end - 1 - pack;
+        return behind >= static_cast<long long>(left) * BLOCK ? left : static_cast<int>(behind) / BLOCK + 1;
+    }
+
+    // Logits between access j of a pack and its first.
+    static __device__ long long access(int j, const long long (&stride)[4]) {
+        return K::layout == CHANNELS_LAST ? static_cast<long long>(j) * K::elements : j * stride[1];
+    }
     // Index of a value among those of the pack, in the order of the accesses.
     static __device__ constexpr int index(int pixel, int c) {
         return K::layout == CHANNELS_LAST ? pixel * K::classes + c : c * K::pixels + pixel;
     }
-    __device__ float get(int pixel, int c) const {
-        return to_float(access[index(pixel, c) / K::elements].value[index(pixel, c) % K::elements]);
-    }
-    __device__ void set(int pixel, int c, float x) {
-        from_float(x, access[index(pixel, c) / K::elements].value[index(pixel, c) % K::elements]);
-    }
 
-    // Elements between access j and the first.
-    static __device__ long long step(int j, const long long (&stride)[4]) {
-        return K::layout == CHANNELS_LAST ? static_cast<long long>(j) * K::elements : j * stride[1];
-    }
-    // Elements between a value and the start of the pack.
-    static __device__ long long step(int pixel, int c, const long long (&stride)[4]) {
-        return pixel * stride[3] + c * stride[1];
-    }
-
-    __device__ void load(const Params& p, const Place& at) {
-        const auto* from = static_cast<const typename K::Logit*>(p.logits) + pixel_offset(at, p.logits_stride);
-        if (at.begin == 0 && at.end == K::pixels) {
+    // The logits of the pack i packs of the thread ahead.
+    __device__ void load(const Params& p, int i, unsigned (&to)[words]) const {
 #pragma unroll
-            for (int j = 0; j < K::accesses; ++j)
-                access[j] = *reinterpret_cast<const Access*>(from + step(j, p.logits_stride));
-            return;
+        for (int j = 0; j < K::accesses; ++j) {
+            const auto* from = logits + access(j, p.logits_stride) + i * (BLOCK * logits_step);
+            const Access loaded = *reinterpret_cast<const Access*>(from);
+#pragma unroll
+            for (int k = 0; k < words / K::accesses; ++k) to[j * (words / K::accesses) + k] = loaded.value[k];
+        }
+    }
+    __device__ void store(const Params& p, int i, const float (&from)[K::pixels * K::classes]) const {
+        unsigned stored[words];
+#pragma unroll
+        for (int k = 0; k < words; ++k) {
+            const int value = k * (4 / K::bytes);
+            stored[k] = packed<typename K::Logit>(from[value], from[value + (K::bytes == 4 ? 0 : 1)]);
         }
 #pragma unroll
-        for (int pixel = 0; pixel < K::pixels; ++pixel)
-#pragma unroll
-            for (int c = 0; c < K::classes; ++c)
-                if (pixel >= at.begin && pixel < at.end)
-                    access[index(pixel, c) / K::elements].value[index(pixel, c) % K::elements] =
-                        from[step(pixel, c, p.logits_stride)];
-    }
-
-    __device__ void store(const Params& p, const Place& at) const {
-        auto* to = static_cast<typename K::Logit*>(p.gradient) + pixel_offset(at, p.gradient_stride);
-        if (K::layout == STRIDED || (at.begin == 0 && at.end == K::pixels && (p.flags & GRADIENT_ALIGNED))) {
-#pragma unroll
-            for (int j = 0; j < K::accesses; ++j)
-                *reinterpret_cast<Access*>(to + step(j, p.gradient_stride)) = access[j];
-            return;
+        for (int j = 0; j < K::accesses; ++j) {
+            auto* to = gradient + access(j, p.gradient_stride) + i * (BLOCK * logits_step);
+            store_words<words / K::accesses>(to, stored + j * (words / K::accesses));
         }
-#pragma unroll
-        for (int pixel = 0; pixel < K::pixels; ++pixel)
-#pragma unroll
-            for (int c = 0; c < K::classes; ++c)
-                if (pixel >= at.begin && pixel < at.end)
-                    to[step(pixel, c, p.gradient_stride)] =
-                        access[index(pixel, c) / K::elements].value[index(pixel, c) % K::elements];
     }
 };
-
-// The class of each pixel of a pack, or IGNORED or OUTSIDE.
-template <class K>
-__device__ inline void load_targets(const Params& p, const Place& at, int classes, int (&to)[K::pixels]) {
-    typename K::Target targets[K::pixels];
-    load_run(static_cast<const typename K::Target*>(p.target) + pixel_offset(at, p.target_stride),
-             p.flags & TARGET_ALIGNED, at.begin, at.end, typename K::Target(0), targets);
-    unsigned char valid[K::pixels];
-    if (p.valid)
-        load_run(p.valid + pixel_offset(at, p.valid_stride), p.flags & VALID_ALIGNED, at.begin, at.end,
-                 static_cast<unsigned char>(0), valid);
-#pragma unroll
-    for (int i = 0; i < K::pixels; ++i) {
-        const long long target = static_cast<long long>(targets[i]);
-        const bool carries = i >= at.begin && i < at.end && target != p.ignore_index && (!p.valid || valid[i]);
-        to[i] = !carries ? IGNORED : (target >= 0 && target < classes ? static_cast<int>(target) : OUTSIDE);
-    }
-}
-
-template <class K>
-__device__ inline void load_weights(const Params& p, const Place& at, float (&to)[K::pixels]) {
-    if (p.weight) {
-        load_run(p.weight + pixel_offset(at, p.weight_stride), p.flags & WEIGHT_ALIGNED, at.begin, at.end, 0.0f, to);
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < K::pixels; ++i) to[i] = 1.0f;
-}

@@ -3,14 +3,6 @@
 
 enum Reduction { SUM = 0, MEAN = 1, WEIGHTED_MEAN = 2 };
 
-enum Flags {
-    TARGET_ALIGNED = 1,    // packs of this array start on multiples of their access width
-    WEIGHT_ALIGNED = 2,
-    VALID_ALIGNED = 4,
-    GRADIENT_ALIGNED = 8,
-    SKIP_IF_ONE = 16,      // the gradient for an upstream gradient of 1 is there already: write only for another
-};
-
 struct Params {
     const void* logits;
     void* gradient;
@@ -36,12 +28,14 @@ struct Params {
     long long items_per_run;       // a run: pixels that lie one behind the other, an image or all images
     long long run_length;          // pixels
     long long phase;               // the first pack of a run starts this many pixels before the run
+    long long whole_begin;         // packs whole_begin .. whole_end-1 of a run are whole and aligned in every array
+    long long whole_end;
     long long chunks;              // fixed portions of the items, each summed by one block
     long long ignore_index;
     int items_per_thread;          // in a chunk
     int classes;
     int reduction;
-    int flags;
+    int skip_if_one;               // the gradient for an upstream gradient of 1 is there already: write only for another
     int blocks;                    // that wrote block_confusions
     int unused;
 };

@@ -5,7 +5,10 @@
 // All in float32. Relative to the largest score x_b and with rest = sum over c != b of exp(x_c - x_b):
 //   loss = log1p(rest) + (x_b - x_t),  softmax(x)_c = exp(x_c - x_b) / (1 + rest)
 // which keeps the digits of a small loss, and of the gradient 1 - p of a confident pixel. A score that is not a number,
-// or a largest score that is infinite, makes loss and gradient NaN, as in torch.
+// or a largest score that is infinite, makes `rest` and with it loss and gradient NaN, as in torch.
+//
+// Every rounding is written out: a product and a sum are rounded once where fmaf stands, else twice. The compiler is
+// told to join none (unet/loss/compile.py), for it would not join the same ones in every kernel and for every device.
 #pragma once
 
 // The scores of a pixel in registers; C is known to the compiler, so that no loop over the classes remains.
@@ -25,45 +28,119 @@ struct ScoresInMemory {
     __device__ float operator[](int c) const { return to_float(first[c * stride]); }
 };
 
+template <int C>
 struct Softmax {
-    float top;     // the largest score; NaN counts as larger than everything
-    float rest;    // sum of exp(score - top) over the other classes
-    float target;  // the score of the target class
-    int best;      // the first class that has the largest score
+    float top;                // the largest score; NaN counts as larger than everything
+    float rest;               // sum of exp(score - top) over the other classes
+    float target;             // the score of the target class
+    int best;                 // the first class that has the largest score
+    float below;              // of two classes: by how much the other score is smaller
+    float term[C > 2 ? C : 1];  // of more, where C is known: exp(score - top) of every class
 };
 
-// One pass over the scores, each read once: the sum so far is rescaled whenever a larger score turns up.
-template <class S>
-__device__ inline Softmax softmax(const S& scores, int classes, int target) {
-    Softmax result = {scores[0], 0.0f, scores[0], 0};
+// Whether `score` takes the place of the largest so far: !(a <= b) rather than a > b is true for a NaN score too,
+// unless the largest is one already.
+__device__ inline bool larger(float score, float top) { return !(score <= top) && top == top; }
+
+// The rest, and NaN where the largest score is infinite or NaN.
+__device__ inline float doubted(float rest, float top) { return fmaf(top, 0.0f, rest); }
+
+// log(1 + x) for 0 <= x <= 1, with a relative error of at most 1.4 units of the last place: a third of the instructions
+// of log1pf, which must do for every x. The polynomial is fitted to the least largest relative error (3.3e-8).
+__device__ inline float log1p_of_share(float x) {
+    constexpr float c[8] = {-0.499996483f, 0.33321321f, -0.248571575f, 0.191536337f,
+                            -0.137537554f, 0.0792039782f, -0.0300654508f, 0.00536473887f};
+    float sum = c[7];
 #pragma unroll
-    for (int c = 1; c < (S::known ? S::known : classes); ++c) {
+    for (int i = 6; i >= 0; --i) sum = fmaf(sum, x, c[i]);
+    return fmaf(x * x, sum, x);
+}
+
+// 1 / x for 1 <= x <= 16 (or NaN), with an error of one unit of the last place on a GPU.
+__device__ inline float reciprocal(float x) {
+#ifdef __CUDA_ARCH__
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+#else
+    return 1.0f / x;
+#endif
+}
+
+template <int C>
+__device__ inline Softmax<C> softmax(const Scores<C>& scores, int, int target) {
+    Softmax<C> result;
+    result.top = scores[0], result.best = 0;
+    result.target = scores[0];
+#pragma unroll
+    for (int c = 1; c < C; ++c) {
         const float score = scores[c];
         if (c == target) result.target = score;
-        // !(a <= b) rather than a > b: true for a NaN score too, unless the largest is one already
-        const bool larger = !(score <= result.top) && result.top == result.top;
-        // equal scores are not subtracted: of two infinities the difference would be NaN
-        const float below = score == result.top ? 0.0f : (larger ? result.top - score : score - result.top);
-        const float term = expf(below);
-        result.rest = larger ? (result.rest + 1.0f) * term : result.rest + term;
-        result.best = larger ? c : result.best;
-        result.top = larger ? score : result.top;
+        const bool wins = larger(score, result.top);
+        result.best = wins ? c : result.best;
+        result.top = wins ? score : result.top;
+    }
+    if constexpr (C == 2) {
+        result.below = fabsf(scores[1] - scores[0]);
+        result.rest = doubted(expf(-result.below), fmaxf(scores[0], scores[1]));
+    } else {
+        result.rest = doubted(0.0f, result.top);
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+            result.term[c] = expf(scores[c] - result.top);
+            result.rest += c == result.best ? 0.0f : result.term[c];
+        }
     }
     return result;
 }
 
-__device__ inline float pixel_loss(const Softmax& s) {
-    return log1pf(s.rest) + (s.top - s.target) + (s.top - s.top);  // the last term: 0, or NaN for an infinite top
+// One pass over scores in memory, each read once: the sum so far is rescaled whenever a larger score turns up.
+template <class T>
+__device__ inline Softmax<0> softmax(const ScoresInMemory<T>& scores, int classes, int target) {
+    Softmax<0> result;
+    result.top = scores[0], result.rest = 0.0f, result.target = scores[0], result.best = 0;
+    for (int c = 1; c < classes; ++c) {
+        const float score = scores[c];
+        if (c == target) result.target = score;
+        const bool wins = larger(score, result.top);
+        // equal scores are not subtracted: of two infinities the difference would be NaN
+        const float below = score == result.top ? 0.0f : (wins ? result.top - score : score - result.top);
+        const float term = expf(below);
+        result.rest = wins ? (result.rest + 1.0f) * term : result.rest + term;
+        result.best = wins ? c : result.best;
+        result.top = wins ? score : result.top;
+    }
+    result.rest = doubted(result.rest, result.top);
+    return result;
 }
 
-__device__ inline float inverse_total(const Softmax& s) { return __fdividef(1.0f, 1.0f + s.rest + (s.top - s.top)); }
+template <int C>
+__device__ inline float pixel_loss(const Softmax<C>& s, int target) {
+    if constexpr (C == 2) return log1p_of_share(s.rest) + (target == s.best ? 0.0f : s.below);
+    return log1pf(s.rest) + (s.top - s.target);
+}
 
-// factor * (softmax_c - [c == target]); `score` is that of class c, `inverse` comes from inverse_total.
-template <int KNOWN_CLASSES>
-__device__ inline float pixel_gradient(const Softmax& s, float inverse, float factor, float score, int c, int target) {
-    // of two classes the one that is not the largest has the whole rest
-    const float term = c == s.best ? 1.0f : (KNOWN_CLASSES == 2 ? s.rest : expf(score - s.top));
-    if (c != target) return factor * (term * inverse);
-    const float difference = c == s.best ? -s.rest * inverse : term * inverse - 1.0f;
-    return factor * difference + (factor - factor);  // an infinite weight gives NaN here, as inf * p - inf does
+// factor * (softmax_c - [c == target]) for every class, handed to write(c, value).
+// An infinite factor gives NaN for the target, as inf * p - inf does.
+template <int C, class S, class WRITE>
+__device__ inline void pixel_gradient(const Softmax<C>& s, const S& scores, int classes, int target, float factor,
+                                      const WRITE& write) {
+    const float inverse = reciprocal(1.0f + s.rest);
+    if constexpr (C == 2) {  // what one class gains the other loses: p of the class that is not the target
+        const float gradient = factor * (target == s.best ? s.rest * inverse : inverse);
+        const float targets = fmaf(factor, 0.0f, -gradient);
+        write(0, target == 0 ? targets : gradient);
+        write(1, target == 0 ? gradient : targets);
+    } else {
+#pragma unroll
+        for (int c = 0; c < (C ? C : classes); ++c) {
+            float term;
+            if constexpr (C > 2)
+                term = s.term[c];
+            else
+                term = c == s.best ? 1.0f : expf(scores[c] - s.top);
+            const float difference = c == s.best ? -s.rest * inverse : fmaf(term, inverse, -1.0f);
+            write(c, c == target ? fmaf(factor, difference, factor - factor) : factor * (term * inverse));
+        }
+    }
 }
