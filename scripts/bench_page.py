@@ -38,9 +38,9 @@ ABOUT = {
     "loss": "The loss, forward and backward (`python scripts/bench_loss.py`); on a CPU without a share of a copy's "
     "bandwidth or a number of launches.",
     "loss-instructions": "Machine instructions per pixel that the loss needs, counted without a GPU "
-    "(`python scripts/loss_instructions.py`): the cheapest turn of the loop over packs, divided by the pixels of a pack; "
-    "`large one pass`: of share_pass and one_pass together for 64 x 388^2 pixels, with what every chunk costs besides. "
-    "Goal for two classes of bfloat16, channels last: 90.",
+    "(`python scripts/loss_instructions.py`): the cheapest turn of the loop over packs, divided by the pixels of a "
+    "pack; `large one pass`: of share_pass and one_pass together for 64 x 388^2 pixels, with what every chunk costs "
+    "besides. Goal for two classes of bfloat16, channels last: 90.",
     "train": "One training step (`python scripts/bench_train.py`).",
 }
 HIDDEN = ("date", "benchmark", "case", "device", "cores", "load", "versions", "torch", "cuda", "commit", "threads")

@@ -80,14 +80,14 @@ def large_one_pass(found: dict[str, tuple[Way, Way]], pixels: int) -> float:
     return total / pixels
 
 
-def row(name: str, target: int) -> dict[str, Any]:
+def row(name: str, target: int, date: str = "") -> dict[str, Any]:
     """A row of the table."""
     dtype, layout = KINDS[name]
     pixels = pixels_of(dtype, layout)
     found, registers = counted(dtype, layout, target)
     per_pixel = {kernel: f"{len(pack) / pixels:.1f}" for kernel, (pack, _) in found.items()}
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        "date": date,
         "case": f"{CLASSES} classes, {name}",
         "target": f"sm_{target}",
         **per_pixel,
@@ -108,10 +108,10 @@ def main(arguments: list[str]) -> int:
     if reason:
         print(f"nothing can be counted here: {reason}", file=sys.stderr)
         return 2
-    rows = []
+    date, rows = datetime.now(UTC).strftime("%Y-%m-%d %H:%M"), []
     for name in KINDS:
         for target in options.targets or architectures():
-            rows.append(row(name, target))
+            rows.append(row(name, target, date))
             print("  ".join(f"{rows[-1][column]}" for column in COLUMNS[1:-2]), flush=True)
     append_csv(options.csv, COLUMNS, rows)
     return 0

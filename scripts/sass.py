@@ -45,8 +45,8 @@ class Instruction:
 
     @property
     def target(self) -> str:
-        """The label a branch leads to, or empty. BRA.DIV is taken where a warp has diverged, which it has not. A call of
-        a place within the function, not of another, is a branch that leads far."""
+        """The label a branch leads to, or empty. BRA.DIV is taken where a warp has diverged, which it has not. A call
+        of a place within the function, not of another, is a branch that leads far."""
         found = re.search(r"`\((\.L_x_\d+)\)", self.operands)
         return found[1] if found and self.opcode in ("BRA", "CALL") and ".DIV" not in self.name else ""
 

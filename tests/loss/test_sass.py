@@ -5,8 +5,10 @@ import csv
 import pytest
 import torch
 
+from tests.loss.mutants import Mutant
 from tests.loss.test_gpu import script
-from unet.loss.compile import architectures, missing, version
+from tests.loss.trial import planted
+from unet.loss.compile import architectures, compile_source, missing, version
 from unet.loss.launch import PASSES
 from unet.loss.plan import CHANNELS_LAST
 
@@ -84,13 +86,18 @@ def test_every_device_rounds_the_same_operations():
         assert roundings(target) == wanted, target
 
 
-@needs_disassembler
-def test_joined_roundings_would_be_seen(monkeypatch):
-    from unet.loss import compile as module
+TWICE = Mutant("loss rounded twice", "cross_entropy.cu", "fmaf(weighs, pixel_loss(s, label.target), tally.losses)",
+               "weighs * pixel_loss(s, label.target) + tally.losses")  # fmt: skip
 
+
+@needs_disassembler
+def test_another_rounding_would_be_seen(monkeypatch, tmp_path):
     before = roundings(100)
-    monkeypatch.setattr(module, "OPTIONS", tuple(o.replace("fmad=false", "fmad=true") for o in module.OPTIONS))
-    assert roundings(100) != before
+    csrc = planted(TWICE, tmp_path)
+    monkeypatch.setattr(count, "compile_source", lambda source, *rest: compile_source(csrc / source.name, *rest, csrc))
+    after = roundings(100)
+    assert after["backward_pass"] == before["backward_pass"]
+    assert after["forward_pass"] == (before["forward_pass"][0] - 4, before["forward_pass"][1] + 4, 4 * 5)
 
 
 @needs_disassembler
