@@ -41,7 +41,10 @@ ABOUT = {
     "(`python scripts/loss_instructions.py`): the cheapest turn of the loop over packs, divided by the pixels of a "
     "pack; `large one pass`: of share_pass and one_pass together for 64 x 388^2 pixels, with what every chunk costs "
     "besides. Goal for two classes of bfloat16, channels last: 90.",
-    "train": "One training step (`python scripts/bench_train.py`).",
+    "train": "One training step (`python scripts/bench_train.py`), and the same in two states of the code (`python "
+    "scripts/bench_before_after.py`; its times are processor time, taken in turns step by step beside other work, of "
+    "which the least and p20 tell most). On a CPU torch.compile makes training slower than eager: use "
+    "`train.compile off` or `auto` there.",
 }
 HIDDEN = ("date", "benchmark", "case", "device", "cores", "load", "versions", "torch", "cuda", "commit", "threads")
 """Columns that are the same in all rows of a table."""

@@ -20,7 +20,7 @@ from measure import RESULTS, append_rows, in_turns, table
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet.config import LossConfig, ModelConfig, OptimConfig
-from unet.device import allow_tf32
+from unet.device import allow_tf32, keep_freed_memory
 from unet.geometry import output_size
 from unet.loss.dispatch import LossFunction, choose_loss
 from unet.model import build
@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=RESULTS / "train.csv")
     parser.add_argument("--eager", action="store_true", help="leave the compiled rivals out")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as in a run
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         print("no CUDA device: CPU paths only, without CUDA graphs")
