@@ -12,7 +12,7 @@
 # # 05 The loss kernels, and the ladder that leads to them
 #
 # **Shows** the loss as plain torch and as CUDA, why it is written the way it is, why sums must be added in a fixed
-# order, the six steps of the reduction ladder with what each was expected to bring, and what has been measured.
+# order, the nine steps of the reduction ladder with what each was expected to bring, and what has been measured.
 #
 # **Takes** about 5 seconds on one quiet CPU core. Needs no GPU: the reference runs here, the kernels are shown.
 # Measurements are read from `experiments/results/benchmarks`; where no GPU has been measured, the tables say so.
@@ -94,12 +94,15 @@ np.testing.assert_allclose([loss.item(), operator.loss.item()], by_hand, rtol=1e
 #
 # ## One pixel, in CUDA
 #
-# All kernels share the mathematics of a pixel, written once ([`pixel.cuh`](../unet/loss/csrc/pixel.cuh)): one pass over
-# the scores, each read once, and a form that keeps the digits of a confident pixel.
+# All kernels share the mathematics of a pixel, written once ([`pixel.cuh`](../unet/loss/csrc/pixel.cuh)), in a form
+# that keeps the digits of a confident pixel. Every rounding is written out, `fmaf` where a product and a sum are
+# rounded once: left to itself the compiler joins them in one kernel and not in another, for one device and not for the
+# next, and the same loss would have two values.
 
 # %%
 pixel = (CSRC / "pixel.cuh").read_text()
-Markdown("```cuda\n" + "// One pass over" + pixel.split("// One pass over")[1] + "```")
+start = "// Whether `score` takes the place"
+Markdown("```cuda\n" + start + pixel.split(start)[1] + "```")
 
 # %%
 margin = np.linspace(0, 40, 400)  # by how much the right class leads
@@ -126,13 +129,32 @@ for axis in axes:
 #
 # ## Reading is what costs
 #
-# A pixel of two classes in float32 is 8 bytes of logits, 1 of target, 4 of weight. Computing is free beside that, so
-# two ways to a gradient are offered ([`fused.py`](../unet/loss/fused.py)):
+# A pixel of two classes in float32 is 8 bytes of logits, 1 of target, 4 of weight. Two ways to a gradient are offered
+# ([`fused.py`](../unet/loss/fused.py)):
 #
 # | way | forward | backward | bytes per pixel |
 # | --- | --- | --- | ---: |
 # | recompute | read 13 | read 13, write 8 | 34 |
 # | one pass | read 13, write 8 (and 1 to count the pixels first) | nothing, if the upstream gradient is 1 | 21 (22) |
+#
+# Reading is all that costs only as long as the arithmetic keeps up: at 4.3 TB/s an H200 has time for some 90
+# instructions while it moves the 13 bytes that a pixel of bfloat16 takes in one pass. The kernels needed more, and
+# have been brought below; how many they need on which device is counted in their machine code, without a GPU:
+
+# %%
+path = BENCHMARKS / "loss-instructions.csv"
+rows = [row for group in latest(rows_of(path)) for row in group] if path.is_file() else []
+devices = ("sm_80", "sm_90", "sm_120")
+shown = [row for row in rows if "bfloat16, channels_last" in row["case"] and row["target"] in devices]
+table = ["| two classes, bfloat16, channels last | device | one pass | all of a large batch |"]
+table += ["| --- | --- | ---: | ---: |"]
+for row in shown:
+    when = "before" if "before" in row["case"] else "now"
+    table.append(f"| {when} | {row['target']} | {row['one_pass']} | {row['large_one_pass']} |")
+Markdown("\n".join(table) if shown else "Nothing has been counted here: there is no loss-instructions.csv.")
+
+# %% [markdown]
+# *Instructions per pixel. "All" adds the pass that finds the denominator and what every chunk costs besides.*
 #
 # ## Sums in a fixed order
 #
@@ -169,15 +191,69 @@ Markdown("```cuda\n" + (CSRC / "reduce.cuh").read_text().split("#pragma once\n\n
 # %% [markdown]
 # ## The ladder
 #
-# How fast can a GPU add up 65,536 vectors of 2,048 values? The same work six times, each step without one thing that
+# How fast can a GPU add up 65,536 vectors of 2,048 values? The same work nine times, each step without one thing that
 # stood in the way of the one before ([`ladder.cu`](../experiments/reduction_ladder/ladder.cu)). What each step would
-# bring was written down before anything was measured.
+# bring was written down before anything was measured. Three pictures first: how a tree adds, how the lanes of a warp
+# add without memory, and what makes a read cheap.
+
+# %%
+def join(axis, starts, ends, level, colour):
+    """Lines from the values of one level to the sums of the next."""
+    for start, end in zip(starts, ends):
+        axis.plot([start, end], [-level, -level - 1], color=colour, linewidth=0.9)
+
+
+def numbers(axis, values, level):
+    """The values of a level, in their places."""
+    for place, value in enumerate(values):
+        axis.text(place, -level, f"{value:g}", ha="center", va="center", fontsize=7,
+                  bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "0.6"})  # fmt: skip
+
+
+tree, lanes = [np.array([3.0, 1, 4, 1, 5, 9, 2, 6])] * 2
+figure, axes = plt.subplots(1, 3, figsize=(12, 3.1), width_ratios=(1, 1, 1.25))
+for level in range(4):
+    numbers(axes[0], tree, level)
+    numbers(axes[1], lanes, level)
+    if level == 3:
+        break
+    half = len(tree) // 2
+    join(axes[0], range(2 * half), [i % half for i in range(2 * half)], level, "C0")
+    tree = tree[:half] + tree[half:]
+    offset = 4 >> level
+    others = np.arange(8) ^ offset
+    join(axes[1], range(8), range(8), level, "0.8")
+    join(axes[1], others, range(8), level, "C1")
+    lanes = lanes + lanes[others]
+assert tree == 31 and (lanes == 31).all()
+axes[0].set_title("a tree in shared memory:\na barrier after every level")
+axes[1].set_title("shuffles: every lane adds its partner's\nvalue (lane xor 4, 2, 1); no memory")
+for row, (name, lines) in enumerate({"lane k reads value k": 1, "lane k reads value 8 k": 8}.items()):
+    for value in range(64):
+        touched = value < 8 if row == 0 else value % 8 == 0
+        fetched = value // 8 < lines
+        colour = "C0" if touched else ("0.75" if fetched else "white")
+        axes[2].add_patch(plt.Rectangle((value, -3 * row), 0.9, 1, facecolor=colour, edgecolor="0.6", linewidth=0.4))
+    axes[2].text(0, 1.25 - 3 * row, f"{name}: {lines} line{'s' * (lines > 1)} fetched for 8 values", fontsize=8)
+axes[2].set(xlim=(-1, 65), ylim=(-3.5, 2.5))
+axes[2].set_title("a coalesced read, and one that is not\n(blue: asked for, grey: comes along)")
+for axis in axes:
+    axis.set_axis_off()
+
+# %% [markdown]
+# *Figure 3. Eight values, and lines of eight values, instead of 2,048 and of 32. The tree's threads wait for one
+# another after every level; the lanes of a warp run in step and exchange registers, and all of them end with the sum.
+# Memory comes in lines: neighbouring lanes should read neighbouring values.*
 
 # %%
 code = ladder_steps.SOURCE.read_text()
 for number, step in enumerate(ladder_steps.STEPS, start=1):
     kernel = re.search(rf"// {number}\. .*?\n}}\n", code, re.S).group()
-    display(Markdown(f"**{step.title}**: expected {step.expected_us:g} µs. {step.why}\n\n```cuda\n{kernel}```"))
+    f = step.figures
+    loads = f"{f.loads} load{'s' * (f.loads > 1)} of {f.bytes_of_load} bytes under way"
+    known = f"{loads}, {f.barriers} barriers, {f.shuffles} shuffles, {f.registers} registers"
+    expected = f"expected {step.expected_us:g} µs. {step.why} ({known})"
+    display(Markdown(f"**{step.title}**: {expected}\n\n```cuda\n{kernel}```"))
 
 # %%
 path = BENCHMARKS / "reduction_ladder.csv"
@@ -209,7 +285,7 @@ else:
     print("The ladder has not been run on a GPU: there is no reduction_ladder.csv. All bars are expectations.")
 
 # %% [markdown]
-# *Figure 3. Expected and, where there are rows, measured times. `python experiments/reduction_ladder/ladder.py` on a
+# *Figure 4. Expected and, where there are rows, measured times. `python experiments/reduction_ladder/ladder.py` on a
 # machine with an NVIDIA GPU checks every step against float64 sums, times it and writes the rows. In the tests the same
 # source runs on the CPU under several schedules, with every access to memory watched.*
 #
@@ -263,6 +339,6 @@ for device in dict.fromkeys(row["device"] for row in rows):
     plt.show()
 
 # %% [markdown]
-# *Figure 4. Time of loss and gradient, bar: median, line: p20 to p80; a machine shared with other work, if its load
+# *Figure 5. Time of loss and gradient, bar: median, line: p20 to p80; a machine shared with other work, if its load
 # says so. "With counts" also counts the confusion matrix, which the others do not. On a CPU there are no kernels of
 # ours: the plain operator costs its overhead and wins nothing.*

@@ -21,12 +21,7 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
         Mutant(
             "target's score of the first class, many classes", _PIXEL, "if (c == target) result.target = score;", "", 1
         ),
-        Mutant(
-            "the largest score in the rest",
-            _PIXEL,
-            "result.rest += c == result.best ? 0.0f : term",
-            "result.rest += term",
-        ),
+        Mutant("the largest score in the rest", _PIXEL, "c == result.best ? 0.0f : result.term[c]", "result.term[c]"),
         Mutant(
             "gradient of two classes of the other class",
             _PIXEL,
