@@ -192,7 +192,7 @@ def test_rows_of_a_gpu_are_shown(tmp_path, monkeypatch):
     kept = (ROOT / "experiments" / "results" / "benchmarks" / "loss.csv").read_text(encoding="utf-8").splitlines()
     row = dict(zip(kept[0].split(","), kept[1].split(","), strict=True)) | {"device": "GPU X", "cuda": "13.0"}
     (folder / "loss.csv").write_text("\n".join([*kept, ",".join(row.values())]) + "\n", encoding="utf-8")
-    steps = "part,step,p50_us,device,torch,cuda,commit\nsums,5. warp shuffles for the last 32,140,GPU X,2,13.0,abcdef012\n"
+    steps = "part,step,p50_us,device,torch,cuda,commit\nsums,6. shuffles in every warp,140,GPU X,2,13.0,abcdef012\n"
     (folder / "reduction_ladder.csv").write_text(steps, encoding="utf-8")
     monkeypatch.setenv("UNET_RESULTS", str(tmp_path))
     text = output_text(notebook := notebooks.execute(by_name("05"), short=True))
