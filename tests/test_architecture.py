@@ -40,6 +40,7 @@ LEVELS = {
     "unet.slots": 6,
     "unet.batches": 7,
     "unet.evaluate": 4,
+    "unet.constant": 5,
     "unet.features": 4,
     "unet.dynamics": 10,
     "unet.output": 4,

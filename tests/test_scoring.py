@@ -33,7 +33,8 @@ def stack_of(labels, instances=None, classes=2):
         Frame(f"f{i}", "s", label[None].astype(np.float32), label, None if instances is None else instances[i])
         for i, label in enumerate(labels)
     )
-    return Stack("made", frames, ("background", "a", "b")[:classes], Normalisation(scale=1.0), "the test")
+    names = ("membrane", "cell") if classes == 2 and instances is None else ("background", "a", "b")[:classes]
+    return Stack("made", frames, names, Normalisation(scale=1.0), "the test")
 
 
 def predicted(frame, classes=2, sharpness=0.9):
@@ -165,7 +166,7 @@ def test_pixel_scores_pool_over_frames_and_hold_no_nan():
     stack = stack_of([label, unknown])
     scores = pixel_scores([predicted(f) for f in stack.frames], stack.class_names)
     assert scores["pixel_accuracy"] == 1
-    assert scores["iou_a"] is None  # occurs nowhere
+    assert scores["iou_cell"] is None  # occurs nowhere
     only_unknown = pixel_scores([predicted(stack.frames[1])], stack.class_names)
     assert only_unknown["pixel_accuracy"] is None
     assert only_unknown["loss"] is None

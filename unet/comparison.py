@@ -21,7 +21,7 @@ from unet.metrics.ctc import ctc_scores
 from unet.metrics.instance import match_objects, seg
 from unet.metrics.outcomes import outcomes
 from unet.metrics.pixel import confusion
-from unet.mistakes import object_mistakes
+from unet.mistakes import OBJECTS_LEGEND, object_mistakes
 from unet.picture import Row, draw_rows
 from unet.progress import Bar, Terminal
 from unet.scoring import Scores, or_none, picture_rows, record, score
@@ -110,7 +110,7 @@ def _object_row(name: str, reference: NDArray[np.int32], result: NDArray[np.int3
     found = (result > 0).astype(np.float32)
     frame = Frame(name, name, found[None], label)
     missed = sum(not match.result for match in match_objects(reference, result))
-    caption = f"found green, missed red ({missed}), extra blue"
+    caption = f"{OBJECTS_LEGEND}; {missed} missed"
     return Row(frame, np.stack([1 - found, found]), object_mistakes(reference, result), caption)
 
 

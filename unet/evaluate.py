@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from unet.data.stack import IGNORE, Frame, Stack
 from unet.ensemble import Average, Predicting
 from unet.errors import DataError
-from unet.metrics.pixel import blog_iou, class_ious, confusion, foreground_overlap, mean_iou, pixel_accuracy
+from unet.metrics.pixel import (
+    blog_iou,
+    class_dice,
+    class_ious,
+    class_precisions,
+    class_recalls,
+    confusion,
+    foreground_overlap,
+    mean_iou,
+    pixel_accuracy,
+)
 from unet.predict import predict_image
 
 
@@ -74,8 +84,12 @@ def cross_entropy(probabilities_KHW: NDArray[np.float32], label_HW: NDArray[np.u
     return float(-np.log(np.maximum(chosen, 1e-30)).mean())
 
 
-def pixel_scores(predictions: list[FramePrediction], class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Scores pooled over frames: cross-entropy, pixel accuracy, IoU of each class and their mean, blog_iou."""
+def pixel_scores(predictions: list[FramePrediction], class_names: tuple[str, ...], own: bool = False) -> dict[str, Any]:
+    """Scores pooled over frames: cross-entropy, pixel accuracy, IoU of each class and their mean.
+
+    Then blog_iou, or, of data of one's own, Dice, precision and recall of each class. None stands for what is not
+    defined; own labels of a single class define no score but the loss, for there is nothing to tell apart.
+    """
     counts = np.sum([p.confusion for p in predictions], axis=0)
     known = [int(p.confusion.sum()) for p in predictions]
     pairs = [(p.cross_entropy, n) for p, n in zip(predictions, known, strict=True) if n]
@@ -87,6 +101,14 @@ def pixel_scores(predictions: list[FramePrediction], class_names: tuple[str, ...
     }
     for name, iou in zip(class_names, ious, strict=True):
         scores[f"iou_{name}"] = iou
+    if own:
+        by_class = {"dice": class_dice(counts), "precision": class_precisions(counts), "recall": class_recalls(counts)}
+        scores |= {
+            f"{kind}_{n}": v for kind, found in by_class.items() for n, v in zip(class_names, found, strict=True)
+        }
+        if np.count_nonzero(counts.sum(axis=1)) < 2:
+            scores |= {name: math.nan for name in scores if name != "loss"}
+        return {key: None if math.isnan(v) else v for key, v in scores.items()}
     per_frame = [foreground_overlap(p.confusion) for p, n in zip(predictions, known, strict=True) if n]
     scores["blog_iou"] = sum(map(blog_iou, per_frame)) / len(per_frame) if per_frame else math.nan
     return {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in scores.items()}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.data.stack import IGNORE, InstanceImage, LabelImage
-from unet.metrics.instance import match_objects
+from unet.metrics.outcomes import fates_of
 from unet.metrics.warping import Mistake, mistakes
 
 Colours = NDArray[np.uint8]
@@ -19,6 +19,10 @@ Colours = NDArray[np.uint8]
 WHITE, BACKGROUND, UNKNOWN = (255, 255, 255), (218, 218, 218), (150, 150, 150)
 SPLIT, MERGE, CONFUSED = (214, 39, 40), (31, 119, 180), (255, 127, 14)
 PALE_SPLIT, PALE_MERGE, FOUND = (246, 190, 190), (180, 208, 235), (44, 160, 44)
+BLACK, BROKEN, POOR = (0, 0, 0), (148, 103, 189), (188, 189, 34)
+FATES = {"found": FOUND, "missed": SPLIT, "merged": CONFUSED, "split": BROKEN}
+OBJECTS_LEGEND = "found green (olive: IoU < 0.5), missed red, merged orange, split purple, extra blue; results black"
+GOOD = 0.5  # IoU of a match that deserves to be called found
 RIGHT, MISSED, EXTRA, ANOTHER = range(4)
 MARK_RADIUS_PX = 3  # single wrong pixels decide about splits and merges, and would not be seen
 
@@ -58,19 +62,25 @@ def membrane_mistakes(label_HW: LabelImage, cell_HW: NDArray[np.float32], thresh
 def object_mistakes(
     gold_HW: InstanceImage, result_HW: InstanceImage, unknown_HW: NDArray[np.bool_] | None = None
 ) -> Colours:
-    """Outlines: reference objects that are matched (SEG's rule) green, missed red; results that match nothing blue.
+    """What became of the objects (`outcomes.fates_of`), as outlines of the reference on the gray result.
 
-    Where nothing is known all is gray: nothing is wrong there.
+    Reference objects are green where found with an IoU of GOOD or more and olive below it, red where missed, orange
+    where merged with another, purple where split. The results are outlined black, those that match nothing blue. Where
+    nothing is known all is gray: nothing is wrong there.
     """
     colours = np.full((*gold_HW.shape, 3), 255, dtype=np.uint8)
     colours[result_HW > 0] = BACKGROUND
-    matches = match_objects(gold_HW, result_HW)
-    matched = [m.reference for m in matches if m.result]
-    used = [m.result for m in matches if m.result]
-    spurious = np.where(np.isin(result_HW, used), 0, result_HW)
-    colours[_grown(_outline(spurious), 1)] = MERGE
-    colours[_grown(_outline(np.where(np.isin(gold_HW, matched), gold_HW, 0)), 1)] = FOUND
-    colours[_grown(_outline(np.where(np.isin(gold_HW, matched), 0, gold_HW)), 1)] = SPLIT
+    ignore = None if unknown_HW is None else [unknown_HW]
+    (fates,) = fates_of([gold_HW], [result_HW], ignore)
+    by_colour: dict[tuple[int, int, int], list[int]] = {}
+    for label, (fate, iou) in fates.references.items():
+        by_colour.setdefault(POOR if fate == "found" and iou < GOOD else FATES[fate], []).append(label)
+    spurious = np.isin(result_HW, list(fates.spurious))
+    colours[_outline(result_HW)] = BLACK
+    colours[_grown(_outline(np.where(spurious, result_HW, 0)), 1)] = MERGE
+    for colour, labels in by_colour.items():
+        colours[_grown(_outline(np.where(np.isin(gold_HW, labels), gold_HW, 0)), 1)] = colour
+    colours[_outline(np.where(spurious, 0, result_HW))] = BLACK
     if unknown_HW is not None:
         colours[unknown_HW] = UNKNOWN
     return colours

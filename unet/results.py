@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.config import Config, PredictConfig
+from unet.constant import missing_classes
 from unet.data.load import load, markers, truth
 from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.device import Hardware, prepare
@@ -232,6 +233,11 @@ def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Te
     settings = {name: chosen for run in runs for name, chosen in run.settings_of.items()}
     with terminal.bar("scoring") as bar:
         scores = score(predictions, stack, gold, settings, markers(runs[0].config.data, stack), bar.steps)
+    scores.notes += missing_classes([p.frame for p in predictions], stack.class_names, "held-out")
+    for run in runs:
+        trained = [stack.frames[i] for i in named_frames(RunFolder(run.path), stack, "train")]
+        scores.notes += [note for note in missing_classes(trained, stack.class_names, "training")
+                         if note not in scores.notes]  # fmt: skip
     saved = {
         "data": stack.source,
         "frames": [p.frame.name for p in predictions],
@@ -289,8 +295,10 @@ def table(scores: dict[str, Any]) -> str:
     if MEMBERS in scores:
         head += f", mean of {len(scores[MEMBERS])} networks"
     lines = [head]
+    constant = scores.get("constant", {})
     for name, shown, value in rows:
-        threshold = scores["thresholds"].get(name)
-        at = "" if threshold is None else f"  (threshold {threshold:.1f})"
+        beside = [] if (t := scores["thresholds"].get(name)) is None else [f"threshold {t:.1f}"]
+        beside += [f"constant prediction {constant[name]:.6f}"] if name in constant else []
+        at = f"  ({', '.join(beside)})" if beside else ""
         lines.append(f"  {shown:<{width}}  {'-' if value is None else f'{value:.6f}'}{at}")
     return "\n".join([*lines, *(f"  note: {note}" for note in scores["notes"])])

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.constant import baseline, challenge_baseline, warnings_of
 from unet.data.masks import unannotated
-from unet.data.stack import IGNORE, InstanceImage, Stack
+from unet.data.stack import IGNORE, InstanceImage, Kind, Stack
 from unet.evaluate import FramePrediction, pixel_scores
 from unet.instances import DEFAULTS, Choice, InstanceSettings, to_instances
 from unet.metrics.ctc import ctc_scores
@@ -25,31 +26,39 @@ from unet.metrics.em import em_sweeps
 from unet.metrics.instance import seg
 from unet.metrics.outcomes import outcomes
 from unet.metrics.pixel import mean_iou
-from unet.mistakes import membrane_mistakes, object_mistakes, pixel_mistakes
+from unet.mistakes import OBJECTS_LEGEND, membrane_mistakes, object_mistakes, pixel_mistakes
 from unet.picture import Row
 
-Kind = Literal["membranes", "objects", "classes"]
 OnStep = Callable[[int, int], None]
 ChoiceOf = Mapping[str, Choice]  # by frame name
 
 
 @dataclass
 class Scores:
-    """values: score by name. thresholds: at which probability a swept score is best. notes: what to know about them."""
+    """values: score by name. thresholds: at which probability a swept score is best. notes: what to know about them.
+
+    constant: what the best constant prediction (one class everywhere) reaches in the scores that tell most.
+    """
 
     values: dict[str, float | None]
     by_frame: dict[str, dict[str, float | None]]
     thresholds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    constant: dict[str, float] = field(default_factory=dict)
 
 
 def kind_of(stack: Stack) -> Kind:
-    """What the classes of a stack stand for: membranes between cells, single objects, or just classes."""
+    """What the classes of a stack stand for: as was said of it; else as its labels say.
+
+    The scores of the EM challenge are for membranes, known by the name of class 0: of other masks they mean nothing.
+    """
+    if stack.kind is not None:
+        return stack.kind
     if stack.classes == 2 and stack.class_names[0] == "membrane":
         return "membranes"
     if any(frame.instances is not None for frame in stack.frames):
         return "objects"
-    return "membranes" if stack.classes == 2 else "classes"
+    return "classes"
 
 
 def score(
@@ -70,13 +79,15 @@ def score(
     count what became of the reference objects (see `outcomes`).
     """
     scores = Scores(
-        pixel_scores(predictions, stack.class_names),
-        {p.frame.name: pixel_scores([p], stack.class_names) for p in predictions},
+        pixel_scores(predictions, stack.class_names, stack.own),
+        {p.frame.name: pixel_scores([p], stack.class_names, stack.own) for p in predictions},
+        constant=baseline(predictions),
     )
     if kind_of(stack) == "membranes":
         _add_membrane_scores(scores, predictions, on_step)
     elif kind_of(stack) == "objects":
         _add_object_scores(scores, predictions, gold, settings or {}, markers or {}, on_step)
+    scores.notes += warnings_of(scores.values, scores.constant)
     return scores
 
 
@@ -88,9 +99,15 @@ def _add_membrane_scores(scores: Scores, predictions: list[FramePrediction], on_
         )
         return
     cells = np.stack([p.probabilities[1] for p in predictions])
+    scores.constant |= challenge_baseline(np.stack(labels) > 0)
     for name, sweep in em_sweeps(np.stack(labels) > 0, cells).items():
         scores.values[name] = sweep.value
         scores.thresholds[name] = sweep.threshold
+        if sweep.at_edge:
+            scores.notes.append(
+                f"{name}: best at threshold {sweep.threshold:.1f}, the end of the sweep: the probabilities do not "
+                "part the classes, or data.foreground is the wrong way round"
+            )
         if sweep.empty:
             scores.notes.append(
                 f"{name}: {sweep.empty_slices} slices have no cell at its best threshold; do not trust it"
@@ -123,6 +140,9 @@ def _add_object_scores(
     counts = outcomes(list(references.values()), list(results.values()), list(ignored.values()))
     values |= {f"objects_{name}": float(count) for name, count in counts._asdict().items()}
     scores.values |= {name: or_none(value) for name, value in values.items()}
+    whole = seg(list(references.values()), [np.ones_like(reference) for reference in references.values()])
+    if not math.isnan(whole):
+        scores.constant["seg"] = whole
     if marked:
         scores.notes.append(
             f"det: over the {len(marked)} of {len(markers)} frames with tracking markers that are held out and have "
@@ -183,7 +203,7 @@ def picture_rows(
             result = to_instances(prediction.probabilities, (settings or {}).get(name, InstanceSettings()))
             unknown = _unknown(prediction, gold[name])
             colours = object_mistakes(gold[name], result, unknown)
-            caption = f"found green, missed red, extra blue (SEG {scores.by_frame[name].get('seg') or 0.0:.3f})"
+            caption = f"{OBJECTS_LEGEND} (SEG {scores.by_frame[name].get('seg') or 0.0:.3f})"
         else:
             colours = pixel_mistakes(label, prediction.probabilities.argmax(axis=0))
             caption = f"missed red, extra blue ({iou})"
@@ -221,5 +241,6 @@ def record(scores: Scores) -> dict[str, Any]:
         "scores": scores.values,
         "thresholds": scores.thresholds,
         "notes": scores.notes,
+        "constant": scores.constant,
         "by_frame": scores.by_frame,
     }

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unet.batches import batches
 from unet.config import Config, to_dict
+from unet.constant import missing_classes
 from unet.data.load import load
 from unet.data.split import Split, split
 from unet.data.stack import Stack
@@ -229,7 +230,7 @@ class Trainer:
         bar.update(state.update, "evaluating")
         with self.journal.evaluating():
             predictions = self._predict_held_out(bar)
-            self.journal.held_out(pixel_scores(predictions, self.stack.class_names))
+            self.journal.held_out(pixel_scores(predictions, self.stack.class_names, self.stack.own))
             self.panels.evaluation(state.update, predictions)
 
     def _predict_held_out(self, bar: Bar) -> list[FramePrediction]:
@@ -268,6 +269,10 @@ class Trainer:
         frames = self.stack.frames
         names = {part: [frames[i].name for i in getattr(self.parts, part)] for part in ("train", "held_out")}
         self.folder.write_json(SPLIT, names)
+        for part, indices in (("training", self.parts.train), ("held-out", self.parts.held_out)):
+            held = [frames[i] for i in indices]
+            for line in missing_classes(held, self.stack.class_names, part) if held else []:
+                self.terminal.say(line)
         if self.loss.message:
             self.terminal.say(self.loss.message)
         held_out = len(names["held_out"]) or "none"

@@ -32,6 +32,10 @@ class DataConfig:
     """Cell tracking sets: width of the border outside the field of interest (50 in the challenge), where background is
     unknown, because cells that lie wholly in it were not annotated."""
     label_kind: Literal["auto", "binary", "classes", "instances"] = "auto"  # what the labels of data.folder mean
+    foreground: Literal["high", "low"] = "high"  # which of the two values of binary labels is the foreground
+    scores: Literal["auto", "classes", "membranes", "objects"] = "auto"
+    """Which scores beside those of pixels. membranes: of the EM challenge (class 1 = cells), objects: SEG and others.
+    auto: objects where every object has its number, membranes for EM and where class 0 is named membrane."""
     target: Literal["cell", "cell-border"] = "cell"
     """Training target of instance labels. cell: background and cell, touching cells parted by a ridge of background.
     cell-border: background, cell and the border between touching cells."""
@@ -61,6 +65,9 @@ class DataConfig:
             object.__setattr__(self, "name", "folder")
         _check(self.target == "cell" or not self.name.endswith("em"), "data.target", self.target,
                "EM has no instance labels; use cell")  # fmt: skip
+        for key, usual in (("foreground", "high"), ("scores", "auto")):
+            _check(self.name == "folder" or getattr(self, key) == usual, f"data.{key}", getattr(self, key),
+                   "it is for data.folder; published sets have their own")  # fmt: skip
         _check(self.name != "folder" or bool(self.folder), "data.folder", self.folder, "name the folder of your data")
 
 

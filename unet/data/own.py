@@ -75,7 +75,13 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame:
     made = Target(config.target, config.ridge_px, config.border_px)
     if kind != "instances" and made.kind != "cell":
         found.wrong.append(f"data.target {made.kind} needs labels with a number per object; these were read as {kind}")
+    if wrong := _unfit_scores(config, kind):
+        found.wrong.append(wrong)
     labels, class_names = (None, made.class_names) if kind == "instances" else _classes(found, kind, names)
+    if config.scores == "membranes" and len(class_names) != 2:
+        found.wrong.append(f"data.scores membranes needs two classes; there are {', '.join(class_names)}")
+    if labels is not None and kind == "binary" and config.foreground == "low":
+        labels = [np.asarray(1 - label, np.uint8) for label in labels]
     if found.wrong:
         raise DataError(_complaint(folder, found.wrong))
     normalise = normalisation(config, (pair.image.dtype for pair in found.pairs))
@@ -89,7 +95,9 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame:
         f"data: {folder}: {len(frames)} images, {channels} channel{'s' * (channels > 1)}, "
         f"normalisation {normalise.kind}; labels read as {kind} ({why}): {', '.join(class_names)}"
     )
-    return Stack(folder.resolve().name, tuple(frames), class_names, normalise, f"{folder} (labels read as {kind})")
+    source = f"{folder} (labels read as {kind})"
+    said = None if config.scores == "auto" else config.scores
+    return Stack(folder.resolve().name, tuple(frames), class_names, normalise, source, said, own=True)
 
 
 def instances(folder: Path, config: DataConfig) -> dict[str, InstanceImage]:
@@ -99,6 +107,15 @@ def instances(folder: Path, config: DataConfig) -> dict[str, InstanceImage]:
         raise DataError(_complaint(folder, found.wrong))
     kind, _ = _label_kind(folder, config, found, _class_names(folder))
     return {p.name: _instances(p.label) for p in found.pairs} if kind == "instances" else {}
+
+
+def _unfit_scores(config: DataConfig, kind: LabelKind) -> str:
+    """What is wrong with the scores or the foreground asked for, where labels are of this kind; empty: nothing."""
+    if config.scores == "objects" and kind != "instances":
+        return f"data.scores objects needs labels with a number per object; these were read as {kind}"
+    if config.foreground == "low" and kind != "binary":
+        return f"data.foreground low is for labels of two values; these were read as {kind}"
+    return ""
 
 
 def _complaint(folder: Path, wrong: list[str]) -> str:

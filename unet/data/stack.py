@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ IGNORE = 255
 
 EXTREMES = (0.0, 100.0)
 """The percentiles of the darkest and the brightest gray value."""
+
+Kind = Literal["membranes", "objects", "classes"]
+"""What the classes of a stack stand for: membranes between cells, single objects, or just classes."""
 
 FloatImage = NDArray[np.float32]
 LabelImage = NDArray[np.uint8]
@@ -102,13 +106,19 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Frames of one data set, in the order of acquisition, and what was said about them when they were read."""
+    """Frames of one data set, in the order of acquisition, and what was said about them when they were read.
+
+    kind: what was said about the scores it gets, None: nothing. own: no published set; its pixel scores are the usual
+    ones of classes, without those of one blog post.
+    """
 
     name: str
     frames: tuple[Frame, ...]
     class_names: tuple[str, ...]
     normalisation: Normalisation
     source: str
+    kind: Kind | None = None
+    own: bool = False
 
     def __post_init__(self) -> None:
         if not self.frames:

@@ -38,6 +38,28 @@ def outcomes(
     Raises ValueError as `panoptic_quality` does.
     """
     total = np.zeros(len(Outcomes._fields), np.int64)
+    for fates in fates_of(references, results, ignore):
+        counts = [sum(fate == name for fate, _ in fates.references.values()) for name in Outcomes._fields[:-1]]
+        total += [*counts, len(fates.spurious)]
+    return Outcomes(*total.tolist())
+
+
+class Fates(NamedTuple):
+    """What became of each object of one frame.
+
+    references: by label, "found", "missed", "merged" or "split" and the IoU with the match (0 without one). spurious:
+    labels of the result objects that are none.
+    """
+
+    references: dict[int, tuple[str, float]]
+    spurious: frozenset[int]
+
+
+def fates_of(
+    references: Sequence[Mask], results: Sequence[Mask], ignore: Sequence[Ignore | None] | None = None
+) -> list[Fates]:
+    """The fate of every object, frame by frame; rules, arguments and errors as for `outcomes`."""
+    found = []
     for o, excused in known_overlaps(references, results, ignore):
         i, j = o.pairs.T
         sharers = np.bincount(j[o.covered], minlength=len(o.result_ids))
@@ -46,8 +68,11 @@ def outcomes(
         merged[i[o.covered]] = sharers[j[o.covered]] > 1
         piece = (o.shared >= PIECE * o.reference_sizes[i]) & (2 * o.shared > o.result_sizes[j])
         broken = np.bincount(i[piece], minlength=len(matched)) > 1
-        split, found, missed = broken & ~merged, matched & ~merged & ~broken, ~(matched | broken)
+        ious = np.zeros(len(matched))
+        ious[i[o.covered]] = o.ious[o.covered]
+        fates = np.select([merged, broken, matched], ["merged", "split", "found"], "missed")
         used = np.union1d(j[o.covered], j[piece & broken[i]])
         spurious = ~np.isin(np.delete(o.result_ids, used), excused)
-        total += [group.sum() for group in (found, missed, merged, split, spurious)]
-    return Outcomes(*total.tolist())
+        kept = zip(o.reference_ids.tolist(), zip(fates.tolist(), ious.tolist(), strict=True), strict=True)
+        found.append(Fates(dict(kept), frozenset(np.delete(o.result_ids, used)[spurious].tolist())))
+    return found

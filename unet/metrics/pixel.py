@@ -44,8 +44,37 @@ def pixel_accuracy(counts: Counts) -> float:
 def class_ious(counts: Counts) -> list[float]:
     """Intersection over union of each class; NaN for a class that occurs neither in the label nor in the prediction."""
     hits = np.diag(counts)
-    unions = counts.sum(axis=0) + counts.sum(axis=1) - hits
-    return [float(h) / float(u) if u else math.nan for h, u in zip(hits, unions, strict=True)]
+    return _shares(hits, counts.sum(axis=0) + counts.sum(axis=1) - hits)
+
+
+def class_dice(counts: Counts) -> list[float]:
+    """Dice coefficient 2 |A and B| / (|A| + |B|) of each class; NaN for a class that occurs on neither side.
+
+    Dice 1945, doi:10.2307/1932409; the F1 score of the class's pixels.
+    """
+    return _shares(2 * np.diag(counts), counts.sum(axis=0) + counts.sum(axis=1))
+
+
+def class_precisions(counts: Counts) -> list[float]:
+    """Share of the pixels predicted as a class that are of it; NaN for a class that is never predicted."""
+    return _shares(np.diag(counts), counts.sum(axis=0))
+
+
+def class_recalls(counts: Counts) -> list[float]:
+    """Share of the pixels of a class that are predicted as it; NaN for a class that the label does not hold."""
+    return _shares(np.diag(counts), counts.sum(axis=1))
+
+
+def _shares(parts: Counts, wholes: Counts) -> list[float]:
+    return [float(p) / float(w) if w else math.nan for p, w in zip(parts, wholes, strict=True)]
+
+
+def constant_counts(counts: Counts) -> list[Counts]:
+    """For each class, the confusion of a prediction that says that class everywhere."""
+    constants = [np.zeros_like(counts) for _ in counts]
+    for k, constant in enumerate(constants):
+        constant[:, k] = counts.sum(axis=1)
+    return constants
 
 
 def mean_iou(counts: Counts) -> float:

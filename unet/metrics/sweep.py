@@ -42,6 +42,11 @@ class Sweep:
         """Whether a slice of the proposal has no foreground at the best threshold."""
         return self.empty_slices > 0
 
+    @property
+    def at_edge(self) -> bool:
+        """Whether the score is best at the first or the last threshold (0 or 1) and at none between."""
+        return self.threshold in (self.thresholds[0], self.thresholds[-1]) and self.value not in self.values[1:-1]
+
 
 def above(proposal: Proposal, threshold: float) -> Cells:
     """Foreground: proposal > threshold, both as doubles (as float32 the value nearest to 0.1 would not exceed 0.1)."""

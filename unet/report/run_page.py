@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from unet.config import to_yaml
+from unet.mistakes import OBJECTS_LEGEND
 from unet.progress import Terminal, format_seconds
 from unet.report import chart, pictures
 from unet.report.chart import Line
@@ -106,6 +107,7 @@ def _scores(run: Run) -> Markup:
         return section("Scores", note(none))
     thresholds, empty = run.scores.get("thresholds", {}), empty_scores(dict(run.scores))
     paper = {} if run.synthetic else {t.score: t for t in TARGETS if t.data == run.config.data.name}
+    constant = run.scores.get("constant", {})
     rows = []
     for name in sorted(scores, key=lambda n: (n not in paper, list(scores).index(n))):
         value, target = scores[name], paper.get(name)
@@ -113,8 +115,18 @@ def _scores(run: Run) -> Markup:
         row: list[Any] = [text.score_name(name), shown]
         if paper:
             row += ["-", "-"] if target is None else [text.number(target.paper, name), _gap(value, target.paper, name)]
+        if constant:
+            row.insert(2, text.number(constant[name], name) if name in constant else "-")
         rows.append([*row, "-" if name not in thresholds else f"{thresholds[name]:.1f}", _direction(name)])
-    head = ["score", "ours, held out", *(["paper", "ours - paper"] if paper else []), "threshold", "better is"]
+    baseline = ["constant prediction"] if constant else []
+    head = [
+        "score",
+        "ours, held out",
+        *baseline,
+        *(["paper", "ours - paper"] if paper else []),
+        "threshold",
+        "better is",
+    ]
     notes = [note(str(text_of)) for text_of in run.scores.get("notes", [])]
     if empty:
         notes.append(note("† No cell is left at the best threshold of this score in some frames; do not trust it."))
@@ -219,8 +231,8 @@ def _pictures(run: Run, found: Pictures) -> Markup:
         return section("Pictures", note(found.missing), shown)
     told = note(
         "Drag across a picture: left of the line one layer, right of it another. Splits (a cell cut in two) are red, "
-        "merges (two cells run into one) blue; of single objects, found ones are green, missed ones red, extra "
-        "ones blue."
+        "merges (two cells run into one) blue; of single objects: "
+        f"{OBJECTS_LEGEND}."
     )
     shown = element("div", *(compare(picture) for picture in found.frames), class_="frames")
     return section("Pictures", told, shown, *map(note, found.notes))

@@ -56,7 +56,7 @@ _WITHOUT_WORST = (  # no worst value that a diverged run could stand for
 
 def higher_is_better(score: str) -> bool | None:
     """Whether more of a score is better; None where it is not known or neither (the number of objects)."""
-    return HIGHER_IS_BETTER.get(score, True if score.startswith("iou_") else None)
+    return HIGHER_IS_BETTER.get(score, True if score.startswith(("iou_", "dice_", "precision_", "recall_")) else None)
 
 
 @dataclass(frozen=True)
