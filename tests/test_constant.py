@@ -89,8 +89,8 @@ def test_a_membrane_drawn_as_one_is_told_by_its_baseline_and_the_end_of_the_swee
     found = score([said(stack.frames[0], np.full(turned.shape, 0.5))], stack, {})
     assert found.values["v_rand"] == found.constant["v_rand"]
     assert any("constant prediction" in note and "v_rand" in note for note in found.notes)
-    upside_down = score([said(stack.frames[0], np.where(turned, 0.0, 0.5))], stack, {})
-    assert any(note.startswith("pixel_error: best at threshold") for note in upside_down.notes)
+    faint = score([said(stack.frames[0], np.where(turned, 0.05, 0.0))], stack, {})
+    assert any(note.startswith("pixel_error: best at threshold 0.0") for note in faint.notes)
     assert not [n for n in score([predicted(stack.frames[0])], stack, {}).notes if "best at" in n]
 
 

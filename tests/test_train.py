@@ -47,7 +47,7 @@ def discs(frames=5, size=72, seed=0) -> Stack:
             label |= ((rows - y) ** 2 + (columns - x) ** 2 < 60).astype(np.uint8)
         image = (label * 0.5 + rng.normal(0.25, 0.1, label.shape)).astype(np.float32)
         made.append(Frame(f"disc{number}", "a", image[None], label))
-    return Stack("discs", tuple(made), ("ground", "disc"), Normalisation(), "made in the test")
+    return Stack("discs", tuple(made), ("ground", "disc"), Normalisation(), "made in the test", "membranes")
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ EVIL = "a\"'&<img src=x onerror=alert(1)>\nb"
 TINY = [
     "--model.base-channels", "2", "--model.depth", "3", "--tile.input-px", "52", "--train.updates", "30",
     "--train.eval-every", "5", "--train.device", "cpu", "--train.threads", "1", "--augment.gray", "--quiet",
-    "--wandb", "disabled", "--data.split", "list",
+    "--wandb", "disabled", "--data.split", "list", "--data.scores", "membranes",
 ]  # fmt: skip
 
 

@@ -275,7 +275,7 @@ def test_newest_run(run, trained, tmp_path):
 
 def as_em(run: Path, source: str) -> Path:
     text = (run / "config.yaml").read_text()
-    text = text.replace("name: folder", "name: em")
+    text = text.replace("name: folder", "name: em").replace("scores: membranes", "scores: auto")
     text = re.sub(r"\n  folder: .*", "\n  folder: ''", text)
     (run / "config.yaml").write_text(text)
     environment = json.loads((run / "environment.json").read_text()) | {"data_source": source}

@@ -118,15 +118,8 @@ def _scores(run: Run) -> Markup:
         if constant:
             row.insert(2, text.number(constant[name], name) if name in constant else "-")
         rows.append([*row, "-" if name not in thresholds else f"{thresholds[name]:.1f}", _direction(name)])
-    baseline = ["constant prediction"] if constant else []
-    head = [
-        "score",
-        "ours, held out",
-        *baseline,
-        *(["paper", "ours - paper"] if paper else []),
-        "threshold",
-        "better is",
-    ]
+    beside = [*(["constant prediction"] if constant else []), *(["paper", "ours - paper"] if paper else [])]
+    head = ["score", "ours, held out", *beside, "threshold", "better is"]
     notes = [note(str(text_of)) for text_of in run.scores.get("notes", [])]
     if empty:
         notes.append(note("† No cell is left at the best threshold of this score in some frames; do not trust it."))
