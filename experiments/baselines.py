@@ -2,7 +2,7 @@
 
 Question
     Does the network reach what the paper reports, and does the paper's batch of one large tile do better than the
-    blog's batch of four? (At the reduced size both have a batch of one: only network and dropout differ.)
+    blog's batch of four?
 
 What was reported
     | data      | paper (2015, official test sets)                                | blog (its own IoU, one run) |
@@ -13,17 +13,15 @@ What was reported
     clip(ceil(20 (IoU - 0.5)) / 10, 0, 1) on deformed tiles of silver truth, and cannot be compared with any other.
 
 Command
-    python experiments/baselines.py --profile full --seeds 5
-    python experiments/baselines.py --profile reduced --seeds 3 --jobs 2
-    python experiments/baselines.py --profile full --data em --only paper --seeds 1     (without a GPU: the paper's EM)
+    unet study baselines --profile full --seeds 5
+    unet study baselines --profile full --data em --only paper --seeds 1     (without a GPU: the paper's EM)
 
 Run time
     full: 30 runs of 4000 updates, estimated (not measured) at a minute each on one H200; the paper's setting on
-    EM takes two CPU cores with bf16 about two and a half hours. reduced: 18 runs of 2.5 to 7 minutes, two at a time.
+    EM takes two CPU cores with bf16 about two and a half hours.
 
 Expected
     full: above the paper on PhC-U373 (SEG > 0.92) and DIC-HeLa (SEG 0.78..0.88), EM below its three errors.
-    reduced: far below the paper (EM IoU 0.60..0.75, PhC SEG 0.2..0.8, HeLa SEG 0.0..0.4): 800 updates of one tile.
 """
 
 import sys

@@ -24,14 +24,13 @@ import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 from IPython.display import Image, Markdown, display
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from PIL import Image as Picture
 
 import unet
-from unet.stats import CLAIM_LEVEL, bootstrap_interval, sign_flip_test, t_test
-from unet.study import choice, claims, compare, evidence, figure, page, pages, text
+from unet import power
+from unet.study import choice, claims, compare, decide, evidence, figure, page, pages, tables, text, verdicts
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")
@@ -41,15 +40,15 @@ RESULTS = Path(os.environ.get("UNET_RESULTS") or "experiments/results")
 # %% [markdown]
 # ## What is there
 #
-# A study is a page in `experiments/` that names its arms; a profile is a size at which it is run. Results of different
-# profiles are never mixed: `full` is the paper's network, `reduced` a quarter of its width and a fifth of its updates.
+# A study is a page in `experiments/` that names its arms and its plan; a profile is a size at which it is run. Results
+# of different profiles are never mixed.
 
 # %%
 studies = {study.name: study for study in map(pages.study_of, pages.study_pages())}
 found = {
     (name, profile): choice.by_key(runs)
-    for name in studies
-    for profile in claims.SIZES
+    for name, study in studies.items()
+    for profile in tables.profiles_of(study, RESULTS)
     if (runs := evidence.load_all(RESULTS / name / profile))
 }
 rows = ["| study | question | runs, by profile |", "| --- | --- | --- |"]
@@ -66,7 +65,7 @@ if not found:
     display(
         Markdown(
             "**No study has results yet.** The tables and figures below are empty until one is run, e.g. by "
-            "`unet study baselines --profile reduced --seeds 3`; then run this notebook again (`make notebooks`)."
+            "`unet study leakage --jobs 2`; then run this notebook again (`make notebooks`)."
         )
     )
 
@@ -74,67 +73,58 @@ if not found:
 # ## How a verdict is reached
 #
 # Arms are compared seed by seed: both runs of a pair have the same initial weights, held-out frames and tiles, except
-# where the arm itself changes the network, the split or the sizes. **better** or **worse** needs at least three pairs, p < 0.01 in the paired t test after Holm's
-# correction for all tests of a study, and a bootstrap interval without 0. Everything else is **open**, which is not "no
-# difference": that needs a test of its own (equivalence within 0.01).
+# where the arm itself changes the network, the split or the sizes. A plan that was committed before the runs names the
+# end points, their order, the seeds and two looks; p of the paired t test below the level of the look is **better** or
+# **worse**, two one-sided tests below it are **equal** within the margin, everything else is **open**. What no plan
+# names is exploratory.
 #
-# With few pairs little can be shown, whatever the arms do:
+# What a number of pairs can show, in standard deviations of the differences:
 
 # %%
-rng = np.random.default_rng(0)
-rows = [
-    "| pairs | least p of the exact sign-flip test | chance that the t test finds a difference of one, two, three "
-    "standard deviations (p < 0.01) | coverage of the 95 % bootstrap interval |",
-    "| ---: | ---: | --- | ---: |",
-]
-for pairs in (2, 3, 5, 8):
-    trials = rng.standard_normal((200, pairs))
-    power = [np.mean([t_test(d + shift).p < CLAIM_LEVEL for d in trials]) for shift in (1, 2, 3)]
-    held = np.mean([i.low <= 0 <= i.high for i in (bootstrap_interval(d, resamples=500) for d in trials)])
-    rows.append(
-        f"| {pairs} | {sign_flip_test(np.ones(pairs)).smallest_p:.2g} | "
-        f"{', '.join(f'{p:.0%}' for p in power)} | {held:.0%} |"
-    )
+rows = ["| pairs | smallest difference found at half the seeds (p < 0.0005) | at all of them (p < 0.0095) |",
+        "| ---: | ---: | ---: |"]  # fmt: skip
+for pairs in (4, 5, 8, 10, 20, 40):
+    early, final = (power.smallest_effect(1.0, n, p) for n, p in ((max(2, pairs // 2), 0.0005), (pairs, 0.0095)))
+    rows.append(f"| {pairs} | {early:.2f} | {final:.2f} |")
 Markdown("\n".join(rows))
 
 # %% [markdown]
-# *Table 1. Simulated: 200 trials of normal differences each, before any correction for the number of tests.*
+# *Table 1. With a chance of 80 %, from the noncentral t distribution.*
+#
+# ## Verdicts
+
+# %%
+planned = {name: study for name, study in studies.items() if study.plan is not None}
+for name, study in planned.items():
+    runs_of = verdicts.load(study, RESULTS)
+    known = [(d, tables.details(study, d, runs_of[d.point.profile])) for d in decide.decisions(study, runs_of)]
+    known = [(d, f) for d, f in known if f is not None]
+    if known:
+        plot, axis = plt.subplots(figsize=(10, 1.0 + 0.45 * len(known)))
+        verdicts.forest(axis, studies[name], known)
+        axis.set_title(studies[name].title)
+        plt.show()
+Markdown(claims.questions(studies.values(), RESULTS).replace("](results/", "](../experiments/results/"))
+
+# %% [markdown]
+# *Figure 1 (one for each study with a plan) and Table 2. Effects in margins of equality, better to the right; line:
+# 95 % interval, ticks: the pairs.*
 #
 # ## All comparisons
 
 # %%
-listed = {key: compare.findings(studies[key[0]], key[1], runs) for key, runs in found.items()}
-listed = {key: findings for key, findings in listed.items() if findings}
-colours = {"better": "C2", "worse": "C1", "open": "0.55"}
-for (name, profile), findings in listed.items():
-    by_score = dict.fromkeys((f.data, f.score) for f in findings)
-    height = 1.0 + 0.24 * max(sum((f.data, f.score) == key for f in findings) for key in by_score)
-    plot, axes = plt.subplots(
-        -(-len(by_score) // 3), 3, figsize=(10.5, height * -(-len(by_score) // 3) + 0.3), squeeze=False, sharey=True
-    )
-    for axis in axes.flat[len(by_score) :]:
-        axis.set_axis_off()
-    for axis, (data, score) in zip(axes.flat, by_score):
-        own = [f for f in findings if (f.data, f.score) == (data, score)]
-        labels = [f"{f.comparison.arm} - {f.comparison.reference}" for f in own]
-        for f, label in zip(own, labels):
-            axis.plot([f.interval.low, f.interval.high], [label] * 2, color=colours[f.verdict], linewidth=2)
-            axis.plot(f.differences, [label] * len(f.differences), "|", color=colours[f.verdict], markersize=6)
-            axis.plot(f.mean, label, "o", color=colours[f.verdict], markersize=5)
-        axis.axvline(0, color="black", linewidth=0.8)
-        arrow = "higher is better" if evidence.HIGHER_IS_BETTER.get(score, True) else "lower is better"
-        axis.set(title=f"{text.data_name(data)}: {text.score_name(score)}", xlabel=f"difference ({arrow})")
-        axis.xaxis.set_major_locator(plt.MaxNLocator(5))
-        axis.tick_params(axis="y", labelsize=7)
-    axes[0, 0].set_ylim(len(dict.fromkeys(f.comparison for f in findings)) - 0.5, -0.5)
-    plot.suptitle(f"{studies[name].title} (profile {profile})", fontsize=10)
-    plt.show()
-if not listed:
-    print("No comparison has a pair of runs yet.")
+made = [
+    row
+    for name, study in studies.items()
+    for row in tables.comparison_rows(study, {p: runs for (other, p), runs in found.items() if other == name})
+    if "effect" in row
+]
+columns = ["study", "profile", "data", "score", "arm", "reference", "kind", "pairs", "effect", "low", "high", "p"]
+cells = [[f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in made]
+Markdown("### Comparisons\n\n" + text.table(columns, cells) if made else "No comparison has a pair of runs yet.")
 
 # %% [markdown]
-# *Figure 1. For each study: arm minus reference. Dot: mean over the pairs, line: 95 % bootstrap interval (too narrow
-# for few pairs, see Table 1), ticks: the pairs. Green: better, orange: worse, gray: open.*
+# *Table 3. As in `experiments/results/comparisons.csv`, which has more columns.*
 #
 # ## Study by study
 
@@ -163,13 +153,13 @@ told = pages.read(pages.FOLDER / pages.CLAIMS)
 Markdown(claims.targets(told["TARGETS"], studies["baselines"], told["ARMS"], RESULTS))
 
 # %% [markdown]
-# *Table 2. Mean ± standard deviation over the runs that did not diverge. The test sets are not used here:
+# *Table 4. Mean ± standard deviation over the runs that did not diverge. The test sets are not used here:
 # ours are held-out training images, which the last column spells out.*
 #
 # ## Claims
 
 # %%
-Markdown(claims.tables(told["CLAIMS"], studies, RESULTS).replace("](results/", "](../experiments/results/"))
+Markdown(claims.claims_table(told["CLAIMS"], studies, RESULTS).replace("](results/", "](../experiments/results/"))
 
 # %% [markdown]
-# *Table 3. What the paper and the blog post say, and what the studies found.*
+# *Table 5. What the paper and the blog post say, and what the studies found.*

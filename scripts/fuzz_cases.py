@@ -242,7 +242,7 @@ def _stack() -> Any:
 
 def read_evidence(draw: Draw, folder: Path) -> object:
     """A study's evidence, damaged or replaced; its page is made of what is left."""
-    from unet.study import evidence, page
+    from unet.study import collect, page
     from unet.study.matrix import Arm, Comparison, Study, make_job
 
     study = Study("fuzz", "Fuzz", "?", (Arm("a", "a"), Arm("b", "b", {"optim": {"lr": 2e-3}})), (Comparison("b", "a"),))
@@ -254,7 +254,7 @@ def read_evidence(draw: Draw, folder: Path) -> object:
             "config.yaml": to_yaml(job.config),
             "environment.json": '{"device": "cpu", "processor": "p", "packages": {"torch": "2"}, "precision": "fp32"}',
             "record.json": json.dumps({"study": "fuzz", "profile": "smoke", "arm": arm, "data": "em", "seed": 0,
-                                       "seconds": 3.0, "command": evidence.command(job)}),
+                                       "seconds": 3.0, "command": collect.command(job)}),
             "metrics.jsonl": '{"update": 4, "part": "held_out", "loss": 0.5, "mean_iou": 0.5}\n'
                              '{"update": 5, "part": "train", "loss": 0.5, "loss_max": 0.6}\n',
             "scores.json": '{"scores": {"mean_iou": 0.5, "v_rand": 0.9}, "notes": []}',

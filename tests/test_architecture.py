@@ -28,6 +28,7 @@ LEVELS = {
     "unet.deform": 4,
     "unet.gray": 4,
     "unet.display": 4,
+    "unet.windows": 4,
     "unet.tiles": 5,
     "unet.preview": 6,
     "unet.model": 3,

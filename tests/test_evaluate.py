@@ -7,7 +7,8 @@ import pytest
 
 from unet.data.stack import Frame, Normalisation, Stack
 from unet.errors import DataError
-from unet.evaluate import cross_entropy, pixel_scores, predict_frames
+from unet.evaluate import FramePrediction, collapsed, cross_entropy, pixel_scores, predict_frames
+from unet.metrics.pixel import confusion
 
 LN_2, LN_4, LN_4_3 = 0.6931471805599453, 1.3862943611198906, 0.28768207245178085  # of 2, 4 and 4/3
 
@@ -76,3 +77,36 @@ def test_a_frame_without_a_label_cannot_be_scored():
     bare = Stack("bare", (Frame("bare", "a", ONE.image),), ("ground", "cell"), Normalisation(), "made in the test")
     with pytest.raises(DataError, match="bare has no label to be scored against"):
         predict_frames(None, bare, [0])
+
+
+def prediction(foreground, label):
+    probabilities, label = two_classes(foreground), np.array(label, np.uint8)
+    counts = confusion(label, probabilities.argmax(axis=0).astype(np.uint8), 2)
+    frame = Frame("f", "s", probabilities[1:], label)
+    return FramePrediction(frame, probabilities, 0.0, counts)
+
+
+RAMP = np.linspace(0.1, 0.4, 400).reshape(20, 20)
+HALF = np.arange(400).reshape(20, 20) % 2
+
+
+@pytest.mark.parametrize(
+    ("foreground", "label", "expected"),
+    [
+        (np.full((20, 20), 0.7), HALF, True),
+        (RAMP, HALF, True),  # it varies, but everything is background
+        (1 - RAMP, HALF, True),
+        (np.where(HALF, 0.9, 0.1), HALF, False),
+        (np.where(np.arange(400).reshape(20, 20) < 2, 0.9, 0.1), HALF, False),  # 2 of 200: one in a hundred
+        (np.where(np.arange(400).reshape(20, 20) < 1, 0.9, 0.1), HALF, True),
+        (RAMP, np.zeros((20, 20)), False),  # truly of one class
+        (np.where(HALF, 0.502, 0.498), HALF, True),  # all but a coin toss
+    ],
+)
+def test_a_network_that_says_the_same_everywhere_has_collapsed(foreground, label, expected):
+    assert collapsed([prediction(foreground, label)]) == expected
+    assert not collapsed([prediction(foreground, label), prediction(np.where(HALF, 0.9, 0.1), HALF)])
+
+
+def test_nothing_predicted_has_not_collapsed():
+    assert not collapsed([])

@@ -211,7 +211,7 @@ def test_results_that_are_there_are_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("UNET_RESULTS", str(tmp_path / "results"))
     text = output_text(notebook := notebooks.execute(by_name("04"), short=True))
     assert complaints(notebook) == []
-    assert figures(notebook) == 2
+    assert figures(notebook) == 1
     assert "`reduced`: 18 runs of 2 arms, up to 3 seeds" in text
     assert "No study has results yet" not in text
     assert "### Comparisons" in text

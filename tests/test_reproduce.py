@@ -140,3 +140,51 @@ def test_a_run_without_a_record_is_one_line(run, capsys, damage):
     assert main(["reproduce", str(run)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["reproduce", str(run.parent)]) == 2
+
+
+def evidence_of(run, place):
+    """The run as a study's evidence, with the old name of a column and one score fewer."""
+    kept = place / "evidence" / "a-em-seed0"
+    kept.mkdir(parents=True)
+    for name in ("config.yaml", "environment.json", "split.json"):
+        shutil.copy(run / name, kept / name)
+    scores = json.loads((run / "scores.json").read_text())
+    del scores["scores"]["pixel_accuracy"]
+    (kept / "scores.json").write_text(json.dumps(scores))
+    record = {"study": "s", "profile": "smoke", "arm": "a", "data": "em", "seed": 0, "seconds": 1.5}
+    (kept / "record.json").write_text(json.dumps(record))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [{"old_name" if k == "blog_iou" else k: v for k, v in row.items()} for row in rows]
+    rows = [{k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    (kept / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return kept
+
+
+def test_a_packed_run_is_made_again_and_renamed_columns_are_no_difference(run, place, capsys):
+    from unet.study import evidence, store
+
+    kept = evidence_of(run, place)
+    assert evidence.pack(kept.parent) == 1
+    assert not kept.exists()
+    name = str(kept.relative_to(place))
+    assert main(["reproduce", name, "--go", "--quiet"]) == 0
+    text = capsys.readouterr().out
+    assert "metrics.jsonl:       the same\n" in text
+    assert "scores.json:         the same\n" in text
+    assert "# columns that only the stored run has: held_out old_name" in text
+    assert "# columns that only the new run has: held_out blog_iou" in text
+    assert "# scores that only the new run has: pixel_accuracy" in text
+    rows = (kept.parent / store.CURVES).read_text().replace("0.", "0.1", 1)
+    (kept.parent / store.CURVES).write_text(rows)
+    assert main(["reproduce", name, "--go", "--quiet", "--out", "again"]) == 1
+    assert "metrics.jsonl:       row 1 (update 5)" in capsys.readouterr().out
+
+
+def test_nothing_in_common_is_a_difference(run, place):
+    kept = evidence_of(run, place)
+    (kept / "metrics.jsonl").write_text('{"update": 5, "part": "train", "other": 1.0}\n')
+    scores = json.loads((kept / "scores.json").read_text()) | {"scores": {"other": 1.0}}
+    (kept / "scores.json").write_text(json.dumps(scores))
+    found = dict(compare(Original.read(kept), run))
+    assert found["metrics.jsonl"] == "no column in common"
+    assert found["scores.json"] == "no score in common"

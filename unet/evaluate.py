@@ -84,6 +84,25 @@ def cross_entropy(probabilities_KHW: NDArray[np.float32], label_HW: NDArray[np.u
     return float(-np.log(np.maximum(chosen, 1e-30)).mean())
 
 
+SPREAD = 0.01  # standard deviation of the probability of background, over all pixels, below which nothing is told apart
+RARE = 0.01  # share of the truly rarer pixels that a prediction must find another class for at least
+
+
+def collapsed(predictions: list[FramePrediction]) -> bool:
+    """Whether a network says the same everywhere, so that its scores are those of a constant prediction.
+
+    True when the probability of the first class hardly varies over all frames (standard deviation below 0.01), or when
+    fewer known pixels are given another class than the most frequent one than a hundredth of those that truly have
+    another. Frames that truly are of one class say nothing, unless the probability does not vary.
+    """
+    if not predictions:
+        return False
+    first = np.concatenate([p.probabilities[0].ravel() for p in predictions])
+    counts = np.sum([p.confusion for p in predictions], axis=0)
+    found, true = (int(sums.sum() - sums.max()) for sums in (counts.sum(axis=0), counts.sum(axis=1)))
+    return bool(first.std(dtype=np.float64) < SPREAD or found < RARE * true)
+
+
 def pixel_scores(predictions: list[FramePrediction], class_names: tuple[str, ...], own: bool = False) -> dict[str, Any]:
     """Scores pooled over frames: cross-entropy, pixel accuracy, IoU of each class and their mean.
 

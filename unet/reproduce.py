@@ -2,7 +2,8 @@
 has been run, what differs in its results.
 
 A run folder is compared bit for bit. Of a study's evidence, whose curves are kept to six digits, rows are compared at
-these digits.
+these digits, and only the columns and scores that both have: what was added or renamed since is named, and is no
+difference.
 """
 
 from __future__ import annotations
@@ -94,13 +95,38 @@ def compare(original: Original, again: Path) -> list[tuple[str, str]]:
     Raises RunError when a file of either run is damaged.
     """
     first, second = RunFolder(original.path), RunFolder(again)
+    known = original.evidence
     found = [("frames", _compare_json(first, second, SPLIT))] if first.file(SPLIT).is_file() else []
-    found.append((METRICS, _compare_rows(first, second, original.evidence)))
+    found.append((METRICS, _compare_rows(first, second, known)))
     if first.file(SCORES).is_file():
-        found.append((SCORES, _compare_json(first, second, SCORES, "scores")))
+        found.append((SCORES, _compare_json(first, second, SCORES, "scores", shared=known)))
     if first.file(WEIGHTS).is_file():
         found.append((WEIGHTS, _compare_weights(first.file(WEIGHTS), second.file(WEIGHTS))))
     return found
+
+
+def one_sided(original: Original, again: Path) -> list[str]:
+    """What only one of a study's evidence and the run made again has: columns of the curves, and scores."""
+    first, second = RunFolder(original.path), RunFolder(again)
+    lines = []
+    for what, then, now in (
+        ("columns", _columns(first.rows(METRICS)), _columns(second.rows(METRICS))),
+        ("scores", _score_names(first), _score_names(second)),
+    ):
+        gone, new = [name for name in then if name not in now], [name for name in now if name not in then]
+        lines += [f"{what} that only the stored run has: {', '.join(gone)}"] if gone else []
+        lines += [f"{what} that only the new run has: {', '.join(new)}"] if new else []
+    return lines
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, None]:
+    return dict.fromkeys(f"{row.get('part')} {key}" for row in rows for key in row if key not in ("part", "update"))
+
+
+def _score_names(folder: RunFolder) -> list[str]:
+    stored = folder.read_json(SCORES) if folder.file(SCORES).is_file() else None
+    scores = stored.get("scores") if isinstance(stored, dict) else None
+    return list(scores) if isinstance(scores, dict) else []
 
 
 def _compare_rows(first: RunFolder, second: RunFolder, short: bool) -> str:
@@ -111,9 +137,14 @@ def _compare_rows(first: RunFolder, second: RunFolder, short: bool) -> str:
         except OSError as error:
             raise RunError(f"{second.file(METRICS)}: cannot be read ({one_line(error)})") from None
     rows = [_rounded(folder.rows(METRICS)) if short else folder.rows(METRICS) for folder in (first, second)]
+    columns = [_columns(own) for own in rows]
+    shared = [name for name in columns[0] if name in columns[1]]
+    if short and not shared:
+        return "no column in common"
     for number, (then, now) in enumerate(zip(*rows, strict=False), start=1):
         for key in dict.fromkeys([*then, *now]):
-            if repr(then.get(key)) != repr(now.get(key)):
+            left_out = short and key not in ("part", "update") and f"{then.get('part')} {key}" not in shared
+            if not left_out and repr(then.get(key)) != repr(now.get(key)):
                 return f"row {number} (update {then.get('update')}): {key} was {then.get(key)}, is {now.get(key)}"
     if len(rows[0]) != len(rows[1]):
         return f"{len(rows[0])} rows, now {len(rows[1])}"
@@ -124,13 +155,16 @@ def _rounded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: float(f"{v:.{DIGITS}g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]
 
 
-def _compare_json(first: RunFolder, second: RunFolder, name: str, part: str = "") -> str:
+def _compare_json(first: RunFolder, second: RunFolder, name: str, part: str = "", *, shared: bool = False) -> str:
     then, now = first.read_json(name), second.read_json(name)
     if part:
         then, now = (value.get(part) if isinstance(value, dict) else None for value in (then, now))
     if not isinstance(then, dict) or not isinstance(now, dict):
         return "" if then == now else "holds something else"
-    changed = [key for key in dict.fromkeys([*then, *now]) if repr(then.get(key)) != repr(now.get(key))]
+    keys = [key for key in then if key in now] if shared else list(dict.fromkeys([*then, *now]))
+    if shared and not keys:
+        return "no score in common"
+    changed = [key for key in keys if repr(then.get(key)) != repr(now.get(key))]
     shown = [f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:3]]
     return "; ".join(shown) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
 

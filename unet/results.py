@@ -17,7 +17,7 @@ from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.device import Hardware, prepare
 from unet.ensemble import Average, Predicting
 from unet.errors import RunError
-from unet.evaluate import FramePrediction, predict_frames
+from unet.evaluate import FramePrediction, collapsed, predict_frames
 from unet.files import sha256, write_json
 from unet.instances import DEFAULTS, Choice, choose_settings, searched_frames
 from unet.output import foreground, write_probabilities
@@ -243,6 +243,7 @@ def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Te
         "frames": [p.frame.name for p in predictions],
         "symmetries": runs[0].how.symmetries,
         "average": runs[0].how.average,
+        "collapsed": collapsed(predictions),
         **said,
         **record(scores),
     }

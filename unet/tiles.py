@@ -27,6 +27,7 @@ from unet.errors import ConfigError, DataError
 from unet.geometry import output_size
 from unet.gray import GrayTransforms, gray_range
 from unet.weightmap import cached_weight_map
+from unet.windows import check_windows, draw_windows, inside
 
 _UNIFORM_DRAWS = 6  # frame, row, column, angle, flip in y, flip in x
 _LATER = (0, 0, 0, 1)  # counter from which draws are made that were not there from the beginning: they move no other
@@ -49,12 +50,16 @@ class Tile:
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """The random choices of one tile: frame index, output window, deformation, key of the gray-value transforms."""
+    """The random choices of one tile: frame index, output window, deformation, key of the gray-value transforms.
+
+    windows: first row and column of the squares of the output that carry loss; empty: all of it does.
+    """
 
     frame: int
     origin: tuple[int, int]
     deformation: Deformation
     gray_key: int
+    windows: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +92,8 @@ class TileSource:
         self.margin = (self.input_px - self.output_px) // 2
         self.channels = stack.channels
         self.seed = seed
-        self._augment = config.augment
+        self._augment, self._windows = config.augment, (config.tile.loss_windows, config.tile.loss_window_px)
+        check_windows(*self._windows, self.output_px)
         self._interpolation = CUBIC if config.augment.interpolation == "cubic" else LINEAR
         self._frames: list[_Frame] = []
         uniform = config.weight.balance == "none" and config.weight.w0 == 0 and not config.weight.classes
@@ -119,6 +125,8 @@ class TileSource:
         else:
             weights = np.asarray(central.sample(frame.weight, LINEAR), np.float32)
         weights[target == IGNORE] = 0
+        if draw.windows:
+            weights *= inside(draw.windows, self._windows[1], self.output_px)
         return Tile(image, target, weights, frame.index, draw.origin)
 
     def draw(self, i: int) -> Draw:
@@ -151,15 +159,17 @@ class TileSource:
         height, width = frame.label.shape
         origin = self._window(row, height), self._window(column, width)
         to_centre = (self.input_px - 1) / 2 - self.margin
+        zoom = augment.zoom ** float(2 * later.random() - 1)
         deformation = Deformation(
             (origin[0] + to_centre, origin[1] + to_centre),
             math.radians(augment.rotation_deg) * (2 * angle - 1),
             augment.flips and flip_y < 0.5,
             augment.flips and flip_x < 0.5,
             displacements * augment.elastic_std_px,
-            augment.zoom ** float(2 * later.random() - 1),
+            zoom,
         )
-        return frame, Draw(frame.index, origin, deformation, gray_key)
+        windows = draw_windows(later, *self._windows, self.output_px)
+        return frame, Draw(frame.index, origin, deformation, gray_key, windows)
 
     def _window(self, uniform: float, length: int) -> int:
         """First pixel of the output window along one axis, for a number in [0, 1)."""

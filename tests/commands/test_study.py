@@ -1,6 +1,5 @@
 """`unet study`: its matrix, its refusals, and one study run for real on a small folder of images."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from unet.config import load_yaml
 from unet.progress import Terminal
 from unet.runs.folder import METRICS, RunFolder
 from unet.study.evidence import load
+from unet.study.store import unpack
 from unet.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ def test_the_list_of_studies(capsys, monkeypatch, tmp_path):
     code, out, _ = study(capsys)
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [
-        "adam-vs-sgd", "baselines", "faults", "tile-vs-batch", "weight-map",
+        "adam-vs-sgd", "augmentation", "baselines", "faults", "leakage", "tile-vs-batch", "weight-map",
     ]  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert "no studies here" in study(capsys)[1]
@@ -79,6 +79,8 @@ def test_the_list_of_studies(capsys, monkeypatch, tmp_path):
         (["baselines", "--only", "papr"], "no arm 'papr'; did you mean 'paper'"),
         (["baselines", "--data", "hel"], "--data hel: not in this study; did you mean 'hela'"),
         (["baselines", "--seeds", "0"], "count from 1"),
+        (["baselines", "--seeds", "91"], "seeds from 90 on are those that settings are chosen on"),
+        (["leakage", "--seeds", "21"], "the plan of leakage has 20 at decide-em, and no others count"),
         (["baselines", "--seeds", "few"], "invalid int value: 'few'"),
         (["baselines", "--sedes", "3"], "unrecognized arguments"),
     ],
@@ -94,11 +96,11 @@ def test_mistakes_are_one_line(words, message, capsys, monkeypatch):
 
 def test_a_dry_run_shows_the_matrix_and_runs_nothing(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    words = ["weight-map", "--dry-run", "--seeds", "4", "--profile", "reduced"]
+    words = ["weight-map", "--dry-run", "--seeds", "4"]  # the first size of its plan: EM
     code, out, _ = study(capsys, *words, "--runs", str(tmp_path), "--results", str(tmp_path))
     assert code == 0
-    assert "60 runs (60 missing)" in out
-    assert "balance-only  ....  ....  ...." in out
+    assert "profile decide-em, seeds 0..3: 20 runs (20 missing)" in out
+    assert "balance-only  ....  " in out
     assert "time left: not known" in out
     assert list(tmp_path.iterdir()) == []
 
@@ -120,10 +122,11 @@ def test_gray_values_without_their_package_are_refused_not_left_out(capsys, monk
 def test_runs_that_this_processor_would_leave_without_a_partner_are_told(features, told, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("unet.device.cpu_features", lambda: features)
-    base = "baselines/reduced/blog-em-seed0"  # the same run as `base` of faults, trained in bf16
-    shutil.copytree(f"experiments/results/{base}", tmp_path / "results" / base)
-    words = ["--only", "random-split", "--data", "em", "--seeds", "1", "--minutes", "1e-9", "--runs", str(tmp_path)]
-    code, _, err = study(capsys, "faults", *words, "--results", str(tmp_path / "results"))
+    stored = Path("experiments/archive/baselines/reduced/blog-em-seed0")  # trained in bf16
+    unpack(stored, tmp_path / "results/baselines/reduced/blog-em-seed0")
+    words = ["--profile", "reduced", "--only", "paper", "--data", "em", "--seeds", "1", "--minutes", "1e-9"]
+    words += ["--runs", str(tmp_path), "--results", str(tmp_path / "results")]
+    code, _, err = study(capsys, "baselines", *words)
     assert code == 1
     assert "1 runs wait" in err
     assert ("1 runs will be left out of comparisons: here they are trained in fp32" in err) == told

@@ -116,3 +116,45 @@ def test_no_split_ever_shares_or_loses_a_labelled_frame(kinds: list[str], how: s
     known = [i for i, frame in enumerate(stack.frames) if frame.label is not None]
     assert sorted(found.train + found.held_out) == known
     assert not set(found.train) & set(found.held_out)
+
+
+def test_isolated_and_leaking_score_the_same_frames_and_train_on_as_many() -> None:
+    stack = make_stack({"em": "l" * 30})
+    for fold in range(3):
+        first = 10 * fold
+        found = {kind: split(stack, DataConfig(split=kind, folds=3, fold=fold)) for kind in ("isolated", "leaking")}  # type: ignore[arg-type]
+        scored = (first + 2, first + 4, first + 6)
+        assert found["isolated"].held_out == found["leaking"].held_out == scored
+        assert found["isolated"].train == tuple(i for i in range(30) if not first <= i < first + 10)
+        assert len(found["leaking"].train) == len(found["isolated"].train) == 20
+        beside = {first + 1, first + 3, first + 5, first + 7}
+        assert {i for i in found["leaking"].train if first <= i < first + 10} == beside
+        nearest = min(abs(i - s) for i in found["isolated"].train for s in scored)
+        assert nearest >= 3
+
+
+def test_of_sequences_one_is_isolated_or_leaks() -> None:
+    stack = make_stack({"a": "lul" + "l" * 7, "b": "l" * 9})  # nine labelled frames each
+    isolated, leaking = (split(stack, DataConfig(split=kind, fold=1)) for kind in ("isolated", "leaking"))  # type: ignore[arg-type]
+    assert [stack.frames[i].name for i in isolated.held_out] == ["b/01", "b/03", "b/05", "b/07"]
+    assert leaking.held_out == isolated.held_out
+    assert {stack.frames[i].sequence for i in isolated.train} == {"a"}
+    assert [stack.frames[i].name for i in leaking.train if stack.frames[i].sequence == "b"] == [
+        "b/00", "b/02", "b/04", "b/06", "b/08",
+    ]  # fmt: skip
+    assert len(leaking.train) == len(isolated.train) == 9
+    with pytest.raises(ConfigError, match="blocks of 5 frames or more"):
+        split(make_stack({"a": "l" * 8}), DataConfig(split="leaking", folds=2))
+
+
+def test_a_number_of_training_frames_is_drawn_by_seed_and_fold() -> None:
+    stack = make_stack({"em": "l" * 30})
+    whole = split(stack, DataConfig(fold=1))
+    drawn = [split(stack, DataConfig(fold=1, limit=3, seed=seed)) for seed in range(200)]
+    assert {len(found.train) for found in drawn} == {3}
+    assert all(found.held_out == whole.held_out for found in drawn)
+    assert all(set(found.train) < set(whole.train) for found in drawn)
+    assert split(stack, DataConfig(fold=1, limit=3, seed=7)) == drawn[7]
+    counts = np.bincount([i for found in drawn for i in found.train], minlength=30)
+    assert all(5 <= counts[i] <= 50 for i in whole.train)  # 25 expected
+    assert split(stack, DataConfig(fold=1, limit=24)) == split(stack, DataConfig(fold=1, limit=99)) == whole

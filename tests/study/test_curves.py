@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from unet.study.curves import curve, final_training_loss, last_median, spikes
+from unet.study.curves import curve, final_training_loss, last_median, scores, spikes
 
 
 def training(*pairs):
@@ -34,20 +34,34 @@ def test_the_final_training_loss_is_that_of_the_last_tenth():
     assert final_training_loss(training((1.0, 1.0), (math.nan, math.nan))) == math.inf
 
 
-CALM = [(1.0, 1.5)] * 10
+def evaluations(*losses):
+    """Rows of held-out losses, every hundred updates, between rows of training that leap as they like."""
+    rows = [{"update": 100 * (i + 1), "part": "held_out", "loss": a} for i, a in enumerate(losses)]
+    return [row for i, made in enumerate(rows) for row in (training((1.0 + 90 * (i % 2), 99.0))[0], made)]
+
+
+CALM = [1.0] * 5
 
 
 @pytest.mark.parametrize(
-    ("rows", "count"),
+    ("losses", "count"),
     [
         (CALM, 0),
-        ([*CALM, (1.3, 2.9)], 0),
-        ([*CALM, (1.3, 3.1)], 1),
-        ([*CALM, (2.0, 9.0), (2.0, 9.0), (1.0, 1.0), (1.5, 4.0)], 2),  # neighbours are one
-        ([(1.0, 50.0)] * 10, 0),  # nothing to compare with yet
-        ([*[(0.1, 0.1)] * 10, *[(1.0, 1.0)] * 20], 1),  # a new level is a spike once
-        ([*CALM, (9.0, 9.0), *CALM, (1.0, 3.5)], 2),  # one outlier does not move the median
+        ([*CALM, 1.9], 0),
+        ([*CALM, 2.1], 1),
+        ([*CALM, 9.0, 9.0, 1.0, 2.5], 2),  # neighbours are one
+        ([1.0, 1.0, 50.0], 0),  # too little to compare with yet
+        ([1.0, 1.0, 1.0, 50.0], 1),
+        ([*[0.1] * 5, *[1.0] * 20], 1),  # a new level is a spike once
+        ([*CALM, 9.0, *CALM, 2.2], 2),  # one outlier does not move the median
     ],
 )
-def test_spikes(rows, count):
-    assert spikes(training(*rows)) == count
+def test_spikes_are_those_of_the_loss_on_fixed_images(losses, count):
+    assert spikes(evaluations(*losses)) == count
+
+
+def test_the_scores_of_curves():
+    rows = training(*[(float(i), 99.0) for i in range(1, 11)])
+    rows += [{"update": 9, "part": "held_out", "mean_iou": v, "loss": 1 - v} for v in (0.1, 0.7, 0.4)]
+    assert scores(rows) == {"spikes": 0.0, "train_loss": 10.0, "mean_iou_last5": 0.4, "loss_last5": 0.6}
+    assert scores([]) == {"spikes": 0.0, "train_loss": math.inf}

@@ -8,6 +8,7 @@ from tests.study.helpers import GRID, STUDY
 from unet.config import Config, from_dict, profile
 from unet.errors import ConfigError
 from unet.study.matrix import Arm, Comparison, Study, difference, folds, identity, jobs, make_job, resolve
+from unet.study.plan import EndPoint, Plan
 from unet.study.settings import (
     batch_of_same_input,
     batch_of_same_loss,
@@ -52,11 +53,25 @@ def test_the_dashboard_groups_runs_by_study_and_arm():
 
 def test_jobs_come_seed_by_seed_and_grids_once_per_part():
     assert [job.name for job in jobs(STUDY, "full", 1)] == ["a-em-seed0", "b-em-seed0", "a-hela-seed0", "b-hela-seed0"]
-    names = [job.name for job in jobs(GRID, "full", 3)]
-    assert names.count("low-hela-seed1") == 1
-    assert "low-hela-seed2" not in names
-    assert "named-hela-seed2" in names
-    assert not any(name.startswith("best") for name in names)
+    made = list(jobs(GRID, "full", 3))
+    tuning = [f"{arm}-hela-seed{s}" for arm in ("named", "low", "high") for s in (90, 91)]
+    assert sorted(job.name for job in made) == sorted([*tuning, *(f"named-hela-seed{s}" for s in range(3))])
+    assert [job.name for job in made[:6]] == tuning  # first, because the others wait for them
+
+
+def test_tuning_runs_have_a_quarter_of_the_updates_and_hold_each_part_out_once():
+    made = [make_job(GRID, "full", "low", "hela", seed).config for seed in (90, 91, 2)]
+    assert [config.train.updates for config in made] == [1000, 1000, 4000]
+    assert [config.data.fold for config in made] == [0, 1, 0]
+    assert [config.train.seed for config in made] == [90, 91, 2]
+
+
+def test_a_plan_says_how_many_seeds_there_are():
+    plan = Plan((EndPoint("b", "a", "em", "mean_iou", "full", 0.01),), {"full": {"em": 4}})
+    study = replace(STUDY, plan=plan)
+    assert {(job.data, job.seed) for job in jobs(study, "full", 99)} == {("em", seed) for seed in range(4)}
+    assert {(job.data, job.seed) for job in jobs(study, "full", 2)} == {("em", 0), ("em", 1)}
+    assert len(list(jobs(study, "smoke", 3))) == 12  # a size that is not planned
 
 
 def test_arms_for_some_data_sets_only():

@@ -235,24 +235,27 @@ def test_a_run_that_would_not_end_in_time_is_not_begun(tmp_path):
 
 def test_the_best_of_a_grid_is_chosen_by_training_loss_part_by_part_and_run_at_all_seeds(tmp_path):
     runner = run(tmp_path, GRID, seeds=3)
-    grid = [f"{arm}-hela-seed{s}" for arm in ("low", "high") for s in (0, 1)]
-    assert sorted(started(tmp_path)) == sorted([*(f"named-hela-seed{s}" for s in range(3)), *grid, "low-hela-seed2"])
+    grid = [f"{arm}-hela-seed{s}" for arm in ("named", "low", "high") for s in (90, 91)]
+    wanted = [f"{arm}-hela-seed{s}" for arm in ("named", "low") for s in range(3)]
+    assert sorted(started(tmp_path)) == sorted([*grid, *wanted])
     runs = choice.by_key(runner.evidence())
     best = GRID.arm("best")  # the stand-in's loss grows with the rate
     assert [choice.chosen(GRID, "smoke", best, "hela", s, runs) for s in range(3)] == ["low"] * 3
     assert choice.run_of(GRID, "smoke", best, "hela", 2, runs) is runs["low", "hela", 2]
+    stands = choice.stands_for(GRID, "smoke", runs)
+    assert stands == {("low", "hela", seed): ("best",) for seed in range(3)}
 
 
 def test_the_choice_waits_for_the_grid_and_never_takes_a_diverged_run(tmp_path):
-    runner = run(tmp_path, GRID, seeds=3, plan={"diverge": ["low-hela-seed0"]})
+    runner = run(tmp_path, GRID, seeds=3, plan={"diverge": ["low-hela-seed90"]})
     runs = choice.by_key(runner.evidence())
     best = GRID.arm("best")
     assert choice.chosen(GRID, "smoke", best, "hela", 0, runs) == "named"  # of the same held-out part as seed 2
     assert choice.chosen(GRID, "smoke", best, "hela", 2, runs) == "named"
     assert choice.chosen(GRID, "smoke", best, "hela", 1, runs) == "low"
-    del runs["high", "hela", 1]
+    del runs["high", "hela", 91]
     assert choice.chosen(GRID, "smoke", best, "hela", 1, runs) is None
-    assert choice.undecided(GRID, "smoke", 4, runs) == 1
+    assert [job.name for job in choice.undecided(GRID, "smoke", 4, runs)] == ["named-hela-seed1", "named-hela-seed3"]
 
 
 ANEW = Study(

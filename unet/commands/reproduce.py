@@ -20,7 +20,7 @@ class Arguments:
     """Flags of `unet reproduce`."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """Run folder, or a run of experiments/results."""
+    """Run folder, or a run of experiments/results or experiments/archive, packed or not."""
     go: bool = False
     """Run the command and compare scores, curves and weights with the run's."""
     out: str = ""
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     from unet.reproduce import Original, command
 
     terminal = Terminal(arguments.quiet)
-    original = Original.read(Path(arguments.run))
+    original = Original.read(_folder(Path(arguments.run), terminal))
     target = _target(original.path, arguments.out, original.evidence)
     words = original.flags(target)
     for line in original.notes(_now(original)):
@@ -46,6 +46,17 @@ def main(argv: list[str]) -> int:
         terminal.result(f"# that very code: git checkout {shlex.quote(commit)}")
     terminal.result(command(words))
     return _go(original, target, words, terminal, arguments.quiet) if arguments.go else 0
+
+
+def _folder(path: Path, terminal: Terminal) -> Path:
+    """The folder of a run; that of a packed one is made, for its configuration must lie in a file."""
+    from unet.study import store
+
+    if not store.holds(path):
+        return path
+    target = Path("runs") / "stored" / path.parent.parent.name / path.parent.name / path.name
+    terminal.say(f"{path}: its record is put into {target}")
+    return store.unpack(path, target)
 
 
 def _target(path: Path, out: str, evidence: bool) -> Path:
@@ -73,7 +84,7 @@ def _threads(original: Any, torch: Any) -> int:
 
 def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet: bool) -> int:
     from unet.commands import train
-    from unet.reproduce import ENVIRONMENT, compare
+    from unet.reproduce import ENVIRONMENT, compare, one_sided
     from unet.runs.folder import RunFolder
 
     if target.exists():
@@ -87,6 +98,8 @@ def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet
     found = compare(original, target)
     for what, difference in found:
         terminal.result(f"{what + ':':<21}{difference or _SAME[original.evidence]}")
+    for line in one_sided(original, target) if original.evidence else ():
+        terminal.result(f"# {line}")
     return 1 if any(difference for _, difference in found) else 0
 
 

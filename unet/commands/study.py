@@ -13,8 +13,8 @@ from typing import NoReturn
 from unet.config import PROFILES, Config
 from unet.errors import ConfigError, nearest
 from unet.progress import Terminal, format_seconds
-from unet.study import choice, compare, pages
-from unet.study.matrix import SYNTHETIC_PROFILES, Job, Study
+from unet.study import choice, compare, evidence, frozen, pages, status
+from unet.study.matrix import SYNTHETIC_PROFILES, TUNING, Job, Study
 from unet.study.runner import Options, Runner
 
 MARKS = {"done": "#", "diverged": "x", "begun": "~", "missing": "."}
@@ -31,13 +31,20 @@ def parser() -> argparse.ArgumentParser:
     """The flags of `unet study`."""
     made = _Parser("unet study", description="Run what is missing of a study, then redraw its tables and figure.")
     made.add_argument("study", nargs="?", default="", help="name of a study (none: list them), or claims")
-    made.add_argument("--profile", default="reduced", help=f"size: {', '.join(PROFILES)} (default: reduced)")
-    made.add_argument("--seeds", type=int, default=3, help="runs per arm and data set: seeds 0, 1, ... (default: 3)")
+    made.add_argument("--profile", default="", help=f"size: {', '.join(PROFILES)} (default: the first of the plan)")
+    made.add_argument(
+        "--seeds", type=int, help="runs per arm and data set: seeds 0, 1, ... (default: the plan's, else 3)"
+    )
     made.add_argument("--only", action="append", default=[], metavar="ARM", help="this arm only (may be repeated)")
     made.add_argument("--data", action="append", default=[], metavar="SET", help="this data set only (repeatable)")
     made.add_argument("--jobs", type=int, default=1, help="runs at a time; cores are shared among them (default: 1)")
     made.add_argument("--minutes", type=float, default=0, help="stop in good order after so long; 0: when done")
     made.add_argument("--dry-run", action="store_true", help="print what is done and what is left; run nothing")
+    made.add_argument(
+        "--status", action="store_true", help="runs done and left, hours left; of all studies without a name"
+    )
+    made.add_argument("--freeze", action="store_true", help="write the study's plan, to be committed before its runs")
+    made.add_argument("--pack", action="store_true", help="put the evidence of ended runs into two files, then redraw")
     made.add_argument("--report", action="store_true", help="redraw tables and figure only")
     made.add_argument("--runs", default="runs/studies", help="folder of the run folders (default: runs/studies)")
     made.add_argument("--results", default="", help="folder of the evidence (default: results/ beside the page)")
@@ -49,6 +56,10 @@ def main(argv: list[str]) -> int:
     """Returns 0 when everything asked for is done, 1 when runs failed or time was over, 130 / 143 when stopped."""
     flags = parser().parse_args(argv)
     terminal = Terminal(flags.quiet)
+    if flags.status:
+        shared = Options("", 0, Path(flags.runs), Path(), at_once=flags.jobs)
+        terminal.result("\n".join(status.told(_studies(flags.study), shared, flags.results)))
+        return 0
     if not flags.study:
         terminal.result("\n".join(_list()))
         return 0
@@ -57,16 +68,26 @@ def main(argv: list[str]) -> int:
         return 0
     path = pages.find(flags.study)
     study = pages.study_of(path)
+    if flags.freeze:
+        frozen.freeze(study, frozen.file_of(path, study))
+        terminal.result(f"{frozen.file_of(path, study)}: commit it before the first run")
+        return 0
     options = _options(flags, study, path)
     if flags.dry_run:
         terminal.result("\n".join(matrix(study, options)))
         return 0
-    return _report(study, options, path, terminal) if flags.report else _run(study, options, path, terminal)
+    if flags.pack:
+        folder = options.results / study.name / options.profile
+        terminal.say(f"{folder}: {evidence.pack(folder)} runs packed")
+    return (
+        _report(study, options, path, terminal) if flags.report or flags.pack else _run(study, options, path, terminal)
+    )
 
 
 def _run(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
     from unet.signals import Interrupted
 
+    _follow_plan(study, options, path)
     runner = Runner(study, options, terminal)
     _check_packages(runner.wanted(), options.profile)
     _tell_precision(runner, terminal)
@@ -83,10 +104,17 @@ def _run(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
     return code
 
 
+def _follow_plan(study: Study, options: Options, path: Path) -> None:
+    """ConfigError when a planned study has no committed plan or deviates from it; its commit is noted."""
+    if study.plan is not None and options.profile in study.plan.seeds:
+        frozen.check(study, frozen.file_of(path, study), options.results / study.name)
+        frozen.note(frozen.file_of(path, study), options.results / study.name)
+
+
 def _report(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
     try:
         with terminal.task("statistics, tables and figure"):
-            written = pages.write_report(study, options.profile, options.results)
+            written = pages.write_report(study, options.profile, options.results, frozen.file_of(path, study))
     except ImportError as error:
         terminal.say(f"no tables and figure here ({error}); redraw them where matplotlib is installed, with --report")
         return 0
@@ -101,20 +129,28 @@ def _report(study: Study, options: Options, path: Path, terminal: Terminal) -> i
 
 
 def _options(flags: argparse.Namespace, study: Study, path: Path) -> Options:
-    if flags.profile not in PROFILES:
-        raise ConfigError(f"profile {flags.profile!r} is unknown{nearest(flags.profile, PROFILES)}")
-    if flags.seeds < 1 or flags.jobs < 1 or flags.minutes < 0:
+    planned = study.plan.seeds if study.plan is not None else {}
+    profile = flags.profile or next(iter(planned), "reduced")
+    if profile not in PROFILES:
+        raise ConfigError(f"profile {profile!r} is unknown{nearest(profile, PROFILES)}")
+    if (flags.seeds is not None and flags.seeds < 1) or flags.jobs < 1 or flags.minutes < 0:
         raise ConfigError("--seeds and --jobs count from 1, --minutes from 0")
+    most = max(planned[profile].values()) if profile in planned else 0
+    seeds = flags.seeds or most or 3
+    if most and seeds > most:
+        raise ConfigError(f"--seeds {seeds}: the plan of {study.name} has {most} at {profile}, and no others count")
+    if seeds > TUNING:
+        raise ConfigError(f"--seeds {seeds}: seeds from {TUNING} on are those that settings are chosen on")
     only = tuple(study.arm(name).name for name in flags.only)
     for name in flags.data:
         if name not in study.data:
             raise ConfigError(f"--data {name}: not in this study{nearest(name, study.data)} ({', '.join(study.data)})")
     runs = Path(flags.runs)
     # Results on synthetic images are no evidence; they stay beside the runs, which are not committed.
-    results = runs / "results" if flags.profile in SYNTHETIC_PROFILES else path.parent / "results"
+    results = runs / "results" if profile in SYNTHETIC_PROFILES else path.parent / "results"
     return Options(
-        profile=flags.profile,
-        seeds=flags.seeds,
+        profile=profile,
+        seeds=seeds,
         runs=runs,
         results=Path(flags.results) if flags.results else results,
         only=only,
@@ -186,7 +222,7 @@ def matrix(study: Study, options: Options) -> list[str]:
 
 def _left(runner: Runner, open_jobs: list[Job]) -> list[str]:
     options, runs = runner.options, choice.by_key(runner.evidence())
-    waiting = choice.undecided(runner.study, options.profile, options.seeds, runs) if not options.only else 0
+    waiting = len(choice.undecided(runner.study, options.profile, options.seeds, runs)) if not options.only else 0
     lines = [f"and up to {waiting} runs at rates that are not chosen yet"] if waiting else []
     if not open_jobs:
         return [*lines, "nothing is left to run"]
@@ -195,6 +231,11 @@ def _left(runner: Runner, open_jobs: list[Job]) -> list[str]:
         return [*lines, "time left: not known before a run of this profile has ended"]
     measured = sum(run.record["seconds"] > 0 for run in runner.evidence())
     return [*lines, f"time left: {format_seconds(seconds)} (from {measured} ended runs, {options.at_once} at a time)"]
+
+
+def _studies(name: str) -> list[tuple[Path, Study]]:
+    """The named study, or all that the pages define."""
+    return [(path, pages.study_of(path)) for path in ([pages.find(name)] if name else pages.study_pages())]
 
 
 def _list() -> list[str]:

@@ -15,6 +15,11 @@ _REDUCED: dict[str, dict[str, Any]] = {
     "train": {"updates": 800, "batch": 1, "eval_every": 80, "checkpoint_every": 100},
 }
 
+_DECIDE: dict[str, dict[str, Any]] = {
+    "loss": {"reduction": "weighted_mean"},
+    "optim": {"name": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02, "warmup_updates": 100},
+}
+
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "full": {},  # the defaults: the blog's setting on the paper's network, tiles aligned
     "paper": {
@@ -29,7 +34,22 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "optim": {"name": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02},
         "train": {"updates": 2400, "batch": 1, "eval_every": 600, "checkpoint_every": 600},
     },
-    # The sizes of the studies (experiments/) besides `full`.
+    # The sizes at which the studies decide (experiments/): what is weighted more is not trained at a higher rate.
+    "decide-em": _DECIDE
+    | {
+        "tile": {"input_px": 252},
+        "model": {"base_channels": 16, "depth": 4, "dropout": 0.1, "dropout_at": "bottleneck"},
+        "weight": {"balance": "none", "w0": 0.0},
+        "train": {"updates": 2400, "batch": 1, "eval_every": 200, "checkpoint_every": 400, "precision": "bf16"},
+    },
+    "decide-cells": _DECIDE
+    | {
+        "data": {"normalise": "percentile"},
+        "tile": {"input_px": 508},
+        "model": {"base_channels": 16, "depth": 5, "dropout": 0.1, "dropout_at": "bottleneck"},
+        "train": {"updates": 3000, "batch": 1, "eval_every": 250, "checkpoint_every": 250, "precision": "bf16"},
+    },
+    # The sizes of the studies besides `full`.
     "full-plain": {"augment": {"gray": []}},  # where albumentations is not installed
     "reduced": _REDUCED,
     # For processors without bf16, where rounding to it is many times slower.

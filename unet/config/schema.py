@@ -43,11 +43,12 @@ class DataConfig:
     border_px: int = 4  # target cell-border: pixels within border_px of two cells are border
     normalise: Literal["auto", "percentile", "minmax", "fixed"] = "auto"  # auto: EM / 255, else percentile
     percentiles: tuple[float, float] = (0.1, 99.9)
-    split: Literal["auto", "blocks", "sequences", "random", "list", "all"] = "auto"  # all: nothing is held out
+    split: Literal["auto", "blocks", "sequences", "random", "isolated", "leaking", "list", "all"] = "auto"
     folds: int = 5  # blocks of consecutive slices, or random folds
     fold: int = 0  # the fold (or sequence) that is held out
     held_out: tuple[str, ...] = ()  # frame names for split=list
-    seed: int = 0  # of the random split and of the synthetic images
+    limit: int = 0  # training frames that are kept, drawn by seed and fold; 0: all
+    seed: int = 0  # of the random split, of the frames kept, and of the synthetic images
 
     def __post_init__(self) -> None:
         _check(self.ridge_px >= 0, "data.ridge_px", self.ridge_px, "use 0 or more pixels")
@@ -57,6 +58,7 @@ class DataConfig:
         _check(0 <= low < high <= 100, "data.percentiles", self.percentiles, "use 0 <= low < high <= 100")
         _check(self.folds >= 2, "data.folds", self.folds, "use at least 2 folds")
         _check(self.fold >= 0, "data.fold", self.fold, "folds count from 0")
+        _check(self.limit >= 0, "data.limit", self.limit, "use 0 (all) or a number of frames")
         _check((self.split == "list") == bool(self.held_out), "data.held_out", list(self.held_out),
                "name frames exactly when data.split is list")  # fmt: skip
         if self.folder:
@@ -76,9 +78,13 @@ class TileConfig:
     """Training tiles: the input side in pixels; the output side follows from the network."""
 
     input_px: int = 508
+    loss_windows: int = 0  # squares of the output, drawn anew for every tile, that alone carry loss; 0: all of it does
+    loss_window_px: int = 68
 
     def __post_init__(self) -> None:
         _check(0 < self.input_px <= 16384, "tile.input_px", self.input_px, "use 1..16384 pixels")
+        _check(0 <= self.loss_windows <= 1000, "tile.loss_windows", self.loss_windows, "use 0 (all) to 1000 windows")
+        _check(self.loss_window_px >= 1, "tile.loss_window_px", self.loss_window_px, "use 1 pixel or more")
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,24 @@ def split(stack: Stack, config: DataConfig) -> Split:
     blocks: every sequence is cut into `folds` blocks of consecutive labelled frames, block `fold` is held out.
     sequences: sequence number `fold` (in order of appearance) is held out.
     random: a permutation seeded by `config.seed` is cut into `folds` parts (measures leakage; do not trust its scores).
+    isolated, leaking: a block (a sequence where there are several) is left out and some of its frames are scored. In
+    isolated nothing else of it is used; in leaking the frames beside the scored ones train in place of as many others,
+    so that both score the same frames and train on as many (see `_beside`).
     list: the frames named in `config.held_out`. auto: sequences where there are several, else blocks.
     all: every labelled frame trains and none is held out, so that nothing says how good the network is.
 
+    With `config.limit` so many of the training frames are kept, drawn by (`config.seed`, `config.fold`).
+
     Raises ConfigError for a fold that does not exist or an unknown frame name, DataError when none is left to train on.
     """
+    parts = _parts(stack, config)
+    if not config.limit or config.limit >= len(parts.train):
+        return parts
+    kept = np.random.default_rng((config.seed, config.fold)).permutation(len(parts.train))[: config.limit]
+    return Split(tuple(parts.train[i] for i in sorted(kept.tolist())), parts.held_out)
+
+
+def _parts(stack: Stack, config: DataConfig) -> Split:
     known = labelled(stack.frames)
     if not known:
         raise DataError(f"{stack.name}: no frame has a label; training needs labels")
@@ -67,12 +80,36 @@ def split(stack: Stack, config: DataConfig) -> Split:
         fold = _fold(config.fold, config.folds, "folds")
         _enough(min(map(len, groups.values())), config.folds)
         held_out = {i for group in groups.values() for i in _part(group, config.folds, fold)}
+    elif kind in ("isolated", "leaking"):
+        return _beside(list(groups.values()), config, leaking=kind == "leaking")
     else:
         fold = _fold(config.fold, config.folds, "folds")
         _enough(len(known), config.folds)
         order = np.random.default_rng(config.seed).permutation(known).tolist()
         held_out = set(_part(order, config.folds, fold))
     return Split(tuple(i for i in known if i not in held_out), tuple(sorted(held_out)))
+
+
+def _beside(groups: list[list[int]], config: DataConfig, leaking: bool) -> Split:
+    """Every second frame of a sequence, or of the middle of a block, is scored.
+
+    Of a block, the two frames at either end are not scored, because others train beyond them.
+    """
+    if len(groups) > 1:
+        part, margin = groups[_fold(config.fold, len(groups), "sequences")], 1
+    else:
+        _enough(len(groups[0]), config.folds)
+        part, margin = _part(groups[0], config.folds, _fold(config.fold, config.folds, "folds")), 2
+    places = range(margin, len(part) - margin, 2)
+    if not places:
+        raise ConfigError(f"data.split: {config.split} needs blocks of 5 frames or more; use fewer data.folds")
+    scored = [part[i] for i in places]
+    others = [i for group in groups for i in group if i not in part]
+    if not leaking:
+        return Split(tuple(others), tuple(scored))
+    beside = sorted({part[i + step] for i in places for step in (-1, 1)})[: len(others)]
+    kept = [others[i] for i in np.linspace(0, len(others) - 1, len(others) - len(beside)).round().astype(int)]
+    return Split(tuple(sorted([*kept, *beside])), tuple(scored))
 
 
 def _sequences(stack: Stack, known: list[int]) -> dict[str, list[int]]:

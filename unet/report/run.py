@@ -13,7 +13,8 @@ from unet.config import Config, to_dict
 from unet.errors import RunError, UserError, one_line
 from unet.runs.folder import CONFIG, METRICS, SPLIT, TIMING, RunFolder
 from unet.runs.lock import LOCK
-from unet.study.evidence import ENVIRONMENT, FAILURE, RECORD, SCORES, WEIGHTS, seconds_taken
+from unet.study.collect import seconds_taken
+from unet.study.evidence import ENVIRONMENT, FAILURE, RECORD, SCORES, WEIGHTS
 
 State = Literal["scored", "diverged", "unscored", "nothing held out", "training", "scoring", "stopped", "not begun"]
 

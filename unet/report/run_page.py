@@ -16,7 +16,8 @@ from unet.report.pictures import LAYERS, Picture, Pictures
 from unet.report.run import Run, differences
 from unet.study import text
 from unet.study.claims import Target
-from unet.study.evidence import HIGHER_IS_BETTER, empty_scores, higher_is_better
+from unet.study.directions import HIGHER_IS_BETTER, higher_is_better
+from unet.study.evidence import empty_scores
 from unet.study.paper import TARGETS
 
 BADGES = {

@@ -39,25 +39,21 @@ def make(study: Study, profile: str, folder: Path, out: Path, runs_folder: Path)
     verdict = next((i for i, (heading, _) in enumerate(parts) if heading == "Verdict"), -1) + 1
     sections[verdict:verdict] = [_curves(study, profile, runs), *_paper(study, profile, runs)]
     sections.append(_runs(study, found, out, runs_folder))
-    header = headline(
-        "Study", study.title, badge(f"profile {profile}", "open"), _facts(study, profile, runs), *above[:1]
-    )
+    header = headline("Study", study.title, badge(f"profile {profile}", "open"), _facts(study, runs), *above[:1])
     about = section("About", *above[1:])
     return document(
         f"{study.title} ({profile}): U-Net study", header, [*sections[:verdict], about, *sections[verdict:]]
     )
 
 
-def _facts(study: Study, profile: str, runs: Runs) -> list[tuple[str, str, str]]:
-    findings = compare.findings(study, profile, runs)
-    decided = sum(finding.verdict != "open" for finding in findings)
+def _facts(study: Study, runs: Runs) -> list[tuple[str, str, str]]:
     diverged = sum(run.diverged for run in runs.values())
     own = sum(run.record["seconds"] for run in runs.values() if "same_run_as" not in run.record)
     return [
         ("runs", str(len(runs)), f"{diverged} diverged" if diverged else "none diverged"),
         ("arms", str(len({arm for arm, _, _ in runs})), f"of {len(study.arms)}"),
         ("seeds", str(compare.seeds_of(runs)), "at most, per arm and data set"),
-        ("decided", f"{decided} of {len(findings)}", "comparisons; the others are open"),
+        ("collapsed", str(sum(run.collapsed for run in runs.values())), "the same prediction everywhere"),
         ("time", format_seconds(own), "of all runs together"),
     ]
 

@@ -1,6 +1,6 @@
 """Which arm of a grid stands for the best: the one with the smallest training loss, fold by fold.
 
-The choice sees the training part only. It is made once for every held-out fold, from the first seed that holds this
+The choice sees the training part only. It is made once for every held-out fold, from the tuning seed that holds this
 fold out, so that no frame is ever scored by a run whose setting was chosen with that frame among its training data.
 """
 
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from unet.study.evidence import Evidence
-from unet.study.matrix import Arm, Job, Study, folds, make_job, resolve
+from unet.study.matrix import TUNING, Arm, Job, Study, folds, make_job, resolve
 
 Runs = Mapping[tuple[str, str, int], Evidence]
 """Evidence by (arm, data set, seed)."""
@@ -27,7 +27,7 @@ def chosen(study: Study, profile: str, arm: Arm, data: str, seed: int, runs: Run
     A diverged run is never chosen, and of equal losses the first arm named. When all of them diverged there is no best:
     the first arm named stands for it.
     """
-    grid_seed = seed % folds(resolve(study, profile, arm.best_of[0], data, seed))
+    grid_seed = TUNING + seed % folds(resolve(study, profile, arm.best_of[0], data, seed))
     losses = {}
     for name in arm.best_of:
         run = runs.get((name, data, grid_seed))
@@ -38,25 +38,37 @@ def chosen(study: Study, profile: str, arm: Arm, data: str, seed: int, runs: Run
 
 
 def chosen_jobs(study: Study, profile: str, seeds: int, runs: Runs) -> Iterator[Job]:
-    """Runs of chosen arms at the seeds that the grid left out, as far as the choice can be made."""
+    """Runs of chosen arms, as far as the choice can be made."""
     for seed in range(seeds):
         for arm in study.arms:
             for data in study.data_of(arm) if arm.best_of else ():
+                if seed >= study.seeds_of(profile, data, seeds):
+                    continue
                 name = chosen(study, profile, arm, data, seed, runs)
                 if name is not None:
                     yield make_job(study, profile, name, data, seed)
 
 
-def undecided(study: Study, profile: str, seeds: int, runs: Runs) -> int:
-    """How many runs depend on choices that cannot be made yet."""
-    return sum(
-        chosen(study, profile, arm, data, seed, runs) is None
+def undecided(study: Study, profile: str, seeds: int, runs: Runs) -> list[Job]:
+    """Stand-ins for the runs that depend on choices which cannot be made yet: the first arm that may be chosen."""
+    return [
+        make_job(study, profile, arm.best_of[0], data, seed)
         for seed in range(seeds)
         for arm in study.arms
         if arm.best_of
         for data in study.data_of(arm)
-        if seed >= folds(resolve(study, profile, arm.best_of[0], data, seed))
-    )
+        if seed < study.seeds_of(profile, data, seeds) and chosen(study, profile, arm, data, seed, runs) is None
+    ]
+
+
+def stands_for(study: Study, profile: str, runs: Runs) -> dict[tuple[str, str, int], tuple[str, ...]]:
+    """The arms that a run stands for, by (arm, data set, seed) of the run, beside its own name."""
+    found: dict[tuple[str, str, int], tuple[str, ...]] = {}
+    for arm in (arm for arm in study.arms if arm.best_of):
+        for name, data, seed in runs:
+            if seed < TUNING and chosen(study, profile, arm, data, seed, runs) == name:
+                found[name, data, seed] = (*found.get((name, data, seed), ()), arm.name)
+    return found
 
 
 def run_of(study: Study, profile: str, arm: Arm, data: str, seed: int, runs: Runs) -> Evidence | None:

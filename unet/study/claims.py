@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from unet.errors import ConfigError
-from unet.stats import CLAIM_LEVEL, equivalence_test, holm, minimum_effect_test
-from unet.study import choice, compare, evidence, text
+from unet.study import choice, compare, decide, evidence, tables, text, verdicts
 from unet.study.compare import Finding
-from unet.study.evidence import HIGHER_IS_BETTER
+from unet.study.decide import Decision
+from unet.study.directions import HIGHER_IS_BETTER
 from unet.study.matrix import Comparison, Study
 
-SIZES = ("full", "full-plain", "reduced", "reduced-fp32")  # profiles whose results are evidence
+SIZES = ("full", "full-plain")  # profiles whose runs may stand beside the paper's numbers
 Answer = Literal["holds", "does not hold", "open"]
 
 
@@ -23,7 +23,8 @@ Answer = Literal["holds", "does not hold", "open"]
 class Claim:
     """Something that was said, as a comparison of two arms.
 
-    expects: what the comparison should show on `scores` if the claim is true; "same" means: equal within `margin`.
+    expects: what the comparison should show on `scores` if the claim is true; "same" means: equal within the margin of
+    the study's plan.
     """
 
     source: str
@@ -34,7 +35,6 @@ class Claim:
     expects: Literal["better", "worse", "same"]
     scores: tuple[str, ...]
     data: tuple[str, ...] = ("em", "phc", "hela")
-    margin: float = 0.01
 
 
 @dataclass(frozen=True)
@@ -47,66 +47,95 @@ class Target:
     difference: str
 
 
-def answers(claim: Claim, found: list[Finding]) -> list[tuple[Finding, Answer, float]]:
-    """The findings that bear on a claim, what each says, and the p it is said with.
-
-    better / worse take the verdict of the study's table. same holds by an equivalence test and is refuted by a
-    minimum-effect test, each with p < 0.01, corrected (Holm) for the findings of this claim, from three pairs on that
-    are not all alike.
-    """
-    comparison = Comparison(claim.arm, claim.reference)
-    own = [f for f in found if f.comparison == comparison and f.data in claim.data and f.score in claim.scores]
+def answer(claim: Claim, made: Decision) -> Answer:
+    """What a verdict says about a claim; a difference that is surely less than the margin counts as none for "same"."""
+    if made.verdict in ("open", "stopped", "waiting"):
+        return "open"
+    same = made.verdict == "equal" or made.within
     if claim.expects == "same":
-        return _of_equality(own, claim.margin)
-    result: list[tuple[Finding, Answer, float]] = []
-    for finding in own:
-        answer: Answer = "open"
-        if finding.verdict != "open":
-            answer = "holds" if finding.verdict == claim.expects else "does not hold"
-        result.append((finding, answer, finding.p))
-    return result
+        return "holds" if same else "does not hold"
+    return "holds" if made.verdict == claim.expects else "does not hold"
 
 
-def _of_equality(own: list[Finding], margin: float) -> list[tuple[Finding, Answer, float]]:
-    same = holm([equivalence_test(f.differences, margin).p for f in own])
-    other = holm([minimum_effect_test(f.differences, margin).p for f in own])
-    result: list[tuple[Finding, Answer, float]] = []
-    for finding, p_same, p_other in zip(own, same, other, strict=True):
-        answer: Answer = "open"
-        if finding.enough:
-            answer = "holds" if p_same < CLAIM_LEVEL else "does not hold" if p_other < CLAIM_LEVEL else "open"
-        result.append((finding, answer, p_other if answer == "does not hold" else p_same))
-    return result
+def claims_table(claims: Iterable[Claim], studies: Mapping[str, Study], results: Path) -> str:
+    """What was said, with the verdicts of the plans and, without a verdict, what exploratory comparisons show."""
+    known: dict[str, tuple[list[Decision], dict[str, list[Finding]]]] = {}
+    rows = []
+    for claim in claims:
+        if claim.study not in known:
+            known[claim.study] = _known(studies[claim.study], results)
+        rows += _row(claim, *known[claim.study])
+    head = ["source", "claim", "evidence", "verdict"]
+    return text.table(head, rows) if rows else "No study that a claim rests on has results yet."
 
 
-def tables(claims: Iterable[Claim], studies: Mapping[str, Study], results: Path) -> str:
-    """A table per profile that has results; profiles never share one."""
-    claims = list(claims)
-    parts = []
-    for profile in SIZES:
-        rows = [row for claim in claims for row in _row(claim, studies, results, profile)]
-        if rows:
-            head = ["source", "claim", "evidence", "verdict"]
-            parts.append(f"### Profile `{profile}`\n\n{text.table(head, rows)}")
-    return "\n\n".join(parts) or "No study that a claim rests on has results yet."
+def _known(study: Study, results: Path) -> tuple[list[Decision], dict[str, list[Finding]]]:
+    runs_of = {
+        p: choice.by_key(evidence.load_all(results / study.name / p)) for p in tables.profiles_of(study, results)
+    }
+    decided = decide.decisions(study, runs_of) if study.plan is not None and any(runs_of.values()) else []
+    return decided, {p: compare.findings(study, p, runs) for p, runs in runs_of.items() if runs}
 
 
-def _row(claim: Claim, studies: Mapping[str, Study], results: Path, profile: str) -> list[list[str]]:
-    study = studies[claim.study]
-    folder = results / study.name / profile
-    runs = choice.by_key(evidence.load_all(folder))
-    found = answers(claim, compare.findings(study, profile, runs))
-    if not found:
-        return []
-    said = [
-        f"{text.data_name(f.data)} {text.score_name(f.score)}: {text.number(f.mean, f.score, sign=True)} "
-        f"({len(f.differences)} pairs, p {text.p_value(p)}): {answer}"
-        for f, answer, p in found
+def _row(claim: Claim, decided: list[Decision], found: Mapping[str, list[Finding]]) -> list[list[str]]:
+    """The claim's row, none without any evidence."""
+    said, answers = [], set()
+    comparison = Comparison(claim.arm, claim.reference)
+    primary = [
+        d
+        for d in decided
+        if (d.point.arm, d.point.reference) == (claim.arm, claim.reference)
+        and d.point.data in claim.data
+        and d.point.score in claim.scores
     ]
-    every = {answer for _, answer, _ in found}
-    verdict = every.pop() if len(every) == 1 else "mixed: " + ", ".join(sorted(every))
-    link = f"[{study.name}](results/{study.name}/{profile}/README.md)"
+    for made in primary:
+        answers.add(answer(claim, made))
+        size = text.number(made.mean, made.point.score, sign=True)
+        p = f", {len(made.differences)} pairs, p {text.p_value(made.p)}, look {made.look}" if made.differences else ""
+        said.append(f"**{_place(made.point.data, made.point.score)}: {made.verdict}** ({size}{p})")
+    taken = {(d.point.profile, d.point.data, d.point.score) for d in primary}
+    for profile, findings in found.items():
+        for f in findings:
+            bears = f.comparison == comparison and f.data in claim.data and f.score in claim.scores
+            if bears and (profile, f.data, f.score) not in taken:
+                interval = " .. ".join(
+                    text.number(end, f.score, sign=True) for end in (f.interval.low, f.interval.high)
+                )
+                said.append(
+                    f"{_place(f.data, f.score)}, {profile}: {text.number(f.mean, f.score, sign=True)} ({interval})"
+                )
+    if not said:
+        return []
+    verdict = (
+        answers.pop() if len(answers) == 1 else "mixed: " + ", ".join(sorted(answers)) if answers else "exploratory"
+    )
+    link = f"[{claim.study}](results/{claim.study}/README.md)"
     return [[claim.source, claim.says, f"{link}: " + "; ".join(said), f"**{verdict}**"]]
+
+
+def _place(data: str, score: str) -> str:
+    return f"{text.data_name(data)} {text.score_name(score)}"
+
+
+def questions(studies: Iterable[Study], results: Path) -> str:
+    """Every question that a plan decides: the answer in a sentence and the numbers it rests on."""
+    rows = []
+    for study in (study for study in studies if study.plan is not None):
+        runs_of = verdicts.load(study, results)
+        if not any(runs_of.values()):
+            continue
+        for made in decide.decisions(study, runs_of):
+            found = tables.details(study, made, runs_of.get(made.point.profile, {}))
+            score = made.point.score
+            effect = "-" if found is None else (
+                f"{text.number(found.mean, score, sign=True)} ({text.number(found.interval.low, score, sign=True)} .. "
+                f"{text.number(found.interval.high, score, sign=True)})"
+            )  # fmt: skip
+            rows.append([f"[{study.title}](results/{study.name}/README.md)",
+                         verdicts.sentence(study, made).removeprefix("- "), effect,
+                         str(len(made.differences) or "-"), text.p_value(made.p), str(made.look or "-")])  # fmt: skip
+    head = ["question", "answer", "effect (95 % interval)", "pairs", "p", "look"]
+    return text.table(head, rows) if rows else "No study with a plan has results yet."
 
 
 def targets(goals: Iterable[Target], study: Study, arms: Iterable[str], results: Path) -> str:

@@ -1,80 +1,66 @@
-"""Arms against each other, pair by pair: differences, intervals, tests, verdicts."""
+"""Arms against each other, pair by pair: differences, intervals, tests.
+
+All of this is exploratory: nothing here is corrected for the number of comparisons, and nothing gives a verdict, which
+is for the plan of a study alone (unet.study.decide).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unet.errors import ConfigError
 from unet.stats import (
-    CLAIM_LEVEL,
     Interval,
     PairedTest,
     Summary,
-    bootstrap_interval,
-    holm,
+    block_test,
     probability_of_improvement,
     sign_flip_test,
     summary,
+    t_interval,
     t_test,
 )
 from unet.study import choice
 from unet.study.choice import Runs
-from unet.study.evidence import Evidence, higher_is_better
-from unet.study.matrix import Arm, Comparison, Job, Study
-
-MIN_PAIRS = 3
-Verdict = Literal["better", "worse", "open"]
+from unet.study.directions import higher_is_better
+from unet.study.evidence import Evidence
+from unet.study.matrix import TUNING, Arm, Comparison, Job, Study
 
 
 @dataclass(frozen=True)
 class Finding:
     """One comparison on one data set and score.
 
-    difference: arm minus reference, one value per seed that both have. improvement: probability that a run of the arm
-    is better than one of the reference. p: of the paired t test after Holm's correction over the study's table.
+    seeds: those that both arms have, in the same precision. differences: arm minus reference, one per seed. interval:
+    Student's, 95 %. t, flip, block: paired t test, sign flips, model of arm and seed over all arms of the study.
+    improvement: probability that a run of the arm is better than one of the reference.
     """
 
     comparison: Comparison
     data: str
     score: str
+    seeds: tuple[int, ...]
     differences: tuple[float, ...]
     interval: Interval
     t: PairedTest
     flip: PairedTest
+    block: PairedTest
     improvement: float
-    p: float = math.nan
 
     @property
     def mean(self) -> float:
         """Mean difference, arm minus reference."""
         return sum(self.differences) / len(self.differences)
 
-    @property
-    def enough(self) -> bool:
-        """Whether anything can be claimed: three pairs or more, not all alike.
-
-        Differences that are all the same stay open: the t test calls them certain, but counts (of spikes, say) are
-        easily the same three times.
-        """
-        return len(self.differences) >= MIN_PAIRS and len(set(self.differences)) > 1
-
-    @property
-    def verdict(self) -> Verdict:
-        """better or worse when p < 0.01 after correction and the interval leaves out 0, of `enough` pairs."""
-        excluded = self.interval.low > 0 or self.interval.high < 0
-        if not self.enough or not self.p < CLAIM_LEVEL or not excluded:
-            return "open"
-        return "better" if (self.mean > 0) == _more_is_better(self.score) else "worse"
-
 
 def seeds_of(runs: Runs) -> int:
-    """How many seeds there are, counted from 0."""
-    return max((seed for _, _, seed in runs), default=-1) + 1
+    """How many seeds there are, counted from 0; those of tuning do not count."""
+    return max((seed for _, _, seed in runs if seed < TUNING), default=-1) + 1
 
 
 def arm_runs(study: Study, profile: str, arm: Arm, data: str, runs: Runs) -> dict[int, Evidence]:
@@ -98,14 +84,11 @@ def summarise(runs: dict[int, Evidence], score: str) -> Summary | None:
     return summary(known) if known else None
 
 
-def paired(
-    study: Study, profile: str, comparison: Comparison, data: str, score: str, runs: Runs
-) -> tuple[list[float], list[float]]:
-    """The score of both arms at the seeds that both have, trained in the same precision."""
-    ours, theirs = _sides(study, profile, comparison, data, runs)
+def paired(ours: dict[int, Evidence], theirs: dict[int, Evidence], score: str) -> dict[int, tuple[float, float]]:
+    """The score of both arms by the seeds that both have, trained in the same precision."""
     a, b = values(ours, score), values(theirs, score)
     shared = [seed for seed in sorted(set(a) & set(b)) if _same_precision(ours[seed], theirs[seed])]
-    return [a[seed] for seed in shared], [b[seed] for seed in shared]
+    return {seed: (a[seed], b[seed]) for seed in shared}
 
 
 def of_two_precisions(study: Study, profile: str, runs: Runs) -> int:
@@ -139,26 +122,61 @@ def _same_precision(a: Evidence, b: Evidence) -> bool:
 
 
 def findings(study: Study, profile: str, runs: Runs) -> list[Finding]:
-    """All comparisons of a study that have at least one pair, corrected for their number."""
+    """All comparisons of a study that have at least one pair, and its plan's end points whatever they compare."""
     made = []
+    for comparison, data, score in _asked(study, profile):
+        ours, theirs = _sides(study, profile, comparison, data, runs)
+        pairs = paired(ours, theirs, score)
+        if pairs:
+            made.append(finding(study, profile, comparison, data, score, pairs, runs))
+    return made
+
+
+def _asked(study: Study, profile: str) -> Iterable[tuple[Comparison, str, str]]:
+    asked: dict[tuple[Comparison, str, str], None] = {}
     for comparison in study.comparisons:
         for data in study.data:
             for name in study.tested.get(data, ("mean_iou_last5",)):
                 score = study.arm(comparison.reference).score(study.arm(comparison.arm).score(name))
-                ours, theirs = paired(study, profile, comparison, data, score, runs)
-                if ours:
-                    made.append(_finding(comparison, data, score, ours, theirs))
-    corrected = holm([finding.t.p for finding in made])
-    return [replace(finding, p=p) for finding, p in zip(made, corrected, strict=True)]
+                asked[comparison, data, score] = None
+    for point in study.plan.order if study.plan is not None else ():
+        if point.profile == profile:
+            asked[Comparison(point.arm, point.reference), point.data, point.score] = None
+    return asked
 
 
-def _finding(comparison: Comparison, data: str, score: str, ours: Sequence[float], theirs: Sequence[float]) -> Finding:
-    d = np.subtract(ours, theirs)
+def finding(
+    study: Study,
+    profile: str,
+    comparison: Comparison,
+    data: str,
+    score: str,
+    pairs: Mapping[int, tuple[float, float]],
+    runs: Runs,
+) -> Finding:
+    """What these pairs (arm, reference), by seed, say about a comparison."""
+    ours, theirs = (np.array([pair[side] for pair in pairs.values()]) for side in (0, 1))
+    d = ours - theirs
     sign = 1 if _more_is_better(score) else -1
-    improvement = probability_of_improvement([sign * np.asarray(ours)], [sign * np.asarray(theirs)])
+    improvement = probability_of_improvement([sign * ours], [sign * theirs])
+    table, names = _table(study, profile, data, score, tuple(pairs), runs)
+    block = block_test(table, names.index(comparison.arm), names.index(comparison.reference))
+    found = tuple(map(float, d))
     return Finding(
-        comparison, data, score, tuple(map(float, d)), bootstrap_interval(d), t_test(d), sign_flip_test(d), improvement
+        comparison, data, score, tuple(pairs), found, t_interval(d), t_test(d), sign_flip_test(d), block, improvement
     )
+
+
+def _table(
+    study: Study, profile: str, data: str, score: str, seeds: tuple[int, ...], runs: Runs
+) -> tuple[NDArray[np.float64], list[str]]:
+    """The score of all arms at these seeds, arms x seeds, NaN where there is none; and the names of the arms."""
+    names = [arm.name for arm in study.arms if not arm.grid]
+    table = np.full((len(names), len(seeds)), math.nan)
+    for row, name in enumerate(names):
+        own = values(arm_runs(study, profile, study.arm(name), data, runs), score)
+        table[row] = [own.get(seed, math.nan) for seed in seeds]
+    return table, names
 
 
 def _more_is_better(score: str) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 Row = Mapping[str, Any]
 
 LAST = 5  # evaluations whose median scores a run, as in Goyal et al. 2017, arXiv 1706.02677
-SPIKE_FACTOR = 3.0
-SPIKE_ROWS = 10  # rows (of ten updates) before a row that its largest loss is compared with
+SPIKE_FACTOR = 2.0
+SPIKE_EVALUATIONS = 5  # before one, that its loss is compared with (at least three)
 FINAL_SHARE = 0.1  # of the updates, at the end, over which the training loss is averaged
 
 
@@ -37,17 +37,31 @@ def final_training_loss(rows: Iterable[Row]) -> float:
 
 
 def spikes(rows: Iterable[Row]) -> int:
-    """How often the training loss leaps.
+    """How often the loss of the held-out images leaps, which are the same at every evaluation.
 
-    A row of metrics.jsonl covers ten updates. It belongs to a spike when its largest loss exceeds three times the
-    median of the mean losses of the ten rows before it (hundred updates; no row is judged before there are ten).
-    Neighbouring rows of this kind are one spike.
+    (The training loss follows the sequence of tiles, hard and easy ones, whatever the optimizer does.) An evaluation
+    belongs to a spike when its loss exceeds twice the median of the five before it, or of the three or four there are.
+    Neighbouring evaluations of this kind are one spike.
     """
-    pairs = [(row["loss"], row["loss_max"]) for row in rows if row["part"] == "train"]
+    _, losses = curve(rows, "held_out", "loss")
     count, inside = 0, False
-    for i in range(SPIKE_ROWS, len(pairs)):
-        usual = statistics.median(loss for loss, _ in pairs[i - SPIKE_ROWS : i])
-        leaps = pairs[i][1] > SPIKE_FACTOR * usual
+    for i in range(3, len(losses)):
+        leaps = losses[i] > SPIKE_FACTOR * statistics.median(losses[max(0, i - SPIKE_EVALUATIONS) : i])
         count += leaps and not inside
         inside = leaps
     return count
+
+
+def scores(rows: Iterable[Row]) -> dict[str, float]:
+    """What a run's curves say in one number each.
+
+    `mean_iou_last5`, `loss_last5`: medians of the last five evaluations. `train_loss`: mean of the last tenth of
+    training. `spikes`: see there.
+    """
+    rows = list(rows)
+    found = {"spikes": float(spikes(rows)), "train_loss": final_training_loss(rows)}
+    for key in ("mean_iou", "loss"):
+        median = last_median(rows, key)
+        if median is not None:
+            found[f"{key}_last5"] = median
+    return found

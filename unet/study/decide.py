@@ -17,7 +17,8 @@ from unet.errors import ConfigError
 from unet.stats import equivalence_test, t_test
 from unet.study import choice
 from unet.study.choice import Runs
-from unet.study.evidence import Evidence, higher_is_better
+from unet.study.directions import higher_is_better
+from unet.study.evidence import Evidence
 from unet.study.matrix import Study
 from unet.study.plan import EndPoint, Plan
 
@@ -163,8 +164,9 @@ def _look(
 
 
 def _value(run: Evidence, score: str) -> float:
-    """A run's score; the worst there is for one that has none, because its prediction is empty."""
-    return run.values.get(score, 0.0 if higher_is_better(score) else 1.0)
+    if score not in run.values:
+        raise ConfigError(f"{run.path.name}: has no score {score}, on which the plan decides")
+    return run.values[score]
 
 
 def _precision(run: Evidence) -> object:

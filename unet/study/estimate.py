@@ -14,7 +14,7 @@ from unet.study.matrix import Job
 class Estimate:
     """Seconds of measured runs, by arm and data set and per unit of work."""
 
-    by_run: dict[tuple[str, str], float]
+    by_run: dict[tuple[str, str], float]  # per input pixel
     per_pixel: float | None  # seconds per input pixel trained on, over all measured runs
 
     @classmethod
@@ -22,23 +22,22 @@ class Estimate:
         """From the runs of one study and profile, and, for arms without any, from those of other studies."""
         times: dict[tuple[str, str], list[float]] = {}
         seconds = pixels = 0.0
-        for run in runs:
+        for run, own in [*((run, True) for run in runs), *((run, False) for run in others)]:
             took = run.record["seconds"]
-            if took and not run.diverged:
-                times.setdefault((run.arm, run.data), []).append(took)
-                seconds, pixels = seconds + took, pixels + work(run.config)
-        for run in others:
-            if run.record["seconds"] and not run.diverged:
-                seconds, pixels = seconds + run.record["seconds"], pixels + work(run.config)
+            if not took or run.diverged:
+                continue
+            seconds, pixels = seconds + took, pixels + work(run.config)
+            if own:
+                times.setdefault((run.arm, run.data), []).append(took / work(run.config))
         means = {key: sum(values) / len(values) for key, values in times.items()}
         return cls(means, seconds / pixels if pixels else None)
 
     def seconds(self, job: Job, updates_done: int = 0) -> float | None:
         """Seconds that a run still takes; None when nothing comparable was measured."""
-        whole = self.by_run.get((job.arm, job.data))
-        if whole is None and self.per_pixel is not None:
-            whole = self.per_pixel * work(job.config)
-        return None if whole is None else whole * (1 - updates_done / job.config.train.updates)
+        per_pixel = self.by_run.get((job.arm, job.data), self.per_pixel)
+        if per_pixel is None:
+            return None
+        return per_pixel * work(job.config) * (1 - updates_done / job.config.train.updates)
 
     def total(self, jobs: list[Job], updates_done: Callable[[Job], int], at_once: int) -> float | None:
         """Seconds for all of them, `at_once` at a time; None when nothing was measured."""

@@ -20,7 +20,7 @@ import yaml
 from unet.config import Config, from_dict, parse_yaml, profile, to_dict
 from unet.errors import ConfigError, one_line
 from unet.files import write_json, write_text
-from unet.study.matrix import Study
+from unet.study.matrix import TUNING, TUNING_SHARE, Study
 
 FOLDER = "plans"  # beside the pages
 NOTE = "plan.json"  # beside the evidence of a study
@@ -38,6 +38,7 @@ def described(study: Study) -> dict[str, Any]:
         "looks": [asdict(look) for look in plan.looks],
         "most_collapsed": plan.most_collapsed,
         "seeds": {name: dict(sets) for name, sets in plan.seeds.items()},
+        "tuning": {"first_seed": TUNING, "updates_divided_by": TUNING_SHARE},
         "order": points,
         "profiles": {name: _settings(study, name) for name in plan.seeds},
     }
@@ -50,8 +51,9 @@ def _settings(study: Study, name: str) -> dict[str, Any]:
     for arm in study.arms:
         if arm.best_of:
             arms[arm.name] = {"best of": list(arm.best_of)}
-        elif study.plan is not None and set(study.data_of(arm)) & set(study.plan.seeds[name]):
-            arms[arm.name] = _changed(arm.applied(base), base)
+        elif sets := [data for data in study.data_of(arm) if study.plan is not None and data in study.plan.seeds[name]]:
+            own = from_dict({"data": {"name": sets[0]}}, base)
+            arms[arm.name] = _changed(arm.applied(own), own)
     return {"base": _changed(base, Config()), "arms": arms}
 
 
@@ -130,14 +132,17 @@ def noted_plan(results: Path) -> dict[str, Any]:
 def committed(path: Path) -> tuple[str, str]:
     """Commit and date of the last change of a file; ("unknown", "") outside a repository."""
 
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(path.resolve().parent), *words, "--", path.name]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    def git(*words: str) -> str | None:
+        command = ["git", "-C", str(path.resolve().parent), *words]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return None
 
-    try:
-        changed, last = git("status", "--porcelain"), git("log", "-1", "--format=%H %cI")
-    except (OSError, subprocess.SubprocessError):
+    changed = git("status", "--porcelain", "--", path.name)
+    if changed is None:
         return "unknown", ""
+    last = git("log", "-1", "--format=%H %cI", "--", path.name)  # fails where nothing was ever committed
     if changed or not last:
         raise ConfigError(f"{path}: the plan is not committed; commit it before the first run")
     commit, _, date = last.partition(" ")

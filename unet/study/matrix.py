@@ -2,6 +2,7 @@
 
 Seed s of a study fixes the initial weights, the tile sequence and the fold that is held out (s modulo the number of
 folds), the same in every arm, so that arms are compared pair by pair and, over the seeds, all frames are held out.
+Settings are tuned on seeds of their own, from TUNING on, one for each fold, with a quarter of the updates.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ Changes = Mapping[str, Mapping[str, Any]]
 SYNTHETIC_PROFILES = ("smoke",)
 """Profiles that run on the built-in synthetic stacks: they show that a study runs, never what it finds."""
 
+TUNING = 90
+"""The first seed that settings are chosen on; no arm is compared on it or on those after it."""
+
+TUNING_SHARE = 4  # tuning runs have the updates of a run divided by this
+
 SEQUENCES = ("phc", "hela", "synthetic-phc", "synthetic-hela")  # sets of two sequences
 MACHINE_KEYS = {"device", "workers", "threads"}  # of `train`: where a run runs, not what it is
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -34,8 +40,8 @@ class Arm:
     changes: the keys that differ, or a function of the base that returns them, so that an arm can say "half the tile"
     in every profile. data: the data sets it makes sense for (empty: all of the study's). weights_of: the arm whose
     trained weights it evaluates anew, where only the evaluation differs. best_of: arms among which the one with the
-    smallest training loss stands for this arm, chosen for each data set and held-out fold. grid: the arm exists for
-    such a choice and runs once per fold only.
+    smallest training loss on the tuning seeds stands for this arm, chosen for each data set and held-out fold. grid:
+    the arm exists for such a choice and runs elsewhere only where it is chosen.
     """
 
     name: str
@@ -123,6 +129,17 @@ class Study:
         """The data sets that an arm runs on."""
         return tuple(name for name in self.data if not arm.data or name in arm.data)
 
+    def seeds_of(self, profile_name: str, data: str, most: int) -> int:
+        """How many seeds there are on a data set: what the plan says where it names the profile, at most `most`."""
+        if self.plan is None or profile_name not in self.plan.seeds:
+            return most
+        return min(most, self.plan.seeds[profile_name].get(data, 0))
+
+    @property
+    def tuned(self) -> frozenset[str]:
+        """The arms among which others are chosen."""
+        return frozenset(name for arm in self.arms for name in arm.best_of)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -148,10 +165,13 @@ def resolve(study: Study, profile_name: str, arm_name: str, data: str, seed: int
     base = from_dict(study.base, profile(profile_name))
     base = from_dict({"data": {"name": f"synthetic-{data}" if synthetic else data}}, base)
     config = arm.applied(base)
+    updates = config.train.updates if seed < TUNING else max(1, config.train.updates // TUNING_SHARE)
+    # Over the seeds that hold the same part out, other frames are drawn.
+    drawn = {"seed": seed // folds(config)} if config.data.limit else {}
     return from_dict(
         {
-            "data": {"fold": seed % folds(config)},
-            "train": {"seed": seed},
+            "data": drawn | {"fold": (seed if seed < TUNING else seed - TUNING) % folds(config)},
+            "train": {"seed": seed, "updates": updates},
             "wandb": {"group": f"{study.name}/{arm.name}"},
         },
         config,
@@ -160,23 +180,25 @@ def resolve(study: Study, profile_name: str, arm_name: str, data: str, seed: int
 
 def folds(config: Config) -> int:
     """How many parts can be held out in turn."""
-    by_sequence = config.data.name in SEQUENCES and config.data.split in ("auto", "sequences")
+    by_sequence = config.data.name in SEQUENCES and config.data.split in ("auto", "sequences", "isolated", "leaking")
     return 2 if by_sequence else config.data.folds
 
 
 def jobs(study: Study, profile_name: str, seeds: int) -> Iterator[Job]:
-    """All runs that are known beforehand, seed by seed, so that what is done is always paired.
+    """All runs that are known beforehand: those of the tuning seeds, then seed by seed, so that what is done is paired.
 
     Arms that stand for the best of others run nothing themselves; see unet.study.choice.
     """
+    known = [(data, arm) for data in study.data for arm in study.arms if data in study.data_of(arm) and not arm.best_of]
+    known = [(data, arm) for data, arm in known if study.seeds_of(profile_name, data, seeds)]
+    for data, arm in known:
+        if arm.name in study.tuned:
+            for fold in range(folds(resolve(study, profile_name, arm.name, data, 0))):
+                yield make_job(study, profile_name, arm.name, data, TUNING + fold)
     for seed in range(seeds):
-        for data in study.data:
-            for arm in study.arms:
-                if data not in study.data_of(arm) or arm.best_of:
-                    continue
-                job = make_job(study, profile_name, arm.name, data, seed)
-                if not arm.grid or seed < folds(job.config):
-                    yield job
+        for data, arm in known:
+            if not arm.grid and seed < study.seeds_of(profile_name, data, seeds):
+                yield make_job(study, profile_name, arm.name, data, seed)
 
 
 def make_job(study: Study, profile_name: str, arm: str, data: str, seed: int) -> Job:

@@ -8,7 +8,7 @@ from typing import Any
 
 from unet.errors import ConfigError, nearest
 from unet.files import write_text
-from unet.study import claims, figure, page
+from unet.study import claims, figure, frozen, page, tables, verdicts
 from unet.study.matrix import Study
 
 FOLDER = Path("experiments")
@@ -48,13 +48,21 @@ def study_of(path: Path) -> Study:
     return study
 
 
-def write_report(study: Study, profile: str, results: Path) -> Path | None:
-    """Make the README and the figure of a study and profile anew; None when it has no runs."""
+def write_report(study: Study, profile: str, results: Path, plan_file: Path) -> Path | None:
+    """Make the README and the figure of a study and profile anew, and the study's own; None when it has no runs.
+
+    ConfigError when the study deviates from its frozen plan.
+    """
     folder = results / study.name / profile
     if not figure.draw(study, profile, folder, folder / page.FIGURE):
         return None
     write_text(folder / page.README, page.make(study, profile, folder))
-    return folder / page.README
+    if study.plan is None or profile not in study.plan.seeds:
+        return folder / page.README
+    frozen.check(study, plan_file, results / study.name)
+    verdicts.draw(study, results, results / study.name / verdicts.FIGURE)
+    write_text(results / study.name / verdicts.README, verdicts.make(study, results))
+    return results / study.name / verdicts.README
 
 
 def claims_page(folder: Path, results: Path) -> str:
@@ -62,14 +70,16 @@ def claims_page(folder: Path, results: Path) -> str:
     defined = read(folder / CLAIMS)
     studies = {study.name: study for study in map(study_of, study_pages(folder))}
     parts = {
+        "questions": claims.questions(studies.values(), results),
         "targets": claims.targets(defined["TARGETS"], studies["baselines"], defined["ARMS"], results),
-        "claims": claims.tables(defined["CLAIMS"], studies, results),
+        "claims": claims.claims_table(defined["CLAIMS"], studies, results),
     }
     return claims.fill((folder / "README.md").read_text(encoding="utf-8"), parts)
 
 
 def write_claims(folder: Path, results: Path) -> Path:
-    """Write the generated parts of experiments/README.md."""
+    """Write the tidy tables of all results and the generated parts of experiments/README.md."""
+    tables.write(map(study_of, study_pages(folder)), results)
     path = folder / "README.md"
     write_text(path, claims_page(folder, results))
     return path

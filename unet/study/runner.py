@@ -22,6 +22,7 @@ from unet.runs.folder import CONFIG, METRICS, SPLIT, RunFolder
 from unet.runs.lock import locked
 from unet.signals import Stopper
 from unet.study import choice, evidence, noise
+from unet.study.collect import adopt, collect
 from unet.study.estimate import Estimate
 from unet.study.evidence import WEIGHTS
 from unet.study.matrix import Job, Study, identity, jobs, make_job
@@ -67,7 +68,7 @@ class Runner:
         self.study, self.options, self.terminal = study, options, terminal
         self.pool = Pool(options.at_once)
         self.failed: dict[str, str] = {}  # name: why, in this session
-        self.twins: dict[str, Path] = {}  # equal runs of other studies, by identity
+        self.twins: dict[str, evidence.Evidence] = {}  # equal runs of other studies, by identity
         self.estimate = Estimate({}, None)
         self._waiting: list[Job] = []
         self._busy: dict[str, int] = {}
@@ -95,7 +96,7 @@ class Runner:
         """Evidence by (arm, data set, seed): the study's own, and what it takes over from other studies."""
         twins = evidence.twins(self.options.results, self.options.profile)
         found = {
-            (job.arm, job.data, job.seed): evidence.load(twins[name])
+            (job.arm, job.data, job.seed): twins[name]
             for job in jobs(self.study, self.options.profile, self.options.seeds)
             if (name := identity(job.config)) in twins
         }
@@ -108,11 +109,12 @@ class Runner:
     def state(self, job: Job) -> State:
         """How far a run is; RunError when its folder was made with another configuration."""
         kept, run = self.options.evidence_folder(job), self.options.run_folder(job)
-        if evidence.is_whole(kept):
-            evidence.check_same(kept, job)
-            return "diverged" if (kept / evidence.FAILURE).is_file() else "done"
+        found = evidence.find(kept)
+        if found is not None:
+            evidence.check_same(kept, found.config, job)
+            return "diverged" if found.diverged else "done"
         if (run / CONFIG).is_file():
-            evidence.check_same(run, job)
+            evidence.check_same(run, evidence.config_of(run), job)
             return "begun"
         return "missing"
 
@@ -129,7 +131,7 @@ class Runner:
         """How long runs took, in this study and, of the same profile, in others."""
         own = self.options.results / self.study.name
         twins = evidence.twins(self.options.results, self.options.profile).values()
-        others = [evidence.load(path) for path in twins if path.parent.parent != own]
+        others = [run for run in twins if run.path.parent.parent != own]
         return Estimate.of(self.evidence(), others)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
@@ -216,11 +218,11 @@ class Runner:
                 run, kept = self.options.run_folder(job), self.options.evidence_folder(job)
                 twin = self.twins.get(identity(job.config))
                 if evidence.has_ended(run):
-                    evidence.collect(run, job, kept)
+                    collect(run, job, kept)
                     again = True
                 elif twin is not None and not (run / CONFIG).is_file():
-                    evidence.adopt(twin, job, kept)
-                    self.terminal.say(f"{job.name}: the same run as {twin.parent.parent.name}/{twin.name}")
+                    adopt(twin, job, kept)
+                    self.terminal.say(f"{job.name}: the same run as {twin.record['study']}/{twin.path.name}")
                     again = True
         self._waiting = list(self._open_jobs())
         self.estimate = self.measured()
@@ -283,7 +285,7 @@ class Runner:
         folders = [self.options.run_folder(job)]
         twin = self.twins.get(identity(job.config))
         if twin is not None:
-            folders.append(self.options.runs / twin.parent.parent.name / job.profile / twin.name)
+            folders.append(self.options.runs / twin.record["study"] / job.profile / twin.path.name)
         return next((folder for folder in folders if (folder / WEIGHTS).is_file()), None)
 
     # -- gradient noise ----------------------------------------------------------------------------------------------
@@ -311,7 +313,7 @@ class Runner:
         for job in self.wanted():
             kept = self.options.evidence_folder(job)
             weights = self._trained(job)
-            if job.arm != at or self.state(job) != "done" or (kept / evidence.NOISE).is_file():
+            if job.arm != at or self.state(job) != "done" or _has_noise(kept):
                 continue
             if weights is None:
                 self.terminal.say(
@@ -322,6 +324,11 @@ class Runner:
             arms = {arm: self._sibling(job, arm).config for arm in self.study.noise}
             command = [sys.executable, "-m", "unet.study.noise", str(weights), str(kept), str(os.getpid())]
             yield partial(self._spawn, f"{job.name}-noise", command, noise.request(arms))
+
+
+def _has_noise(kept: Path) -> bool:
+    found = evidence.find(kept)
+    return found is not None and (found.packed is not None or found.has(evidence.NOISE))
 
 
 def _over(deadline: float | None) -> bool:

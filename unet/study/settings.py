@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from unet.config import Config
 from unet.geometry import nearest_valid, output_size, stride
+from unet.study.matrix import Changes
 
 BLOG = {"model": {"dropout": 0.1, "dropout_at": "bottleneck"}}
 """What the blog's setting changes against the profiles `full` and `reduced`: the rate of dropout."""
@@ -34,9 +37,30 @@ def batch_of_same_loss(base: Config) -> int:
 def loss_pixels(config: Config) -> int:
     """Pixels that one update's loss is taken over, when all of them are labelled."""
     side = output_size(config.tile.input_px, config.model.depth, config.model.allow_odd_pooling)
-    return config.train.batch * config.train.accumulate * side**2
+    windows = config.tile.loss_windows
+    of_tile = windows * config.tile.loss_window_px**2 if windows else side**2
+    return config.train.batch * config.train.accumulate * of_tile
 
 
 def input_pixels(config: Config) -> int:
     """Pixels that one update's tiles hold."""
     return config.train.batch * config.train.accumulate * config.tile.input_px**2
+
+
+ADAM_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
+"""Rates that Adam is tuned on; the profiles of the studies have the third."""
+
+
+def rates(name: str, values: Sequence[float]) -> tuple[str, ...]:
+    """Names of the arms that an arm's rate is chosen among."""
+    return tuple(f"{name}-{lr:g}" for lr in values)
+
+
+def with_rate(changes: Changes | Callable[[Config], Changes], lr: float) -> Callable[[Config], Changes]:
+    """The same changes at a learning rate."""
+
+    def changed(base: Config) -> Changes:
+        own = changes(base) if callable(changes) else changes
+        return {**own, "optim": {**own.get("optim", {}), "lr": lr}}
+
+    return changed

@@ -1,0 +1,265 @@
+"""A planned study from its page to its verdicts: the frozen plan is followed, tables and pages fit the evidence."""
+
+import io
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tests.study import helpers
+from tests.study.helpers import GRID, STUDY, run
+from unet.errors import ConfigError
+from unet.study import choice, evidence, frozen, pages, status, store, tables, verdicts
+from unet.study.matrix import Comparison
+from unet.study.plan import EndPoint, Look, Plan
+
+PLAN = Plan(
+    (EndPoint("b", "a", "em", "mean_iou", "smoke", 0.01), EndPoint("b", "a", "hela", "mean_iou", "smoke", 0.01)),
+    {"smoke": {"em": 6, "hela": 4}},
+)
+PLANNED = replace(STUDY, plan=PLAN)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Results of the planned seeds, b better than a by 0.03, and of a study with a choice."""
+    folder = tmp_path_factory.mktemp("planned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unet.study.runner.POLL_S", 0.02)
+        run(folder, PLANNED, seeds=99, plan={"gain": {"b": 0.03}})
+        run(folder, GRID, seeds=3)
+    frozen.freeze(PLANNED, folder / "plans" / "small-study.yaml")
+    return folder
+
+
+@pytest.fixture
+def place(made, tmp_path):
+    """A copy that a test may change: results and the plan."""
+    import shutil
+
+    for name in ("results", "plans", "runs"):
+        shutil.copytree(made / name, tmp_path / name)
+    return tmp_path
+
+
+def report(place, study=PLANNED):
+    return pages.write_report(study, "smoke", place / "results", place / "plans" / "small-study.yaml")
+
+
+def test_only_the_planned_seeds_are_run(made):
+    runs = evidence.load_all(made / "results/small-study/smoke")
+    assert {(r.data, r.seed) for r in runs} == {*(("em", s) for s in range(6)), *(("hela", s) for s in range(4))}
+
+
+def test_the_page_gives_the_verdicts_and_says_by_which_plan(place):
+    path = report(place)
+    assert path == place / "results/small-study/README.md"
+    text = path.read_text()
+    assert text == verdicts.make(PLANNED, place / "results")
+    assert "- EM, IoU: setting b against setting a: **better**: better by +0.03" in text
+    assert "- DIC-HeLa, IoU: setting b against setting a: **better**" in text
+    assert "Alpha 0.01 for the question" in text
+    assert (place / "results/small-study/verdicts.png").read_bytes().startswith(b"\x89PNG")
+    assert (
+        "The verdicts of the plan stand on the [page of the study](../README.md)"
+        in (place / "results/small-study/smoke/README.md").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"seeds": {"smoke": {"em": 4, "hela": 4}}}, "seeds"),
+        ({"alpha": 0.05, "looks": (Look(0.5, 0.0025), Look(1.0, 0.0475))}, "alpha, looks"),
+        ({"order": PLAN.order[::-1]}, "order"),
+        ({"order": (replace(PLAN.order[0], margin=0.05), PLAN.order[1])}, "order"),
+        ({"most_collapsed": 0.5}, "most_collapsed"),
+    ],
+)
+def test_a_page_that_deviates_from_its_plan_gets_no_verdict(place, changes, what):
+    with pytest.raises(ConfigError, match=f"deviates from its plan .* in {what}; no verdict is given"):
+        report(place, replace(STUDY, plan=replace(PLAN, **changes)))
+
+
+def test_an_arm_that_changed_after_the_plan_is_a_deviation(place):
+    arms = (STUDY.arms[0], replace(STUDY.arms[1], changes={"optim": {"lr": 3e-3}}))
+    with pytest.raises(ConfigError, match="deviates from its plan .* in profiles"):
+        report(place, replace(PLANNED, arms=arms))
+
+
+def git(folder, *words):
+    who = ["-c", "user.name=n", "-c", "user.email=n@example.org"]
+    return subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_plan_must_be_committed_and_its_commit_is_kept_beside_the_evidence(place):
+    plan, results = place / "plans" / "small-study.yaml", place / "results" / "small-study"
+    git(place, "init", "-q")
+    with pytest.raises(ConfigError, match="the plan is not committed"):
+        frozen.note(plan, results)
+    git(place, "add", "plans")
+    git(place, "commit", "-qm", "plan")
+    commit = git(place, "rev-parse", "HEAD").strip()
+    frozen.note(plan, results)
+    assert frozen.noted_plan(results)["commit"] == commit
+    (place / "other").write_text("x")
+    git(place, "add", "other")
+    git(place, "commit", "-qm", "later")
+    frozen.note(plan, results)
+    assert frozen.noted_plan(results)["commit"] == commit
+    assert f"commit {commit[:10]}" in report(place).read_text()
+    plan.write_text(plan.read_text().replace("alpha: 0.01", "alpha:  0.01"))  # says the same, and is another file
+    with pytest.raises(ConfigError, match=f"was changed after the runs .* restore the plan of commit {commit}"):
+        report(place)
+
+
+def test_without_a_repository_the_hash_still_tells_a_changed_plan(place):
+    plan, results = place / "plans" / "small-study.yaml", place / "results" / "small-study"
+    frozen.note(plan, results)
+    assert frozen.noted_plan(results)["commit"] == "unknown"
+    plan.write_text("# other\n" + plan.read_text())
+    with pytest.raises(ConfigError, match="was changed after the runs"):
+        report(place)
+    plan.unlink()
+    with pytest.raises(ConfigError, match="no frozen plan; write it with --freeze"):
+        report(place)
+
+
+def recomputed(runs, c):
+    """The five lines of experiments/README.md."""
+    own = runs[(runs.study == c.study) & (runs.profile == c.profile) & (runs.data == c.data)]
+    own = own[own.seed.isin([int(seed) for seed in str(c.seeds).split()])]
+    x, y = (own[(own.arm == arm) | (own.stands_for == arm)].set_index("seed")[c.score] for arm in (c.arm, c.reference))
+    d = (x - y).sort_index()
+    return d.mean(), stats.ttest_1samp(d, 0).pvalue
+
+
+def test_a_stranger_computes_effect_and_p_of_every_row_from_the_table_of_runs(place):
+    grid = replace(GRID, comparisons=(Comparison("named", "best"),), tested={"hela": ("loss_last5",)})
+    tables.write([PLANNED, grid], place / "results")
+    runs, rows = (pd.read_csv(place / "results" / name) for name in (tables.RUNS, tables.COMPARISONS))
+    assert len(runs) == 20 + len(evidence.load_all(place / "results/grid-study/smoke"))
+    assert set(rows.kind) == {"primary", "exploratory"}
+    assert set(rows.study) == {"small-study", "grid-study"}
+    for c in rows.itertuples():
+        effect, p = recomputed(runs, c)
+        assert effect == pytest.approx(c.effect, abs=1e-10)
+        assert p == pytest.approx(c.p, rel=1e-6)
+        assert len(str(c.seeds).split()) == c.pairs
+    primary = rows[rows.kind == "primary"]
+    assert list(primary.verdict) == ["better", "better"]
+    assert set(primary.look) <= {1, 2}
+
+
+def test_the_table_of_runs_says_what_a_run_was(place):
+    tables.write([PLANNED], place / "results")
+    runs = pd.read_csv(place / "results" / tables.RUNS)
+    row = runs[(runs.arm == "b") & (runs.data == "em") & (runs.seed == 5)].iloc[0]
+    stored = evidence.load(place / "results/small-study/smoke/b-em-seed5")
+    assert row.primary == pytest.approx(stored.values["mean_iou"], rel=1e-11)
+    assert (row.fold, row.minutes, row.commit, row.config) == (0, 0.03, "c" * 40, stored.config_hash)
+    assert (row.collapsed, row.diverged, row.tuning) == (0, 0, 0)
+
+
+# -- packed runs -------------------------------------------------------------------------------------------------------
+
+
+def test_packed_runs_are_read_as_the_folders_were(place):
+    folder = place / "results/small-study/smoke"
+    before = {r.path.name: (r.config, r.environment, r.record, r.stored, r.rows, r.values, r.config_hash)
+              for r in evidence.load_all(folder)}  # fmt: skip
+    page = report(place).read_text()
+    tables.write([PLANNED], place / "results")
+    csv = (place / "results" / tables.RUNS).read_bytes()
+    assert evidence.pack(folder) == 20
+    assert not [p for p in folder.iterdir() if p.is_dir()]
+    after = {r.path.name: (r.config, r.environment, r.record, r.stored, r.rows, r.values, r.config_hash)
+             for r in evidence.load_all(folder)}  # fmt: skip
+    assert after == before
+    assert report(place).read_text() == page
+    tables.write([PLANNED], place / "results")
+    assert (place / "results" / tables.RUNS).read_bytes() == csv
+    assert evidence.pack(folder) == 0
+    back = store.unpack(folder / "b-em-seed1", place / "again" / "b-em-seed1")
+    assert evidence.load(back).values == before["b-em-seed1"][5]
+    curves = pd.read_csv(folder / store.CURVES)
+    assert sorted(set(curves.run)) == sorted(before)
+    assert np.isfinite(curves.loss).all()
+
+
+def test_packed_runs_are_done_and_new_ones_join_them(place):
+    folder = place / "results/small-study/smoke"
+    evidence.pack(folder)
+    (place / "events.jsonl").unlink(missing_ok=True)
+    more = replace(PLANNED, plan=replace(PLAN, seeds={"smoke": {"em": 8, "hela": 4}}))
+    run(place, more, seeds=99, plan={"gain": {"b": 0.03}})
+    assert sorted(helpers.started(place)) == [f"{arm}-em-seed{seed}" for arm in "ab" for seed in (6, 7)]
+    assert evidence.pack(folder) == 4
+    assert len(evidence.load_all(folder)) == 24
+
+
+def test_equal_runs_are_adopted_out_of_packed_ones(place):
+    evidence.pack(place / "results/small-study/smoke")
+    other = replace(STUDY, name="other", arms=STUDY.arms[:1], comparisons=())
+    (place / "events.jsonl").unlink(missing_ok=True)
+    run(place, other, seeds=2)
+    assert helpers.started(place) == []
+    adopted = evidence.load(place / "results/other/smoke/a-em-seed1")
+    assert adopted.record["same_run_as"] == "small-study/smoke/a-em-seed1"
+    assert adopted.rows == evidence.load(place / "results/small-study/smoke/a-em-seed1").rows
+
+
+def test_a_diverged_run_is_packed_too(place):
+    folder = place / "results/small-study/smoke"
+    (folder / "b-em-seed0/scores.json").unlink()
+    (folder / "b-em-seed0/failure.json").write_text('{"diverged": "update 10: loss nan"}')
+    evidence.pack(folder)
+    found = evidence.load(folder / "b-em-seed0")
+    assert found.diverged
+    assert found.failure == {"diverged": "update 10: loss nan"}
+    assert found.values["mean_iou"] == 0
+
+
+def test_a_damaged_store_is_named(place):
+    folder = place / "results/small-study/smoke"
+    evidence.pack(folder)
+    (folder / store.RUNS).write_text((folder / store.RUNS).read_text()[:-9])
+    with pytest.raises(evidence.RunError, match=r"runs\.jsonl: damaged"):
+        evidence.load_all(folder)
+
+
+# -- how far it is -----------------------------------------------------------------------------------------------------
+
+
+def test_progress_counts_runs_and_the_time_of_like_runs(place):
+    options = helpers.options(place, at_once=2, seeds=99)
+    assert status.progress(PLANNED, options) == status.Progress("small-study", "smoke", 20, 0, 0, 0.0)
+    more = replace(PLANNED, plan=replace(PLAN, seeds={"smoke": {"em": 8, "hela": 4}}))
+    found = status.progress(more, options)
+    assert (found.done, found.left) == (20, 4)
+    assert found.seconds == pytest.approx(4 * 2.0 / 2)  # runs say they take 2 s
+    lines = status.told([(place / "page.py", more)], options)
+    assert lines[1].split() == ["small-study", "smoke", "20", "4", "0", "0.0"]
+    assert lines[-1] == "0.0 hours left at 2 runs at a time"
+
+
+def test_progress_counts_the_runs_that_wait_for_a_choice(tmp_path, monkeypatch):
+    monkeypatch.setattr("unet.study.runner.POLL_S", 0.02)
+    plan = Plan((EndPoint("best", "named", "hela", "mean_iou", "smoke", 0.01),), {"smoke": {"hela": 4}})
+    grid = replace(GRID, plan=plan)
+    empty = status.progress(grid, helpers.options(tmp_path, seeds=4))
+    assert (empty.done, empty.left, empty.seconds) == (0, 6 + 4 + 4, None)
+    run(tmp_path, grid, seeds=4)
+    done = status.progress(grid, helpers.options(tmp_path, seeds=4))
+    assert (done.left, done.seconds) == (0, 0.0)
+    runs = choice.by_key(evidence.load_all(tmp_path / "results/grid-study/smoke"))
+    assert len(runs) == done.done == 14
+
+
+def test_a_csv_has_an_empty_cell_for_what_is_not_known():
+    text = tables.text_of(["a", "b"], [{"a": float("nan"), "b": 0.1 + 0.2}, {"b": "x"}])
+    assert text == "a,b\n,0.3\n,x\n"
+    assert pd.read_csv(io.StringIO(text)).a.isna().all()
