@@ -57,6 +57,7 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
             "covered // runs.pixels) if aligned",
             "-(-covered // runs.pixels)) if aligned",
         ),
+        Mutant("alignment not in the key", _LAUNCH, "(array.stride(), address & 15)", "(array.stride(),)"),
     ),
     "several_items_per_thread": (
         Mutant(
@@ -101,7 +102,6 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
     ),
     "plans_are_not_mixed_up": (
         Mutant("strides not in the key", _LAUNCH, "(array.stride(), address & 15)", "(address & 15,)"),
-        Mutant("alignment not in the key", _LAUNCH, "(array.stride(), address & 15)", "(array.stride(),)"),
         Mutant(
             "reduction not in the key",
             _LAUNCH,
