@@ -34,6 +34,7 @@ Expected
 """
 
 import sys
+from collections.abc import Callable
 
 from unet.cli import main
 from unet.config import Config
@@ -49,8 +50,11 @@ def small(base: Config) -> Changes:
     return {"tile": {"input_px": half_tile(base)}, "train": {"batch": batch_of_same_input(base)}}
 
 
-KINDS = {"large": ("large tiles", {}), "small": ("small tiles, same input pixels", small),
-         "windows": ("large tiles, loss in four small windows", SMALL_WINDOWS)}  # fmt: skip
+KINDS: dict[str, tuple[str, Changes | Callable[[Config], Changes]]] = {
+    "large": ("large tiles", {}),
+    "small": ("small tiles, same input pixels", small),
+    "windows": ("large tiles, loss in four small windows", SMALL_WINDOWS),
+}
 
 STUDY = Study(
     name="tile-vs-batch",

@@ -57,7 +57,6 @@ def test_a_file_changes_only_what_it_names(tmp_path):
         ({"optim": {"betas": [0.9]}}, "optim.betas: expected 2 values, got 1"),
         ({"augment": {"gray": "RandomGamma()"}}, "augment.gray: expected a list"),
         ({"tile": {"input_px": 512}}, "use 508 or 524"),
-        ({"data": {"target": "cell-border"}}, "data.target: 'cell-border' is not allowed; EM has no instance labels"),
         ({"weight": {"classes": [0, 0]}}, "weight.classes: [0.0, 0.0] is not allowed; use a number of 0 or more per"),
         ({"predict": {"symmetries": 7}}, "predict.symmetries: 7 is not one of 1, 4, 8"),
         ({"data": {"name": "folder"}}, "data.folder"),

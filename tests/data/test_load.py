@@ -13,7 +13,7 @@ from unet.data import load as load_module
 from unet.data.catalogue import DataSet, data_sets
 from unet.data.download import DEFAULT_LIMITS, Unavailable
 from unet.data.load import find_root, load, name_here, truth
-from unet.errors import DataError
+from unet.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -114,6 +114,14 @@ def test_damage_is_an_error_not_a_reason_for_the_stand_in(elsewhere: Path) -> No
     path.write_bytes(path.read_bytes()[:1200])
     with pytest.raises(DataError, match=r"train-volume\.tif"):
         load(DataConfig(), print)
+
+
+def test_membranes_have_no_borders_between_numbered_cells(elsewhere: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.target: cell-border needs a number per object.* name other data"):
+        load(DataConfig(name="synthetic-em", target="cell-border"), print)
+    stack = load(DataConfig(name="synthetic-hela", target="cell-border"), print)
+    assert stack.class_names == ("background", "cell", "border")
+    assert set(np.unique(stack.frames[0].label)) == {0, 1, 2}  # type: ignore[arg-type]
 
 
 def test_synthetic_stacks_by_name_with_their_truth(elsewhere: Path) -> None:

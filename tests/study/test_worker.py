@@ -75,3 +75,17 @@ def test_a_worker_stops_when_its_parent_is_gone(monkeypatch):
     assert not killed.wait(0.2)
     worker.watch(2**30)
     assert killed.wait(5)
+
+
+def test_scores_on_the_test_slices_are_kept_under_names_of_their_own(tmp_path):
+    """A run that held nothing out has no scores.json; what was measured on the test slices stands in its evidence."""
+    from unet.study.collect import UNSCORED, _on_test_slices
+    from unet.study.directions import higher_is_better
+
+    assert _on_test_slices(tmp_path) == UNSCORED
+    protocols = {"paper": {"scores": {"v_rand": 0.97, "pixel_error": 0.06}}, "archive": {"scores": {"v_rand": 0.5}}}
+    (tmp_path / "test-scores.json").write_text(json.dumps(protocols))
+    kept = _on_test_slices(tmp_path)
+    assert kept["scores"] == {"test_v_rand": 0.97, "test_pixel_error": 0.06}
+    assert kept["test"] == protocols
+    assert (higher_is_better("test_v_rand"), higher_is_better("test_pixel_error")) == (True, False)

@@ -65,8 +65,6 @@ class DataConfig:
             _check(is_unicode(self.folder), "data.folder", self.folder, "the name is not UTF-8; rename the folder")
             _check(self.name in ("em", "folder"), "data.name", self.name, "a data.folder goes with name folder only")
             object.__setattr__(self, "name", "folder")
-        _check(self.target == "cell" or not self.name.endswith("em"), "data.target", self.target,
-               "EM has no instance labels; use cell")  # fmt: skip
         for key, usual in (("foreground", "high"), ("scores", "auto")):
             _check(self.name == "folder" or getattr(self, key) == usual, f"data.{key}", getattr(self, key),
                    "it is for data.folder; published sets have their own")  # fmt: skip

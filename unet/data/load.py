@@ -16,7 +16,7 @@ from unet.data.fetch import fetch, is_present
 from unet.data.masks import Target
 from unet.data.normalise import normalisation
 from unet.data.stack import InstanceImage, Normalisation, Stack
-from unet.errors import DataError
+from unet.errors import ConfigError, DataError
 from unet.files import reading
 from unet.progress import Bar, Terminal
 
@@ -37,6 +37,11 @@ def load(config: DataConfig, say: Say, terminal: Terminal = QUIET) -> Stack:
 
     Raises DataError when a folder named by the user lacks the data, or when files are damaged.
     """
+    if config.target != "cell" and config.name.endswith("em"):
+        raise ConfigError(
+            f"data.target: {config.target} needs a number per object, which the labels of {config.name} do not have; "
+            "use cell, or name other data (data.name, data.folder)"
+        )
     if config.name == "folder":
         with terminal.bar("reading images") as bar:
             return own.read(Path(config.folder), config, say, bar.steps)

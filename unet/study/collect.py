@@ -9,7 +9,8 @@ from typing import Any
 
 from unet.config import to_yaml
 from unet.files import sweep, write_json, write_text
-from unet.runs.folder import CONFIG, METRICS, SPLIT, TIMING, RunFolder
+from unet.runs.folder import CONFIG, METRICS, SPLIT, TEST_SCORES, TIMING, RunFolder
+from unet.study.directions import ON_TEST
 from unet.study.evidence import ATTEMPTS, DIGITS, ENVIRONMENT, FAILURE, RECORD, SCORES, Evidence, read_json
 from unet.study.matrix import Job, without_dashboard
 
@@ -38,8 +39,17 @@ def collect(run: Path, job: Job, target: Path) -> None:
         write_json(target / SPLIT, read_json(run / SPLIT))
     write_text(target / METRICS, "".join(_short(row) + "\n" for row in RunFolder(run).rows(METRICS)))
     last = FAILURE if (run / FAILURE).is_file() else SCORES
-    kept = UNSCORED if last == SCORES and not (run / SCORES).is_file() else read_json(run / last)
+    kept = _on_test_slices(run) if last == SCORES and not (run / SCORES).is_file() else read_json(run / last)
     write_json(target / last, without_paths(kept))
+
+
+def _on_test_slices(run: Path) -> dict[str, Any]:
+    """The scores of a run that held nothing out: those of the test slices, by the paper's protocol."""
+    if not (run / TEST_SCORES).is_file():
+        return UNSCORED
+    test = read_json(run / TEST_SCORES)
+    scores = {f"{ON_TEST}{name}": value for name, value in test["paper"]["scores"].items()}
+    return UNSCORED | {"scores": scores, "test": test}
 
 
 def adopt(twin: Evidence, job: Job, target: Path) -> None:

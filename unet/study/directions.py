@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+ON_TEST = "test_"
+"""Begins the names of scores on the EM challenge's test slices."""
+
 HIGHER_IS_BETTER = {
     "mean_iou_last5": True, "mean_iou": True, "pixel_accuracy": True, "blog_iou": True, "seg": True,
     "seg_components": True, "objects_found": True, "det": True,
@@ -23,4 +26,5 @@ WORST = {name: 0.0 if better else 1.0 for name, better in HIGHER_IS_BETTER.items
 
 def higher_is_better(score: str) -> bool | None:
     """Whether more of a score is better; None where it is not known or neither (the number of objects)."""
+    score = score.removeprefix(ON_TEST)
     return HIGHER_IS_BETTER.get(score, True if score.startswith(("iou_", "dice_", "precision_", "recall_")) else None)

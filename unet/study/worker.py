@@ -58,7 +58,11 @@ def main(argv: list[str]) -> int:
 
 
 def execute(config: Config, run: Path, terminal: Terminal) -> str:
-    """Train what is left to train, then score what was held out; returns "ended" or "diverged"."""
+    """Train what is left to train, then score; returns "ended" or "diverged".
+
+    A run that held nothing out is scored on the test slices where there are such (EM).
+    """
+    from unet.leaderboard import evaluate_test
     from unet.results import evaluate_run
     from unet.train import train
 
@@ -74,6 +78,8 @@ def execute(config: Config, run: Path, terminal: Terminal) -> str:
                 return "diverged"
         if not RunFolder(run).held_nothing_out:
             send_scores(dashboard, RunFolder(run), evaluate_run(run, terminal))
+        elif config.data.name == "em":
+            evaluate_test([run], terminal)
     return "ended"
 
 
