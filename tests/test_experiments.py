@@ -275,7 +275,7 @@ def test_a_score_that_was_changed_is_noticed(tmp_path, monkeypatch):
     """The check above can fail: on a copy of committed results where there are some, else on made-up ones."""
     from tests.study.helpers import run
 
-    monkeypatch.setattr("unet.study.runner.require", lambda *_: None)  # nothing is trained: the images need not be here
+    monkeypatch.setattr("unet.data.load.require", lambda *_: None)  # nothing is trained: the images need not be here
     study = STUDIES["baselines"]
     run(tmp_path, study, profile="reduced", data=("em",), seeds=1)
     folder = tmp_path / "results" / "baselines" / "reduced"
