@@ -7,10 +7,12 @@ import pytest
 import tifffile
 
 from unet.comparison import compare
+from unet.config import DataConfig
+from unet.data.load import load, truth
 from unet.data.stack import Frame, Normalisation, Stack
 from unet.errors import DataError, RunError
 from unet.evaluate import FramePrediction, cross_entropy, pixel_scores
-from unet.instances import Choice, InstanceSettings
+from unet.instances import Choice, InstanceSettings, choose_settings
 from unet.metrics.pixel import blog_iou, confusion, foreground_overlap
 from unet.mistakes import FOUND, MERGE, SPLIT, membrane_mistakes, object_mistakes, pixel_mistakes
 from unet.results import table
@@ -123,11 +125,27 @@ def test_cells_that_only_markers_part_are_scored_by_both_rules_and_counted():
 
 
 def test_the_built_in_membranes_are_scored_as_membranes_although_their_cells_are_known():
-    from unet.config import DataConfig
-    from unet.data.load import load
-
     assert kind_of(load(DataConfig(name="synthetic-em"), lambda _: None)) == "membranes"
     assert kind_of(load(DataConfig(name="synthetic-hela"), lambda _: None)) == "objects"
+
+
+def test_the_target_with_borders_is_scored_by_its_objects():
+    config = DataConfig(name="synthetic-hela", target="cell-border")
+    stack = load(config, lambda _: None)
+    gold = truth(config, stack)
+    assert (kind_of(stack), stack.class_names) == ("objects", ("background", "cell", "border"))
+    # a network that takes borders, which lie within 4 px of two cells, for cell rather than background
+    seen = [predicted(frame, 3, sharpness=1.0) for frame in stack.frames[:2]]
+    for p in seen:
+        p.probabilities[:2] += np.array([0.1, 0.3])[:, None, None] * p.probabilities[2]
+        p.probabilities[2] *= 0.6
+    names = [p.frame.name for p in seen]
+    choice = choose_settings([p.probabilities for p in seen], [gold[name] for name in names])
+    scores = score(seen, stack, gold, dict.fromkeys(names, choice))
+    assert choice.best.rule == "markers"
+    assert scores.values["seg"] > 0.95  # borders are cut between the cells
+    assert scores.values["seg_components"] < 0.93  # and lost here
+    assert scores.values["objects_found"] == scores.values["objects"] == sum(len(np.unique(gold[n])) - 1 for n in names)
 
 
 def test_several_classes_get_pixel_scores_only():

@@ -136,7 +136,7 @@ def _add_object_scores(
     ignored = {p.frame.name: _unknown(p, gold[p.frame.name]) for p in known}
     marked = {name: markers[name] for name in references if name in markers}
     values = ctc_scores(references, results, markers=marked or None, ignore=ignored)
-    values["seg_components"] = _seg_of_components(known, references, results, chosen)
+    values = {"seg": values["seg"], "seg_components": _seg_of_components(known, references, results, chosen), **values}
     counts = outcomes(list(references.values()), list(results.values()), list(ignored.values()))
     values |= {f"objects_{name}": float(count) for name, count in counts._asdict().items()}
     scores.values |= {name: or_none(value) for name, value in values.items()}

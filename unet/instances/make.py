@@ -78,7 +78,10 @@ def smoothed(distance_HW: NDArray[np.float32], sigma_px: float) -> Relief:
 
 
 def grown(probabilities_KHW: Probabilities, relief: Relief, settings: InstanceSettings) -> Instances:
-    """Seeds 1.. that rise high enough, grown over the relief into the mask of cell against background alone."""
+    """Seeds 1.. that rise high enough, grown over the relief into the mask of cell against background alone.
+
+    Holes of the mask stay here, for what several cells enclose is a gap between them; those within one are filled later.
+    """
     from skimage.segmentation import watershed
 
     cell, background = probabilities_KHW[CELL], probabilities_KHW[BACKGROUND]
