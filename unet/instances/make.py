@@ -80,7 +80,7 @@ def smoothed(distance_HW: NDArray[np.float32], sigma_px: float) -> Relief:
 def grown(probabilities_KHW: Probabilities, relief: Relief, settings: InstanceSettings) -> Instances:
     """Seeds 1.. that rise high enough, grown over the relief into the mask of cell against background alone.
 
-    Holes of the mask stay here, for what several cells enclose is a gap between them; those within one are filled later.
+    Holes of the mask stay here: what several cells enclose is a gap between them, what one encloses is filled later.
     """
     from skimage.segmentation import watershed
 
