@@ -7,7 +7,7 @@ import os
 import sys
 
 from unet import __version__
-from unet.errors import ConfigError, UserError, nearest, one_line, printable
+from unet.errors import ConfigError, Problems, UserError, nearest, one_line, printable
 
 COMMANDS = {
     "train": "train a network on a data set or a folder of your own",
@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _dispatch(words)
     except UserError as error:
-        print(f"unet: {printable(str(error))}", file=sys.stderr)
+        lines = [error.head, *error.shown] if isinstance(error, Problems) and len(error.shown) > 1 else [str(error)]
+        print(f"unet: {f'{chr(10)}  '.join(map(printable, lines))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("unet: interrupted", file=sys.stderr)

@@ -20,6 +20,19 @@ class DataError(UserError):
     """Data that is missing, unreadable or inconsistent."""
 
 
+class Problems(DataError):
+    """Several things that are wrong with a folder; the command line prints them one a line, at most ten."""
+
+    most = 10
+
+    def __init__(self, folder: object, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        left = len(self.problems) - self.most
+        self.head = f"{folder}: {len(self.problems)} problem{'s' * (len(self.problems) > 1)} to mend:"
+        self.shown = [*self.problems[: self.most], *([f"and {left} more"] if left > 0 else [])]
+        super().__init__(f"{self.head} {'; '.join(self.shown)}")
+
+
 class GeometryError(UserError):
     """A tile size that the network cannot take."""
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unet.data.pairs import channel_axis
 from unet.data.stack import Normalisation
-from unet.data.tiff import image_shape
+from unet.data.tiff import SMALLEST_SIDE_PX, image_shape
 from unet.ensemble import Average, Predicting
 from unet.errors import DataError
 from unet.output import maps_written
@@ -21,8 +22,6 @@ from unet.record import identity
 from unet.tile_plan import TilePlan, plan
 
 Shape = tuple[int, int, int, int]
-
-SMALLEST_SIDE_PX = 8  # no microscope image is thinner; H x W x 2 without a word about its axes reads as H images
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,7 @@ def make_task(network: Predicting, source: Path, out: Path, settings: Settings) 
     shape = image_shape(source, palette_rgb=settings.channels > 1)
     images, channels, height, width = shape
     if min(height, width) < SMALLEST_SIDE_PX:
-        raise DataError(
-            f"{source}: reads as {images} image{'s' * (images > 1)} of {height} x {width} px; a side below "
-            f"{SMALLEST_SIDE_PX} px is a channel axis in the wrong place, save the channels in front (C x H x W)"
-        )
+        raise DataError(f"{source}: {channel_axis(shape)}")
     if channels != settings.channels:
         wanted = "gray images" if settings.channels == 1 else f"images of {settings.channels} channels"
         raise DataError(f"{source}: has {channels} channel{'s' * (channels > 1)}; the network takes {wanted}")

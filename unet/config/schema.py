@@ -32,6 +32,9 @@ class DataConfig:
     """Cell tracking sets: width of the border outside the field of interest (50 in the challenge), where background is
     unknown, because cells that lie wholly in it were not annotated."""
     label_kind: Literal["auto", "binary", "classes", "instances"] = "auto"  # what the labels of data.folder mean
+    label_map: tuple[str, ...] = ()
+    """Table of label values, each VALUES=CLASS with VALUES a number, FIRST-LAST or a colour #RRGGBB, background first;
+    the class `ignore` carries no loss and no score. classes.txt may hold the same, one per line."""
     foreground: Literal["high", "low"] = "high"  # which of the two values of binary labels is the foreground
     scores: Literal["auto", "classes", "membranes", "objects"] = "auto"
     """Which scores beside those of pixels. membranes: of the EM challenge (class 1 = cells), objects: SEG and others.

@@ -17,6 +17,9 @@ LabelKind = Literal["binary", "classes", "instances"]
 
 _FEW = 16  # more consecutive numbers than this are objects, not classes
 _SINGLE = 0.9  # share of numbers in one piece from which a handful of them are taken for objects
+_HALF = 0.6  # share in one piece below which numbers are not taken for objects without being asked
+_STRAY = 0.02  # of the smaller of a mask's two values: what other values at its rims may fill of it
+_SPECK_PX = 3  # mean size of a piece of a stray value
 _ENOUGH = 500  # numbers tell whether many of them are objects; images beyond them would only cost time
 
 
@@ -27,9 +30,24 @@ def recognise(labels_HW: list[Pixels]) -> tuple[LabelKind, str]:
     16 of which some lie in several pieces; everything else is objects. Raises DataError (one line) for more numbers
     than classes can have, most of them in several pieces: grays at the borders of a mask that was resized or smoothed.
     """
-    values = _values(labels_HW)
+    areas = _areas(labels_HW)
+    values = sorted(areas)
     if set(values) <= {0, 1} or set(values) <= {0, IGNORE}:
         return "binary", f"values {_list(values)}"
+    if stray := _stray(areas, labels_HW):
+        low, high = stray
+        raise DataError(
+            f"labels: {low} and {high} fill all but {sum(areas.values()) - areas[low] - areas[high]} pixels, which "
+            f"hold {len(areas) - 2} other values: grays at the rims of a mask. Threshold it, or say "
+            f"--data.label-map {low}-{(low + high) // 2}=background {(low + high) // 2 + 1}-{high}=foreground; if they "
+            "are objects, --data.label-kind instances"
+        )
+    if 0 not in areas:
+        table = " ".join(f"{v}={'background' if i == 0 else f'class-{i}'}" for i, v in enumerate(values[:4]))
+        raise DataError(
+            f"labels: no pixel is 0 (values {_list(values)}), so which one is the background? Say --data.label-map "
+            f"{table}{' ...' * (len(values) > 4)}; if they are objects without any, --data.label-kind instances"
+        )
     classes = [v for v in values if v != IGNORE]
     gapless = classes == list(range(len(classes)))
     shown = f"values {_list(values)}"
@@ -47,6 +65,12 @@ def recognise(labels_HW: list[Pixels]) -> tuple[LabelKind, str]:
         return "classes", as_classes
     if len(values) <= _FEW and single < _SINGLE / 2:
         return "classes", f"{shown} in several pieces each"
+    if single < _HALF and len(values) > 2:
+        table = " ".join(f"{v}={'background' if v == 0 else f'class-{v}'}" for v in values[:4])
+        raise DataError(
+            f"labels: {shown}; {1 - single:.0%} of the numbers lie in pieces, so they are hardly objects. Of classes "
+            f"say --data.label-map {table}{' ...' * (len(values) > 4)}; of objects --data.label-kind instances"
+        )
     count = f"{len(values) - (0 in values)} numbers up to {max(values)}"
     return "instances", f"{count}, {single:.0%} of them in one piece; if they are classes, set data.label_kind"
 
@@ -100,6 +124,32 @@ def class_labels(
         wrong = []
     given = class_names or ("background", *(f"class {i}" for i in range(1, max(count, 2))))
     return ([] if wrong else [np.asarray(label, np.uint8) for label in labels_HW]), given, wrong
+
+
+def _areas(labels_HW: list[Pixels]) -> dict[int, int]:
+    """Pixels by value."""
+    areas: dict[int, int] = {}
+    for label in labels_HW:
+        for value, count in zip(*np.unique(label, return_counts=True), strict=True):
+            areas[int(value)] = areas.get(int(value), 0) + int(count)
+    return areas
+
+
+def _stray(areas: dict[int, int], labels_HW: list[Pixels]) -> tuple[int, int] | None:
+    """The two values of a mask beside which others occur only as specks that lie between them; None: no such mask."""
+    low, high = sorted(sorted(areas, key=areas.__getitem__)[-2:]) if len(areas) > 2 else (0, 0)
+    between = [value for value in areas if low < value < high]
+    if not between or len(between) != len(areas) - 2:
+        return None
+    pixels, pieces = sum(areas[value] for value in between), 0
+    if pixels > _STRAY * min(areas[low], areas[high]):
+        return None
+    from skimage import measure
+
+    for label in labels_HW:
+        inside = np.where((label > low) & (label < high), label, 0)
+        pieces += int(measure.label(inside, connectivity=2).max())
+    return (low, high) if pixels <= _SPECK_PX * pieces else None
 
 
 def _values(labels_HW: list[Pixels]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Reader of a user's own folder: images/ and labels/ with files of the same names.
+"""Reader of a user's own folder: images/ and labels/ with files of the same names (`pairs` says which are).
 
 Each file is one image (TIFF, PNG, JPEG; labels not JPEG) or a TIFF stack, whose pages are consecutive slices. Images
 are 8-bit, 16-bit, integer or floating-point, with one or several channels. Folders below images/ (and the same below
@@ -8,56 +8,32 @@ What the labels are is recognised (`data.label_kind` = auto) or told:
   binary     values 0 and 1, or 0 and 255; also where classes.txt has two names and the values are 0 and 255
   classes    class numbers 0..K-1, 255 = ignore; classes.txt beside images/ may name them, one per line
   instances  every object its own number, 0 = background
+A table of values or colours (`data.label_map`, or classes.txt with lines VALUES=CLASS) says it all.
 
 Axes: C channels, H rows, W columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from unet.config import DataConfig
 from unet.data.label_kind import LabelKind, class_labels, named, recognise
+from unet.data.label_map import LabelMap, is_table
 from unet.data.masks import Target
 from unet.data.normalise import normalisation
-from unet.data.stack import Frame, InstanceImage, Stack
-from unet.data.tiff import SUFFIXES, Pixels, read_images, stores_planes
-from unet.errors import DataError
-from unet.files import natural_key, reading
-
-_SILENT = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")  # notes beside images are no mistake
-OnFrame = Callable[[int, int], None]
-
-_SHOWN = 100  # offenders named in one message
+from unet.data.pairs import Found, OnFrame, read_pairs
+from unet.data.stack import Frame, InstanceImage, LabelImage, Stack
+from unet.data.tiff import Pixels
+from unet.errors import ConfigError, DataError, Problems
 
 
-@dataclass
-class _Pair:
-    """One frame as read: raw image C x H x W, label H x W."""
-
-    name: str
-    sequence: str
-    image: Pixels
-    label: Pixels
-    image_place: str
-    label_place: str
-
-
-@dataclass
-class _Found:
-    pairs: list[_Pair] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-
-
-def _ignore(_done: int, _total: int) -> None:
-    pass
-
-
-def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame: OnFrame = _ignore) -> Stack:
+def read(
+    folder: Path, config: DataConfig, say: Callable[[str], None], on_frame: OnFrame = lambda _done, _total: None
+) -> Stack:
     """All frames of the folder, and one line through `say` about what its labels were taken for.
 
     on_frame is told how many steps of how many are done (each pair is read, then prepared).
@@ -68,22 +44,21 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame:
     Raises DataError naming every offender at once: missing counterpart, unreadable file, other shape, other number of
     channels, NaN, label value outside the classes.
     """
-    found = _read_pairs(folder, on_frame)
+    table = _table(folder, config)
+    found = read_pairs(folder, config, table is not None and table.colours, on_frame)
     _check_images(found)
-    names = _class_names(folder)
-    kind, why = _label_kind(folder, config, found, names)
     made = Target(config.target, config.ridge_px, config.border_px)
-    if kind != "instances" and made.kind != "cell":
+    kind, why, labels, class_names = _read_labels(folder, config, found, table)
+    if kind == "instances":
+        class_names = made.class_names
+    elif made.kind != "cell":
         found.wrong.append(f"data.target {made.kind} needs labels with a number per object; these were read as {kind}")
     if wrong := _unfit_scores(config, kind):
         found.wrong.append(wrong)
-    labels, class_names = (None, made.class_names) if kind == "instances" else _classes(found, kind, names)
     if config.scores == "membranes" and len(class_names) != 2:
         found.wrong.append(f"data.scores membranes needs two classes; there are {', '.join(class_names)}")
-    if labels is not None and kind == "binary" and config.foreground == "low":
-        labels = [np.asarray(1 - label, np.uint8) for label in labels]
     if found.wrong:
-        raise DataError(_complaint(folder, found.wrong))
+        raise Problems(folder, found.wrong)
     normalise = normalisation(config, (pair.image.dtype for pair in found.pairs))
     frames = []
     for i, pair in enumerate(found.pairs):
@@ -102,11 +77,45 @@ def read(folder: Path, config: DataConfig, say: Callable[[str], None], on_frame:
 
 def instances(folder: Path, config: DataConfig) -> dict[str, InstanceImage]:
     """The objects of instance labels by frame name, untouched (reference of SEG); empty for other kinds of labels."""
-    found = _read_pairs(folder)
+    if _table(folder, config) is not None:
+        return {}
+    found = read_pairs(folder, config)
     if found.wrong:
-        raise DataError(_complaint(folder, found.wrong))
+        raise Problems(folder, found.wrong)
     kind, _ = _label_kind(folder, config, found, _class_names(folder))
     return {p.name: _instances(p.label) for p in found.pairs} if kind == "instances" else {}
+
+
+def _table(folder: Path, config: DataConfig) -> LabelMap | None:
+    """What `data.label_map`, else classes.txt, says of values; None when neither does."""
+    if config.label_map:
+        return LabelMap.parse(config.label_map)
+    lines = _class_lines(folder)
+    return LabelMap.parse(lines) if is_table(lines) else None
+
+
+def _read_labels(
+    folder: Path, config: DataConfig, found: Found, table: LabelMap | None
+) -> tuple[LabelKind, str, list[LabelImage] | None, tuple[str, ...]]:
+    """Kind of the labels, why, class indices (None of instances), names of the classes; adds what is wrong."""
+    if table is not None:
+        if config.label_kind != "auto" or config.foreground != "high":
+            raise ConfigError("data.label_map says what the labels are; leave out data.label_kind and data.foreground")
+        labels = []
+        for pair in found.pairs:
+            label, left_out = table.apply(pair.label)
+            labels.append(label)
+            if left_out:
+                found.wrong.append(table.complaint(pair.label_place, left_out))
+        return "classes", "by their table", labels, table.class_names
+    names = _class_names(folder)
+    kind, why = _label_kind(folder, config, found, names)
+    if kind == "instances":
+        return kind, why, None, ()
+    labels, class_names = _classes(found, kind, names)
+    if kind == "binary" and config.foreground == "low":
+        labels = [np.asarray(1 - label, np.uint8) for label in labels]
+    return kind, why, labels, class_names
 
 
 def _unfit_scores(config: DataConfig, kind: LabelKind) -> str:
@@ -118,123 +127,7 @@ def _unfit_scores(config: DataConfig, kind: LabelKind) -> str:
     return ""
 
 
-def _complaint(folder: Path, wrong: list[str]) -> str:
-    more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-    count = f"{len(wrong)} problem{'s' * (len(wrong) > 1)}"
-    return f"{folder}: {count} to mend: {'; '.join(wrong[:_SHOWN])}{more}"
-
-
-def _read_pairs(folder: Path, on_frame: OnFrame = _ignore) -> _Found:
-    found = _Found()
-    with reading(folder):
-        for part in ("images", "labels"):
-            if not (folder / part).is_dir():
-                raise DataError(
-                    f"{folder}: has no folder {part}/; put the images into images/ and the labels into labels/"
-                )
-        images, labels = (_list(folder, part, found.wrong) for part in ("images", "labels"))
-    keys = sorted(images.keys() | labels.keys(), key=natural_key)
-    for done, key in enumerate(keys):
-        on_frame(done, 2 * len(keys))
-        if key not in labels:
-            found.wrong.append(f"images/{images[key].name}: no label of this name in labels/")
-        elif key not in images:
-            found.wrong.append(f"labels/{labels[key].name}: no image of this name in images/")
-        else:
-            _read_pair(folder, key, images[key], labels[key], found)
-    if not found.pairs and not found.wrong:
-        raise DataError(f"{folder}: images/ holds no image ({', '.join(SUFFIXES)})")
-    return found
-
-
-def _list(folder: Path, part: str, wrong: list[str]) -> dict[str, Path]:
-    """Image files below folder/part by their relative name without suffix."""
-    files: dict[str, Path] = {}
-    base = folder / part
-    for path in _files(base):
-        if path.suffix.lower() in _SILENT:
-            continue
-        inside = path.relative_to(base)
-        key = inside.with_suffix("").as_posix()
-        if path.suffix.lower() not in SUFFIXES:
-            wrong.append(f"{part}/{inside.as_posix()}: not a type read here ({', '.join(SUFFIXES)})")
-        elif key in files:
-            wrong.append(f"{part}/{inside.as_posix()}: {files[key].name} has the same name; keep one of them")
-        else:
-            files[key] = path
-    return files
-
-
-def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """All files below a folder but hidden ones, in order; of linked folders too, unless the link leads back `above`."""
-    here = folder.resolve()
-    if here in above:
-        return
-    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
-        if path.is_dir():
-            yield from _files(path, (*above, here))
-        else:
-            yield path
-
-
-def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, found: _Found) -> None:
-    read: list[Pixels] = []
-    for path in (image_path, label_path):
-        try:
-            read.append(_read_label(path) if path is label_path else read_images(path, palette_rgb=True))
-        except DataError as error:
-            found.wrong.append(str(error).replace(f"{folder}/", "", 1))
-    if len(read) < 2:
-        return
-    images, labels = _planes_as_slices(read[0], read[1], image_path, label_path)
-    image_place, place = (path.relative_to(folder).as_posix() for path in (image_path, label_path))
-    if not (labels == labels[:, :1]).all():
-        found.wrong.append(f"{place}: is a colour image; save one number per class or object")
-    elif len(images) != len(labels):
-        found.wrong.append(f"{place}: has {len(labels)} slices, its image {len(images)}")
-    elif images.shape[2:] != labels.shape[2:]:
-        found.wrong.append(f"{place}: has shape {labels.shape[2:]}, its image {images.shape[2:]}")
-    else:
-        parent = Path(key).parent.as_posix()
-        sequence = key if len(images) > 1 else "images" if parent == "." else parent
-        for i, (image, label) in enumerate(zip(images, labels[:, 0], strict=True)):
-            slice_ = f"[{i:02}]" if len(images) > 1 else ""
-            found.pairs.append(_Pair(key + slice_, sequence, image, label, image_place + slice_, place + slice_))
-
-
-def _planes_as_slices(images: Pixels, labels: Pixels, image_path: Path, label_path: Path) -> tuple[Pixels, Pixels]:
-    """Some programs store slices as the planes of one colour image, or as its channels; labels show that it is none.
-
-    Only where the files do hold planes: colours stored pixel by pixel (PNG, most TIFFs) are colours, in labels too.
-    """
-    planes = images.shape[1]
-    if len(images) > 1 or planes == 1 or not stores_planes(image_path):
-        return images, labels
-    slices = images.transpose(1, 0, 2, 3)
-    if planes == len(labels):
-        return slices, labels
-    differ = len(labels) == 1 and planes == labels.shape[1] and not (labels == labels[:, :1]).all()
-    if differ and stores_planes(label_path):
-        return slices, labels.transpose(1, 0, 2, 3)
-    return images, labels
-
-
-def _read_label(path: Path) -> Pixels:
-    """Label image or stack, N x C x H x W integers. Raises DataError."""
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        raise DataError(f"{path}: JPEG alters label values; save labels as PNG or TIFF")
-    labels = read_images(path, indices=True)
-    if labels.dtype.kind == "f":
-        if not (np.isfinite(labels).all() and (labels == np.rint(labels)).all() and abs(labels).max() < 2**31):
-            raise DataError(f"{path}: holds values that are no whole numbers; labels are class or object numbers")
-        labels = labels.astype(np.int64)
-    low, high = labels.min(), labels.max()
-    if low < 0 or high > np.iinfo(np.int32).max:
-        raise DataError(f"{path}: label value {low if low < 0 else high} is out of range")
-    return labels
-
-
-def _check_images(found: _Found) -> None:
+def _check_images(found: Found) -> None:
     """NaN, and files whose number of channels differs from what most have."""
     counts = [pair.image.shape[0] for pair in found.pairs]
     usual = max(set(counts), key=counts.count, default=0)
@@ -247,30 +140,35 @@ def _check_images(found: _Found) -> None:
             found.wrong.append(f"{pair.image_place}: has {pair.image.shape[0]} channels, most others {usual}")
 
 
-def _label_kind(folder: Path, config: DataConfig, found: _Found, names: tuple[str, ...]) -> tuple[LabelKind, str]:
+def _label_kind(folder: Path, config: DataConfig, found: Found, names: tuple[str, ...]) -> tuple[LabelKind, str]:
     if config.label_kind != "auto":
         return config.label_kind, "as data.label_kind says"
     labels = [pair.label for pair in found.pairs]
     try:
         return named(labels, names) if names else recognise(labels)
     except DataError as error:
-        raise DataError(_complaint(folder, [*found.wrong, str(error)])) from None
+        raise Problems(folder, [*found.wrong, str(error)]) from None
+
+
+def _class_lines(folder: Path) -> list[str]:
+    path = folder / "classes.txt"
+    if not path.is_file():
+        return []
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        raise DataError(f"{path}: not readable text; write one class name per line") from None
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    path = folder / "classes.txt"
-    if not path.is_file():
-        return ()
-    try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError):
-        raise DataError(f"{path}: not readable text; write one class name per line") from None
-    if not 2 <= len(names) <= 255 or len(set(names)) != len(names):
+    names = tuple(_class_lines(folder))
+    if names and not 2 <= len(set(names)) == len(names) <= 255:
+        path = folder / "classes.txt"
         raise DataError(f"{path}: names {len(names)} classes; write 2..255 different names, one per line")
     return names
 
 
-def _classes(found: _Found, kind: LabelKind, names: tuple[str, ...]) -> tuple[list[Pixels], tuple[str, ...]]:
+def _classes(found: Found, kind: LabelKind, names: tuple[str, ...]) -> tuple[list[Pixels], tuple[str, ...]]:
     labels, class_names, wrong = class_labels(
         [p.label for p in found.pairs], [p.label_place for p in found.pairs], kind, names
     )

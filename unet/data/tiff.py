@@ -32,6 +32,9 @@ Pixels = NDArray[Any]
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 """File types that `read_images` knows, in lower case."""
 
+SMALLEST_SIDE_PX = 8
+"""No microscope image is thinner; H x W x 2 without a word about its axes reads as H images of W x 2 px."""
+
 # Compressions that reach no more than MAX_RATIO: none, LZW, JPEG, deflate by its two numbers, PackBits. Zstandard, the
 # furthest of the others in use, stores 128 KiB of one value in 4 bytes.
 _BOUNDED = (1, 5, 7, 8, 32946, 32773)

@@ -1,0 +1,241 @@
+"""Which label belongs to which image of a user's own folder, and the pixels of both.
+
+Images lie in images/ (or imagesTr/), labels in labels/ (or masks/, labelsTr/). A label has its image's name; where no
+image has it, the name without `_mask` and the like; images of nnU-Net bear `_0000`. Names count as composed Unicode
+and without `.ome`.
+
+Axes: N images of a file, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unet.config import DataConfig
+from unet.data.label_map import packed
+from unet.data.tiff import SMALLEST_SIDE_PX, SUFFIXES, Pixels, read_images, stores_planes
+from unet.errors import DataError
+from unet.files import natural_key, reading
+
+IMAGES, LABELS = ("images", "imagesTr"), ("labels", "masks", "labelsTr")
+"""Names of the two folders; the first that is there is taken."""
+
+_SILENT = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")  # notes beside images are no mistake
+_ENDINGS = re.compile(r"[_-](masks?|labels?|seg|segmentation|gt)$", re.IGNORECASE)  # of the names of labels
+_CHANNEL = re.compile(r"_(\d{4})$")  # of an image of nnU-Net
+OnFrame = Callable[[int, int], None]
+
+
+@dataclass
+class Pair:
+    """One frame as read: raw image C x H x W, label H x W."""
+
+    name: str
+    sequence: str
+    image: Pixels
+    label: Pixels
+    image_place: str
+    label_place: str
+
+
+@dataclass
+class Found:
+    """The pairs, and what is wrong with other files, a line each."""
+
+    pairs: list[Pair] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+def read_pairs(
+    folder: Path, config: DataConfig, colours: bool = False, on_frame: OnFrame = lambda _done, _total: None
+) -> Found:
+    """All pairs of the folder, in natural order of their names; a single image is cut into blocks where asked to be.
+
+    colours: the labels' colours are classes (see `label_map.packed`). on_frame is told how many steps of how many are
+    done (a pair is one of two steps). DataError when a folder is missing or empty.
+    """
+    found = Found()
+    with reading(folder):
+        parts = _part(folder, IMAGES), _part(folder, LABELS)
+        images, labels = (_list(folder, part, found.wrong) for part in parts)
+    images = _without_channel(parts[0], images, found.wrong) if parts[0] == "imagesTr" else images
+    labels = _renamed(images, labels)
+    keys = sorted(images.keys() | labels.keys(), key=natural_key)
+    for done, key in enumerate(keys):
+        on_frame(done, 2 * len(keys))
+        if key not in labels:
+            near = _nearest(key, labels, images)
+            found.wrong.append(f"{parts[0]}/{images[key].name}: no label of this name in {parts[1]}/{near}")
+        elif key not in images:
+            near = _nearest(key, images, labels)
+            found.wrong.append(f"{parts[1]}/{labels[key].name}: no image of this name in {parts[0]}/{near}")
+        else:
+            _read_pair(folder, key, images[key], labels[key], colours, found)
+    if not found.pairs and not found.wrong:
+        raise DataError(f"{folder}: {parts[0]}/ holds no image ({', '.join(SUFFIXES)})")
+    if len(found.pairs) == 1 and not found.wrong and config.split in ("auto", "blocks"):
+        found.pairs = _blocks(found.pairs[0], config.folds)
+    return found
+
+
+def _part(folder: Path, names: tuple[str, ...]) -> str:
+    for name in names:
+        if (folder / name).is_dir():
+            return name
+    there = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    near = f" (it has {', '.join(f'{name}/' for name in there[:5])})" if there else ""
+    raise DataError(
+        f"{folder}: has no folder {names[0]}/{near}; put the images into images/ and the labels into labels/"
+    )
+
+
+def _list(folder: Path, part: str, wrong: list[str]) -> dict[str, Path]:
+    """Image files below folder/part by their relative name, composed, without suffix."""
+    files: dict[str, Path] = {}
+    base = folder / part
+    for path in _files(base):
+        if path.suffix.lower() in _SILENT:
+            continue
+        inside = path.relative_to(base)
+        key = unicodedata.normalize("NFC", re.sub(r"\.ome$", "", inside.with_suffix("").as_posix(), flags=re.I))
+        if path.suffix.lower() not in SUFFIXES:
+            wrong.append(f"{part}/{inside.as_posix()}: not a type read here ({', '.join(SUFFIXES)})")
+        elif key in files:
+            wrong.append(f"{part}/{inside.as_posix()}: {files[key].name} has the same name; keep one of them")
+        else:
+            files[key] = path
+    return files
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files below a folder but hidden ones, in order; of linked folders too, unless the link leads back `above`."""
+    here = folder.resolve()
+    if here in above:
+        return
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+        if path.is_dir():
+            yield from _files(path, (*above, here))
+        else:
+            yield path
+
+
+def _without_channel(part: str, images: dict[str, Path], wrong: list[str]) -> dict[str, Path]:
+    """nnU-Net's images by the name of their case; a further channel in a file of its own is a mistake here."""
+    cases: dict[str, Path] = {}
+    for key, path in images.items():
+        channel = _CHANNEL.search(key)
+        if channel and int(channel[1]):
+            wrong.append(f"{part}/{path.name}: a second channel in its own file; save the channels as one image")
+        else:
+            cases[_CHANNEL.sub("", key)] = path
+    return cases
+
+
+def _renamed(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Path]:
+    """Labels by the name of their image: where no image has a label's name, the name without its usual ending."""
+    taken = images.keys() & labels.keys()
+    result: dict[str, Path] = {}
+    for key, path in labels.items():
+        short = _ENDINGS.sub("", key)
+        fits = key not in taken and short in images and short not in taken and short not in result
+        result[short if fits else key] = path
+    return result
+
+
+def _nearest(key: str, there: dict[str, Path], own: dict[str, Path]) -> str:
+    """The name most like `key` that has no partner either, in words; empty when none is like it."""
+    close = difflib.get_close_matches(key, [k for k in there if k not in own], n=1, cutoff=0.5)
+    return f" (nearest: {there[close[0]].name})" if close else ""
+
+
+def _blocks(pair: Pair, folds: int) -> list[Pair]:
+    """One image as `folds` blocks of its rows, or of its columns where it is wider than high, to hold some of it out.
+
+    One that is too small for blocks of SMALLEST_SIDE_PX stays whole.
+    """
+    axis = 1 if pair.image.shape[1] >= pair.image.shape[2] else 2
+    if pair.image.shape[axis] < folds * SMALLEST_SIDE_PX:
+        return [pair]
+    parts = zip(
+        np.array_split(pair.image, folds, axis), np.array_split(pair.label, folds, axis - 1), range(folds), strict=True
+    )
+    return [
+        Pair(f"{pair.name}[{i:02}]", pair.name, image, label, f"{pair.image_place}[{i:02}]", pair.label_place)
+        for image, label, i in parts
+    ]
+
+
+def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, colours: bool, found: Found) -> None:
+    read: list[Pixels] = []
+    for path in (image_path, label_path):
+        try:
+            read.append(_read_label(path) if path is label_path else read_images(path, palette_rgb=True))
+        except DataError as error:
+            found.wrong.append(str(error).replace(f"{folder}/", "", 1))
+    if len(read) < 2:
+        return
+    images, labels = _planes_as_slices(read[0], read[1], image_path, label_path)
+    image_place, place = (path.relative_to(folder).as_posix() for path in (image_path, label_path))
+    if not colours and not (labels == labels[:, :1]).all():
+        found.wrong.append(f"{place}: is a colour image; save one number per class or object, or set data.label_map")
+    elif images.shape[2:] != labels.shape[2:] and min(images.shape[2:]) < SMALLEST_SIDE_PX:
+        found.wrong.append(f"{image_place}: {channel_axis(images.shape)}")
+    elif len(images) != len(labels):
+        found.wrong.append(f"{place}: has {len(labels)} slices, its image {len(images)}")
+    elif images.shape[2:] != labels.shape[2:]:
+        found.wrong.append(f"{place}: has shape {labels.shape[2:]}, its image {images.shape[2:]}")
+    else:
+        parent = Path(key).parent.as_posix()
+        sequence = key if len(images) > 1 else "images" if parent == "." else parent
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            slice_ = f"[{i:02}]" if len(images) > 1 else ""
+            numbers = packed(label, colours)
+            found.pairs.append(Pair(key + slice_, sequence, image, numbers, image_place + slice_, place + slice_))
+
+
+def channel_axis(shape_NCHW: tuple[int, ...]) -> str:
+    """What is said of images with a side below SMALLEST_SIDE_PX."""
+    images, _, height, width = shape_NCHW
+    return (
+        f"reads as {images} image{'s' * (images > 1)} of {height} x {width} px; a side below {SMALLEST_SIDE_PX} px is "
+        "a channel axis in the wrong place, save the channels in front (C x H x W)"
+    )
+
+
+def _planes_as_slices(images: Pixels, labels: Pixels, image_path: Path, label_path: Path) -> tuple[Pixels, Pixels]:
+    """Some programs store slices as the planes of one colour image, or as its channels; labels show that it is none.
+
+    Only where the files do hold planes: colours stored pixel by pixel (PNG, most TIFFs) are colours, in labels too.
+    """
+    planes = images.shape[1]
+    if len(images) > 1 or planes == 1 or not stores_planes(image_path):
+        return images, labels
+    slices = images.transpose(1, 0, 2, 3)
+    if planes == len(labels):
+        return slices, labels
+    differ = len(labels) == 1 and planes == labels.shape[1] and not (labels == labels[:, :1]).all()
+    if differ and stores_planes(label_path):
+        return slices, labels.transpose(1, 0, 2, 3)
+    return images, labels
+
+
+def _read_label(path: Path) -> Pixels:
+    """Label image or stack, N x C x H x W integers. Raises DataError."""
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise DataError(f"{path}: JPEG alters label values; save labels as PNG or TIFF")
+    labels = read_images(path, indices=True)
+    if labels.dtype.kind == "f":
+        if not (np.isfinite(labels).all() and (labels == np.rint(labels)).all() and abs(labels).max() < 2**31):
+            raise DataError(f"{path}: holds values that are no whole numbers; labels are class or object numbers")
+        labels = labels.astype(np.int64)
+    low, high = labels.min(), labels.max()
+    if low < 0 or high > np.iinfo(np.int32).max:
+        raise DataError(f"{path}: label value {low if low < 0 else high} is out of range")
+    return labels
