@@ -121,7 +121,7 @@ def main() -> None:
         title = f"{tile_px} px x {batch}, {made}: {flops / 1e12:.2f} TFLOP a step"
         print(table(title, timings, GRAPHS if GRAPHS in timings else BF16))
         for name, timing in timings.items():
-            print(f"  {flops / 1e12 / (timing.percentiles_ms()[1] / 1e3):8.1f} TFLOP/s  {name}")
+            print(f"  {flops / 1e12 / (timing.percentiles_ms()[1] / 1e3):8.3g} TFLOP/s  {name}")
         append_rows(arguments.csv, "training step", f"{case}, {made}", timings, ("torch",))
 
 
