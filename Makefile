@@ -39,7 +39,7 @@ unit: $(READY)
 
 # More than 10,000 generated hostile and broken files, folders, settings and flags; ARGS="--cases 100000" for more.
 fuzz: $(READY)
-	$(BIN)/python scripts/fuzz.py $(ARGS)
+	$(BIN)/python scripts/robustness/fuzz.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -36,7 +36,7 @@ Expected
 import sys
 
 from unet.cli import main
-from unet.study.matrix import Arm, Changes, Comparison, Study
+from unet.study.design import Arm, Changes, Comparison, Study
 from unet.study.plan import EndPoint, Plan
 from unet.study.settings import ADAM_RATES, rates, with_rate
 

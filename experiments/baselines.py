@@ -27,7 +27,7 @@ Expected
 import sys
 
 from unet.cli import main
-from unet.study.matrix import Arm, Comparison, Study
+from unet.study.design import Arm, Comparison, Study
 from unet.study.settings import BLOG
 
 STUDY = Study(

@@ -36,7 +36,7 @@ Expected
 import sys
 
 from unet.cli import main
-from unet.study.matrix import Arm, Comparison, Study
+from unet.study.design import Arm, Comparison, Study
 from unet.study.plan import EndPoint, Plan
 from unet.study.settings import misaligned
 

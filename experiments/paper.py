@@ -43,7 +43,7 @@ from collections.abc import Callable
 
 from unet.cli import main
 from unet.config import Config
-from unet.study.matrix import Arm, Changes, Comparison, Study
+from unet.study.design import Arm, Changes, Comparison, Study
 
 CELLS = ("phc", "hela")
 WIDE = {"base_channels": 64, "variant": "released"}

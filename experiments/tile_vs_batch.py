@@ -38,7 +38,7 @@ from collections.abc import Callable
 
 from unet.cli import main
 from unet.config import Config
-from unet.study.matrix import Arm, Changes, Comparison, Study
+from unet.study.design import Arm, Changes, Comparison, Study
 from unet.study.plan import EndPoint, Plan
 from unet.study.settings import ADAM_RATES, batch_of_same_input, half_tile, rates, with_rate
 

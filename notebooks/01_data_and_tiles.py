@@ -31,12 +31,12 @@ import unet
 from unet.config import DataConfig, from_dict
 from unet.data.load import load, name_here
 from unet.data.stack import IGNORE, labelled
-from unet.display import gray_limits, label_colours, object_colours, stretched, visible
+from unet.views.display import gray_limits, label_colours, object_colours, stretched, visible
 from unet.geometry import context
-from unet.preview import draw_place
+from unet.views.preview import draw_place
 from unet.study.text import data_name
-from unet.tiles import TileSource
-from unet.weightmap import components
+from unet.tiles.source import TileSource
+from unet.tiles.weightmap import components
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")

@@ -31,8 +31,8 @@ import unet
 from unet.config import DataConfig, WeightConfig
 from unet.data.load import load, name_here
 from unet.data.stack import IGNORE, labelled
-from unet.display import IGNORE_COLOUR, gray_limits, label_colours, stretched, visible
-from unet.weightmap import border_term, class_balance, components, two_nearest, weight_map
+from unet.views.display import IGNORE_COLOUR, gray_limits, label_colours, stretched, visible
+from unet.tiles.weightmap import border_term, class_balance, components, two_nearest, weight_map
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")

@@ -33,13 +33,13 @@ import unet
 from unet.config import ModelConfig, from_dict
 from unet.data.load import load, name_here
 from unet.device import choose
-from unet.features import feature_maps, hand_on, input_gradient
+from unet.views.features import feature_maps, hand_on, input_gradient
 from unet.geometry import context, layer_sizes, output_size, receptive_field, skip_misalignment, valid_sizes
 from unet.model import UNet, build, centre_crop, parameters
-from unet.progress import Terminal
-from unet.tiles import TileSource
-from unet.train import train
-from unet.trained import load_network
+from unet.terminal import Terminal
+from unet.tiles.source import TileSource
+from unet.training.loop import train
+from unet.prediction.trained import load_network
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")
@@ -242,7 +242,7 @@ Markdown("\n".join(rows))
 # *Table 2. Odd maps in bold. 512 px give no more output than 508 px, only skips that are 2 px out of line; the same for
 # 256 and 252 px.*
 #
-# To see it, all layers are set to hand on one of their inputs unchanged (`unet.features.hand_on`). The tile holds the x
+# To see it, all layers are set to hand on one of their inputs unchanged (`unet.views.features.hand_on`). The tile holds the x
 # coordinate of each pixel: so every feature map says which input pixels it stands for, and skip and up-sampled map can
 # be compared where they are concatenated.
 

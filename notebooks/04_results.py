@@ -29,8 +29,8 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from PIL import Image as Picture
 
 import unet
-from unet import power
-from unet.study import choice, claims, compare, decide, evidence, figure, page, pages, tables, text, verdicts
+from unet.study import power
+from unet.study import choice, claims, compare, decide, evidence, figure, report as study_report, registry, tables, text, verdicts
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")
@@ -44,7 +44,7 @@ RESULTS = Path(os.environ.get("UNET_RESULTS") or "experiments/results")
 # of different profiles are never mixed.
 
 # %%
-studies = {study.name: study for study in map(pages.study_of, pages.study_pages())}
+studies = {study.name: study for study in map(registry.study_of, registry.study_pages())}
 found = {
     (name, profile): choice.by_key(runs)
     for name, study in studies.items()
@@ -131,12 +131,12 @@ Markdown("### Comparisons\n\n" + text.table(columns, cells) if made else "No com
 # %%
 for (name, profile), runs in found.items():
     folder = RESULTS / name / profile
-    title, _, rest = page.make(studies[name], profile, folder).partition("\n")
-    before, _, after = rest.partition(f"![curves and scores of all runs]({page.FIGURE})")
+    title, _, rest = study_report.make(studies[name], profile, folder).partition("\n")
+    before, _, after = rest.partition(f"![curves and scores of all runs]({study_report.FIGURE})")
     before = before.replace("<!-- made from the runs in this folder by `unet study`; do not edit -->", "")
     display(Markdown(f"#{title}\n" + before.replace("\n## ", "\n### ")))
     with tempfile.TemporaryDirectory() as scratch:
-        drawn = Path(scratch) / page.FIGURE
+        drawn = Path(scratch) / study_report.FIGURE
         figure.draw(studies[name], profile, folder, drawn)
         small, encoded = Picture.open(drawn).convert("RGB"), io.BytesIO()
     small.thumbnail((1000, 1000))
@@ -149,7 +149,7 @@ if not found:
 # ## The paper's numbers beside ours
 
 # %%
-told = pages.read(pages.FOLDER / pages.CLAIMS)
+told = registry.read(registry.FOLDER / registry.CLAIMS)
 Markdown(claims.targets(told["TARGETS"], studies["baselines"], told["ARMS"], RESULTS))
 
 # %% [markdown]

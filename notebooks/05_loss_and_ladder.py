@@ -36,7 +36,7 @@ from unet.loss import fused, reference
 from unet.loss.compile import CSRC
 
 os.chdir(Path(unet.__file__).parents[1])
-sys.path += ["experiments/reduction_ladder", "scripts"]
+sys.path += ["experiments/reduction_ladder", "scripts/bench"]
 import ladder_steps
 from bench_page import latest, rows_of
 

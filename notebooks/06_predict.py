@@ -38,18 +38,18 @@ from unet.config import from_dict
 from unet.data.load import load, name_here
 from unet.data.split import split
 from unet.data.stack import Normalisation
-from unet.data.tiff import read_images
+from unet.data.images.tiff import read_images
 from unet.device import choose
-from unet.display import object_colours
-from unet.instances import InstanceSettings, to_instances
+from unet.views.display import object_colours
+from unet.prediction.instances import InstanceSettings, to_instances
 from unet.metrics.pixel import class_ious, confusion, mean_iou
-from unet.output import foreground, write_probabilities
-from unet.predict import predict_image, read_mirrored
-from unet.progress import Terminal
-from unet.symmetry import members
-from unet.tile_plan import plan
-from unet.train import train
-from unet.trained import load_network
+from unet.prediction.output import foreground, write_probabilities
+from unet.prediction.overlap import predict_image, read_mirrored
+from unet.terminal import Terminal
+from unet.prediction.symmetry import members
+from unet.prediction.tile_plan import plan
+from unet.training.loop import train
+from unet.prediction.trained import load_network
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")

@@ -35,10 +35,10 @@ import unet
 from unet.config import DataConfig, from_dict
 from unet.data.load import load, name_here
 from unet.device import choose
-from unet.display import label_colours
-from unet.dynamics import SUSPECT, excess, follow, standings
-from unet.predict import predict_image
-from unet.trained import load_network
+from unet.views.display import label_colours
+from unet.training.dynamics import SUSPECT, excess, follow, standings
+from unet.prediction.overlap import predict_image
+from unet.prediction.trained import load_network
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")
@@ -79,7 +79,7 @@ for axis in axes:
 #
 # ## Training, with an eye on every image
 #
-# `unet.dynamics.follow` trains like `unet train`, to the same bits, and every few updates notes the loss of each whole
+# `unet.training.dynamics.follow` trains like `unet train`, to the same bits, and every few updates notes the loss of each whole
 # training image (no deformation, no weights, dropout off) in the run folder.
 
 # %%

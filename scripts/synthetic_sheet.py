@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.data import synthetic
 from unet.data.stack import Frame
+from unet.data.synthetic import stacks
 from unet.files import atomic_write
 
 SIDE = 360  # px of every panel, cut from the middle
@@ -23,8 +23,8 @@ PER_STACK = 2
 def main(path: Path) -> None:
     """Write the sheet: a row per stack, image and objects of two frames each."""
     rows = []
-    for name in synthetic.NAMES:
-        stack = synthetic.make(name)
+    for name in stacks.NAMES:
+        stack = stacks.make(name)
         frames = [stack.frames[0], stack.frames[-1]][:PER_STACK]
         rows.append(np.hstack([panel for frame in frames for panel in _panels(frame)]))
     done, encoded = cv2.imencode(".jpg", np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 80])

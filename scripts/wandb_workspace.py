@@ -22,8 +22,8 @@ from typing import Any
 from unet.config import WandbConfig
 from unet.errors import ConfigError, RunError, UserError, nearest, one_line
 from unet.runs.dashboard import has_key
-from unet.study import pages
-from unet.study.matrix import Study
+from unet.study import registry
+from unet.study.design import Study
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 PALETTE = (
@@ -136,7 +136,7 @@ def main(argv: list[str]) -> int:
 
 
 def _chosen(names: Sequence[str]) -> list[Study]:
-    studies = {study.name: study for study in map(pages.study_of, pages.study_pages(EXPERIMENTS))}
+    studies = {study.name: study for study in map(registry.study_of, registry.study_pages(EXPERIMENTS))}
     for name in names:
         if name not in studies:
             raise ConfigError(f"there is no study {name!r}{nearest(name, studies)} (there are {', '.join(studies)})")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from unet.data.catalogue import data_sets
+from unet.data.published.catalogue import data_sets
 
 # The same examples in every run of the tests, so that CI can be reproduced; HYPOTHESIS_PROFILE=fuzz looks for new ones.
 settings.register_profile("tests", derandomize=True, deadline=None)

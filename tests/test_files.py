@@ -80,7 +80,7 @@ def test_a_write_cut_short_is_a_full_disk(tmp_path):
     """NumPy's tofile names no error number: "18432 requested and 4908 written"."""
     code = (
         "import resource, sys, pathlib, numpy\nfrom unet.errors import RunError\n"
-        "from unet.output import write_probabilities\n"
+        "from unet.prediction.output import write_probabilities\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
         "try:\n    write_probabilities(pathlib.Path(sys.argv[1]), [numpy.zeros((90, 90), 'f4')])\n"
         "except RunError as error:\n    print(error)"

@@ -18,7 +18,7 @@ pytest.importorskip("nbclient")
 import nbformat
 
 from tests.study import helpers
-from unet.study import pages
+from unet.study import registry
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT / "scripts") not in sys.path:
@@ -206,7 +206,7 @@ def test_rows_of_a_gpu_are_shown(tmp_path, monkeypatch):
 
 def test_results_that_are_there_are_shown(tmp_path, monkeypatch):
     """Notebook 04 with evidence made by a stand-in for training."""
-    study = pages.study_of(ROOT / "experiments" / "baselines.py")
+    study = registry.study_of(ROOT / "experiments" / "baselines.py")
     helpers.run(tmp_path, study, profile="reduced", seeds=3)
     monkeypatch.setenv("UNET_RESULTS", str(tmp_path / "results"))
     text = output_text(notebook := notebooks.execute(by_name("04"), short=True))

@@ -105,9 +105,9 @@ def test_preview_passes_stack_configuration_and_file(
     def contact_sheet(stack: Stack, config: Config, path: Path) -> None:
         asked.append((stack.name, config.weight.w0, path))
 
-    module = types.ModuleType("unet.preview")
+    module = types.ModuleType("unet.views.preview")
     module.contact_sheet = contact_sheet  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "unet.preview", module)
+    monkeypatch.setitem(sys.modules, "unet.views.preview", module)
     assert main(["data", "preview", "mine", "--weight.w0", "3"]) == 0
     assert main(["data", "preview", "mine", "--out", "sheet.png"]) == 0
     assert asked == [("mine", 3.0, Path("mine-preview.png")), ("mine", 10.0, Path("sheet.png"))]

@@ -11,7 +11,7 @@ from tests.report.conftest import run, trained  # noqa: F401 (fixtures)
 from unet.cli import main
 
 PAGE = """
-from unet.study.matrix import Arm, Comparison, Study
+from unet.study.design import Arm, Comparison, Study
 STUDY = Study(
     name="small-study", title="A small study", question="Is b better than a?",
     arms=(Arm("a", "setting a"), Arm("b", "setting b", {"optim": {"lr": 2e-3}})),

@@ -10,16 +10,16 @@ import pytest
 
 from unet.cli import main
 from unet.config import load_yaml
-from unet.progress import Terminal
 from unet.runs.folder import METRICS, RunFolder
 from unet.study.evidence import load
 from unet.study.store import unpack
-from unet.train import train
+from unet.terminal import Terminal
+from unet.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = "runs/studies/results/own-images/smoke"
 PAGE = """
-from unet.study.matrix import Arm, Comparison, Study
+from unet.study.design import Arm, Comparison, Study
 STUDY = Study(
     name="own-images", title="A study of one's own images", question="Which rate?",
     base={"data": {"folder": "images"}, "tile": {"input_px": 52}, "model": {"base_channels": 2},

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from unet.data.tiff import read_images
+from unet.data.images.tiff import read_images
 from unet.errors import DataError
 
 

@@ -70,7 +70,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, labels: np.ndarray) -> None:
 
 
 def test_nothing_but_the_scoring_of_the_test_slices_reads_them() -> None:
-    """By the source: only unet.leaderboard takes `read`; what else knows the module takes digests and names."""
+    """By the source: only unet.evaluation.leaderboard takes `read`; what else knows the module takes digests, names."""
     readers, knowing = set(), set()
     for path in sorted(PACKAGE.rglob("*.py")):
         tree, name = ast.parse(path.read_text()), path.relative_to(PACKAGE).as_posix()
@@ -83,8 +83,8 @@ def test_nothing_but_the_scoring_of_the_test_slices_reads_them() -> None:
                 knowing.add(name)
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 readers |= {name} if (node.value.id, node.attr) == ("isbi_labels", "read") else set()
-    assert readers == {"leaderboard.py"}
-    assert knowing == {"data/fetch.py", "data/manifest.py", "data/pick.py"}
+    assert readers == {"evaluation/leaderboard.py"}
+    assert knowing == {"data/published/fetch.py", "data/published/manifest.py", "data/published/pick.py"}
 
 
 @pytest.mark.real_data

@@ -10,9 +10,9 @@ from PIL import Image
 
 from unet.config import DataConfig
 from unet.data import load as load_module
-from unet.data.catalogue import DataSet, data_sets
-from unet.data.download import DEFAULT_LIMITS, Unavailable
 from unet.data.load import find_root, load, name_here, truth
+from unet.data.published.catalogue import DataSet, data_sets
+from unet.data.published.download import DEFAULT_LIMITS, Unavailable
 from unet.errors import ConfigError, DataError
 
 

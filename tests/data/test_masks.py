@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from unet.data.masks import Target, borders, separate, unannotated
 from unet.data.stack import IGNORE
-from unet.weightmap import border_term
+from unet.tiles.weightmap import border_term
 
 EIGHT = np.ones((3, 3), int)
 

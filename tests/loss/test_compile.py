@@ -20,7 +20,7 @@ FLOAT, HALF, BFLOAT, BYTE, LONG = torch.float32, torch.float16, torch.bfloat16, 
 MANY = 0  # classes: a number known at run time only
 
 # Each kernel, layout and type: all for the architecture of the H100 and H200, in turn for the others
-# (scripts/gpu_check.py compiles every kernel there is for the GPU it runs on).
+# (scripts/gpu/gpu_check.py compiles every kernel there is for the GPU it runs on).
 EVERY_TYPE = ((FLOAT, BYTE, 2, PLANAR), (HALF, LONG, 2, CHANNELS_LAST), (BFLOAT, BYTE, MANY, STRIDED))
 TYPES_FOR = {a: EVERY_TYPE if a == 90 else (EVERY_TYPE[n % 3],) for n, a in enumerate(ARCHITECTURES)}
 # All numbers of classes, with architectures, types and layouts in turn; 16 where the compiler is shortest of registers.

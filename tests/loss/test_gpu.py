@@ -1,4 +1,4 @@
-"""The checks of scripts/gpu_check.py: on a GPU all of them; on the CPU those that need nothing but the kernels."""
+"""The checks of scripts/gpu/gpu_check.py: on a GPU all of them; on the CPU those that need nothing but the kernels."""
 
 import importlib
 import json
@@ -20,8 +20,9 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def script(name):
-    if str(SCRIPTS) not in sys.path:
-        sys.path.append(str(SCRIPTS))
+    folder = str(next(SCRIPTS.rglob(f"{name}.py")).parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
     return importlib.import_module(name)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from unet.data.tiff import read_gray
+from unet.data.images.tiff import read_gray
 from unet.metrics.ctc import ctc_scores
 from unet.metrics.instance import average_precision, detection, foreground_iou, panoptic_quality, seg
 

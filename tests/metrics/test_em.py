@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, shift
 
 from tests.metrics.strategies import random_pair
-from unet.data.tiff import read_gray
+from unet.data.images.tiff import read_gray
 from unet.metrics.em import em_scores, em_sweeps
 from unet.metrics.pixel import misclassification_rate, pixel_error
 from unet.metrics.rand import rand_error, v_info, v_rand

@@ -13,10 +13,10 @@ import tifffile
 
 from tests.report.conftest import EVIL
 from unet.errors import RunError
-from unet.mistakes import UNKNOWN
 from unet.report import encode, pictures, run_page
 from unet.report.markup import _VOID
 from unet.report.run import newest, read
+from unet.views.mistakes import UNKNOWN
 
 
 class Page(HTMLParser):
@@ -245,7 +245,7 @@ def test_another_stack_of_the_same_names_is_refused(run):
 
 def test_maps_of_unequal_frames_are_read(tmp_path):
     maps = [np.full((5, 7), 0.25, np.float32), np.full((3, 9, 4), 0.5, np.float32)]
-    from unet.output import write_probabilities
+    from unet.prediction.output import write_probabilities
 
     write_probabilities(tmp_path / "probabilities.tif", maps)
     found = pictures.read_probabilities(tmp_path / "probabilities.tif", 2)
@@ -254,7 +254,7 @@ def test_maps_of_unequal_frames_are_read(tmp_path):
 
 
 def test_single_frames_of_three_classes_are_read(tmp_path):
-    from unet.output import write_probabilities
+    from unet.prediction.output import write_probabilities
 
     maps = [np.random.default_rng(0).random((3, 8, 9)).astype(np.float32)]
     write_probabilities(tmp_path / "probabilities.tif", maps)

@@ -14,7 +14,7 @@ from tests.study.helpers import STUDY
 from tests.study.helpers import run as run_study
 from unet.errors import RunError
 from unet.report import study_page
-from unet.study import page as readme
+from unet.study import report as readme
 
 
 @pytest.fixture(scope="module")

@@ -20,15 +20,15 @@ from tests.wandb_server import KEY, serve
 from unet.cli import main
 from unet.config import from_dict, profile
 from unet.data.stack import Frame, Normalisation, Stack
-from unet.results import evaluate_run
+from unet.evaluation.run import evaluate_run
 from unet.runs.checkpoint import load_weights
 from unet.runs.dashboard import Dashboard
 from unet.runs.final import send_scores
 from unet.runs.folder import METRICS, RunFolder
 from unet.signals import Interrupted
-from unet.study.matrix import Arm, Comparison, Study
+from unet.study.design import Arm, Comparison, Study
 from unet.study.runner import Options, Runner
-from unet.train import Trainer, train
+from unet.training.loop import Trainer, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
 
@@ -54,7 +54,7 @@ def cells(frames=10, size=76) -> Stack:
 def data():
     """The stack that runs are given in place of files."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("unet.train", "unet.results"):
+        for module in ("unet.training.loop", "unet.evaluation.run"):
             patch.setattr(f"{module}.load", lambda *_: cells())
         yield
 

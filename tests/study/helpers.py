@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from unet.progress import Terminal
-from unet.study.matrix import Arm, Comparison, Study
+from unet.study.design import Arm, Comparison, Study
 from unet.study.runner import Options, Runner
+from unet.terminal import Terminal
 
 QUIET = Terminal(quiet=True)
 FAKE = Path(__file__).with_name("fake_worker.py")

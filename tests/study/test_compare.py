@@ -8,9 +8,10 @@ import pytest
 
 from tests.study.helpers import GRID, STUDY, content, run
 from unet.errors import ConfigError
-from unet.study import choice, claims, compare, evidence, figure, page, pages
+from unet.study import choice, claims, compare, evidence, figure, registry
+from unet.study import report as study_report
 from unet.study.claims import Target
-from unet.study.matrix import Arm, Comparison, make_job
+from unet.study.design import Arm, Comparison, make_job
 from unet.study.plan import EndPoint, Plan
 
 FOLDER = "results/small-study/smoke"
@@ -107,22 +108,22 @@ def test_only_seeds_that_both_arms_have_are_compared(results):
 
 
 def test_runs_of_different_precision_are_no_pair_and_the_page_says_so(results):
-    assert "different precision" not in page.make(STUDY, "smoke", results)
+    assert "different precision" not in study_report.make(STUDY, "smoke", results)
     file = results / "b-em-seed3" / "environment.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"precision": "bf16"}))
     assert len(found(results)["em"].differences) == 4
     assert len(found(results)["hela"].differences) == 5
-    assert "difference between the arms: 1." in page.make(STUDY, "smoke", results)
+    assert "difference between the arms: 1." in study_report.make(STUDY, "smoke", results)
     for file in results.glob("a-*/environment.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"precision": "bf16"}))
-    text = page.make(STUDY, "smoke", results)
+    text = study_report.make(STUDY, "smoke", results)
     assert "| setting b | setting a | EM | IoU, median of last 5 | 1 |" in text
     assert "difference between the arms: 9." in text
 
 
 def test_the_page_is_a_function_of_the_evidence(results):
-    text = page.make(STUDY, "smoke", results)
-    assert text == page.make(STUDY, "smoke", results)
+    text = study_report.make(STUDY, "smoke", results)
+    assert text == study_report.make(STUDY, "smoke", results)
     assert "setting b against setting a" in text
     assert "No plan was made for runs of this size" in text
     assert "- **setting b against setting a**: EM, IoU, median of last 5: +0.03" in text
@@ -130,11 +131,11 @@ def test_the_page_is_a_function_of_the_evidence(results):
     assert "20 runs, up to 5 seeds" in text
     assert "| setting a | 1 x 100 px | 5 |" in text
     change(results, "a-em-seed0", 0.4321)
-    assert page.make(STUDY, "smoke", results) != text
+    assert study_report.make(STUDY, "smoke", results) != text
 
 
 def test_a_page_without_runs_says_so(tmp_path):
-    text = page.make(STUDY, "smoke", tmp_path / "nothing")
+    text = study_report.make(STUDY, "smoke", tmp_path / "nothing")
     assert "No comparison has a pair of runs yet." in text
     assert "figure" not in text
 
@@ -143,7 +144,7 @@ def test_a_diverged_run_is_shown_and_counts_as_the_worst(results):
     diverge(results, "b-em-seed1")
     assert found(results)["em"].t.p > 0.05
     assert min(found(results)["em"].differences) < -0.3
-    assert "1 of them diverged" in page.make(STUDY, "smoke", results)
+    assert "1 of them diverged" in study_report.make(STUDY, "smoke", results)
     runs = choice.by_key(evidence.load_all(results))
     mean = compare.summarise(compare.arm_runs(STUDY, "smoke", STUDY.arm("b"), "em", runs), "mean_iou_last5")
     assert mean is not None
@@ -164,7 +165,7 @@ def test_a_score_of_an_empty_prediction_is_the_worst(results):
 def test_what_was_chosen_is_shown_once_per_part(tmp_path, monkeypatch):
     monkeypatch.setattr("unet.study.runner.POLL_S", 0.02)
     run(tmp_path, GRID, seeds=3)
-    text = page.make(GRID, "smoke", tmp_path / "results/grid-study/smoke")
+    text = study_report.make(GRID, "smoke", tmp_path / "results/grid-study/smoke")
     chosen = text.split("## What was chosen")[1].split("\n\n")[1].splitlines()[2:]
     assert [row.split(" | ")[1:4] for row in chosen] == [["DIC-HeLa", part, "low (edge of its grid)"] for part in "12"]
     assert "| the best rate | 1 x 100 px | 3 |" in text
@@ -173,11 +174,11 @@ def test_what_was_chosen_is_shown_once_per_part(tmp_path, monkeypatch):
 
 def test_report_and_figure_are_written(results):
     root = results.parents[1]
-    path = pages.write_report(STUDY, "smoke", root, root / "no-plan.yaml")
+    path = registry.write_report(STUDY, "smoke", root, root / "no-plan.yaml")
     assert path == results / "README.md"
     assert (results / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert path.read_text() == page.make(STUDY, "smoke", results)
-    assert pages.write_report(STUDY, "full", root, root / "no-plan.yaml") is None
+    assert path.read_text() == study_report.make(STUDY, "smoke", results)
+    assert registry.write_report(STUDY, "full", root, root / "no-plan.yaml") is None
     assert not figure.draw(STUDY, "full", root / "small-study" / "full", root / "none.png")
     assert not (root / "none.png").exists()
     assert all(b"/home" not in text for name, text in content(results).items() if name.endswith(".md"))
@@ -220,7 +221,9 @@ def test_an_arm_with_anothers_weights_is_judged_by_its_last_weights_alone(result
     assert finding.differences == tuple(
         runs["b", "em", seed].values["mean_iou"] - runs["a", "em", seed].values["mean_iou"] for seed in range(5)
     )
-    row = next(line for line in page.make(turned, "smoke", results).splitlines() if line.startswith("| setting b |"))
+    row = next(
+        line for line in study_report.make(turned, "smoke", results).splitlines() if line.startswith("| setting b |")
+    )
     assert row.split(" | ")[3] == "-"
 
 
@@ -252,12 +255,12 @@ def test_the_band_goes_no_further_than_the_runs():
 
 def test_the_page_says_what_its_curves_do_not(results, tmp_path, monkeypatch):
     note = "their training losses cannot be compared"
-    assert note not in page.make(STUDY, "smoke", results / "small-study" / "smoke")
+    assert note not in study_report.make(STUDY, "smoke", results / "small-study" / "smoke")
     weights = replace(
         STUDY, arms=(STUDY.arms[0], Arm("b", "no border term", {"weight": {"w0": 0.0}})), name="weights-study"
     )
     run(tmp_path, weights)
-    assert note in page.make(weights, "smoke", tmp_path / "results" / "weights-study" / "smoke")
+    assert note in study_report.make(weights, "smoke", tmp_path / "results" / "weights-study" / "smoke")
 
 
 def test_a_diverged_run_is_no_calm_one(results):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from unet.errors import ConfigError
-from unet.power import power_of_difference
 from unet.study import decide
-from unet.study.matrix import Arm, Study
+from unet.study.design import Arm, Study
 from unet.study.plan import EndPoint, Look, Plan
+from unet.study.power import power_of_difference
 
 PROFILE = "smoke"
 DATA = ("em", "phc", "hela")

@@ -12,8 +12,8 @@ from scipy import stats
 from tests.study import helpers
 from tests.study.helpers import GRID, STUDY, run
 from unet.errors import ConfigError
-from unet.study import choice, evidence, frozen, pages, status, store, tables, verdicts
-from unet.study.matrix import Comparison
+from unet.study import choice, evidence, frozen, registry, status, store, tables, verdicts
+from unet.study.design import Comparison
 from unet.study.plan import EndPoint, Look, Plan
 
 PLAN = Plan(
@@ -46,7 +46,7 @@ def place(made, tmp_path):
 
 
 def report(place, study=PLANNED):
-    return pages.write_report(study, "smoke", place / "results", place / "plans" / "small-study.yaml")
+    return registry.write_report(study, "smoke", place / "results", place / "plans" / "small-study.yaml")
 
 
 def test_only_the_planned_seeds_are_run(made):

@@ -15,11 +15,11 @@ import pytest
 from tests.study import helpers
 from tests.study.helpers import GRID, QUIET, content, events, options, started
 from unet.data import load
-from unet.data.download import Unavailable
+from unet.data.published.download import Unavailable
 from unet.errors import DataError, RunError
 from unet.signals import Interrupted
 from unet.study import choice, evidence
-from unet.study.matrix import Arm, Study, make_job
+from unet.study.design import Arm, Study, make_job
 from unet.study.runner import Runner
 
 

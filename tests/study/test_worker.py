@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tests.test_train import configured, discs
+from tests.training.test_loop import configured, discs
 from unet.config import to_yaml
 from unet.runs.folder import RunFolder
 from unet.runs.lock import locked
@@ -19,8 +19,8 @@ from unet.study.evidence import has_ended
 
 @pytest.fixture(autouse=True)
 def data(monkeypatch):
-    monkeypatch.setattr("unet.train.load", lambda *_: discs())
-    monkeypatch.setattr("unet.results.load", lambda *_: discs())
+    monkeypatch.setattr("unet.training.loop.load", lambda *_: discs())
+    monkeypatch.setattr("unet.evaluation.run.load", lambda *_: discs())
 
 
 def work(monkeypatch, run, config):
@@ -56,7 +56,7 @@ def test_weights_that_are_there_are_only_scored(tmp_path, monkeypatch):
     assert work(monkeypatch, run, configured(train=SHORT)) == 0
     scores = (run / "scores.json").read_bytes()
     (run / "scores.json").unlink()
-    monkeypatch.setattr("unet.train.train", None)
+    monkeypatch.setattr("unet.training.loop.train", None)
     assert work(monkeypatch, run, configured(train=SHORT)) == 0
     assert (run / "scores.json").read_bytes() == scores
 

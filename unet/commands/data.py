@@ -12,7 +12,7 @@ import tyro
 from unet.commands.parse import known_flags, parse, refuse_unknown_flags
 from unet.config import Config
 from unet.errors import ConfigError, DataError, nearest
-from unet.progress import Terminal
+from unet.terminal import Terminal
 
 USAGE = """unet data: fetch, verify, show and preview the data sets
 
@@ -81,7 +81,7 @@ def _names(words: list[str]) -> tuple[list[str], list[str]]:
 
 def _chosen(names: list[str], none: list[str]) -> list[str]:
     """Published data sets by name; `all` stands for every one, no name for `none`."""
-    from unet.data.catalogue import data_sets
+    from unet.data.published.catalogue import data_sets
 
     known = [*data_sets(), "all"]
     for name in names:
@@ -93,8 +93,8 @@ def _chosen(names: list[str], none: list[str]) -> list[str]:
 def _fetch(names: list[str], flags: list[str]) -> int:
     refuse_unknown_flags(flags, ["--root", "--from-file", "--jpeg", "--quiet"], "unet data fetch")
     arguments = parse(FetchArguments, flags, "unet data fetch", "Download the published data sets and check them.")
-    from unet.data.catalogue import data_sets
-    from unet.data.fetch import fetch
+    from unet.data.published.catalogue import data_sets
+    from unet.data.published.fetch import fetch
 
     chosen = _chosen(names, [])
     if not chosen:
@@ -121,9 +121,9 @@ def _verify(names: list[str], flags: list[str]) -> int:
     refuse_unknown_flags(flags, ["--root", "--quiet"], "unet data verify")
     arguments = parse(VerifyArguments, flags, "unet data verify", "Check the data sets against their manifests.")
     from unet.data import isbi
-    from unet.data.catalogue import data_sets
     from unet.data.load import DEFAULT_ROOT, find_root
-    from unet.data.manifest import verify
+    from unet.data.published.catalogue import data_sets
+    from unet.data.published.manifest import verify
 
     chosen = _chosen(names, list(data_sets()))
     terminal = Terminal(arguments.quiet)
@@ -177,8 +177,8 @@ def _show(names: list[str], flags: list[str]) -> int:
 
 
 def _show_catalogue() -> int:
-    from unet.data.catalogue import data_sets
     from unet.data.load import find_root
+    from unet.data.published.catalogue import data_sets
 
     for name, data_set in data_sets().items():
         root = find_root(data_set)
@@ -194,7 +194,7 @@ def _show_catalogue() -> int:
 def _preview(names: list[str], flags: list[str]) -> int:
     arguments = _look(names, flags, "unet data preview", "Contact sheet of images, labels, weight maps and tiles.")
     from unet.data.load import load
-    from unet.preview import contact_sheet
+    from unet.views.preview import contact_sheet
 
     terminal = Terminal(arguments.quiet)
     stack = load(arguments.config.data, (lambda _: None) if arguments.quiet else print, terminal)

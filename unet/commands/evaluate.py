@@ -11,7 +11,7 @@ import tyro
 
 from unet.commands.parse import parse
 from unet.errors import ConfigError
-from unet.progress import Terminal
+from unet.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError("--test scores runs; for a prediction of the test slices give --prediction and --labels")
     if arguments.runs and bool(arguments.out) != (len(arguments.runs) > 1):
         raise ConfigError("--out DIR goes with several runs: one run keeps its scores in its own folder")
-    from unet.results import PICTURE, evaluate_ensemble, evaluate_folds, evaluate_run, table
+    from unet.evaluation.run import PICTURE, evaluate_ensemble, evaluate_folds, evaluate_run, table
     from unet.runs.dashboard import Dashboard
     from unet.runs.final import send_scores
     from unet.runs.folder import RunFolder
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
         terminal.result(table(scored(paths, Path(arguments.out), terminal, symmetries, average)))
         terminal.result(f"picture: {Path(arguments.out) / PICTURE}")
         return 0
-    from unet.comparison import compare
+    from unet.evaluation.comparison import compare
 
     prediction = Path(arguments.prediction)
     out = Path(arguments.out) if arguments.out else prediction.with_name(f"{prediction.stem}-scores")
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
 
 def _test(arguments: Arguments, terminal: Terminal) -> int:
     """The test slices; nothing of it goes to a dashboard, where runs are compared and chosen."""
-    from unet.leaderboard import evaluate_test, table
+    from unet.evaluation.leaderboard import evaluate_test, table
     from unet.runs.folder import TEST_SCORES
     from unet.runs.lock import kept
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from unet.commands.networks import instance_settings, load
 from unet.commands.words import Words, places
 from unet.errors import ConfigError, DataError, RunError
-from unet.progress import Terminal
+from unet.terminal import Terminal
 
 if TYPE_CHECKING:
     from unet.commands.predict import Arguments
@@ -19,14 +19,14 @@ _FRAME = re.compile(r"t([0-9]+)")  # names of the Cell Tracking Challenge's fram
 
 def write(arguments: Arguments, words: Words, terminal: Terminal) -> list[Path]:
     """Instances of every frame into the challenge's folder; the frames are small and predicted in memory."""
-    from unet.challenge import TRACKS, write_ctc
+    from unet.data.images.tiff import read_images
     from unet.data.rescale import rescaling
-    from unet.data.tiff import read_images
-    from unet.instances import to_instances
-    from unet.predict import predict_image
-    from unet.release import SETTINGS, release_instances
+    from unet.prediction.instances import to_instances
+    from unet.prediction.instances.released import SETTINGS, release_instances
+    from unet.prediction.job import make_task
+    from unet.prediction.overlap import predict_image
+    from unet.prediction.submission import TRACKS, write_ctc
     from unet.signals import Stopper
-    from unet.task import make_task
 
     folder, sources = Path(arguments.ctc), places(words.images, "").sources
     present = sorted(folder.glob("mask*.tif")) + sorted(folder.glob(TRACKS))

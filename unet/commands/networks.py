@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from unet.commands.predict import Arguments
     from unet.commands.words import Words
     from unet.device import Hardware
-    from unet.ensemble import Predicting
-    from unet.instances import InstanceSettings
-    from unet.progress import Terminal
-    from unet.task import Settings
+    from unet.prediction.ensemble import Predicting
+    from unet.prediction.instances import InstanceSettings
+    from unet.prediction.job import Settings
+    from unet.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def load(arguments: Arguments, named: tuple[Path, ...]) -> Loaded:
     from unet.data.stack import Normalisation
     from unet.device import prepare
     from unet.files import sha256
-    from unet.task import Settings
-    from unet.trained import load_ensemble, members, precision_of, weights_file
+    from unet.prediction.job import Settings
+    from unet.prediction.trained import load_ensemble, members, precision_of, weights_file
 
     def hardware_of(path: Path) -> Hardware:
         precision = precision_of(path) if arguments.precision == "auto" else arguments.precision
@@ -60,9 +60,9 @@ def instance_settings(arguments: Arguments, words: Words, loaded: Loaded, termin
 
     ConfigError when no objects can be made of the network's classes, or for a threshold out of range.
     """
-    from unet.instances import InstanceSettings
-    from unet.objects import check_classes
-    from unet.trained import SCORES, chosen_settings
+    from unet.prediction.instances import InstanceSettings
+    from unet.prediction.objects import check_classes
+    from unet.prediction.trained import SCORES, chosen_settings
 
     check_classes(loaded.class_names)
     run = words.networks[0]

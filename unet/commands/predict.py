@@ -15,11 +15,11 @@ from unet.commands.networks import Loaded, instance_settings, load
 from unet.commands.parse import parse
 from unet.commands.words import Words, places, refuse_clashes, sort_words
 from unet.errors import ConfigError, RunError
-from unet.progress import Bar, Terminal
+from unet.terminal import Bar, Terminal
 
 if TYPE_CHECKING:
-    from unet.objects import Objects
-    from unet.task import Task
+    from unet.prediction.job import Task
+    from unet.prediction.objects import Objects
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,16 @@ def _with_preset(arguments: Arguments) -> Arguments:
             "--preset release averages logits over the flips and takes the larger class; leave out --symmetries, "
             "--average and --threshold"
         )
-    from unet.release import AVERAGE, SYMMETRIES
+    from unet.prediction.instances.released import AVERAGE, SYMMETRIES
 
     return replace(arguments, symmetries=SYMMETRIES, average=AVERAGE)
 
 
 def _write_maps(arguments: Arguments, words: Words, terminal: Terminal) -> list[Path]:
     """Probability maps, and what is made of them; returns what is to be announced."""
+    from unet.prediction.files import Watch, check_disk, predict_file
+    from unet.prediction.job import make_task
     from unet.signals import Stopper
-    from unet.stream import Watch, check_disk, predict_file
-    from unet.task import make_task
 
     place = places(words.images, arguments.out)
     loaded = load(arguments, words.networks)
@@ -150,8 +150,8 @@ def _objects(
     arguments: Arguments, words: Words, loaded: Loaded, tasks: list[Task], terminal: Terminal
 ) -> list[Objects]:
     """The objects that are to be made of each file, if any; RunError when others stand in their place."""
-    from unet.objects import Objects, refuse_others
-    from unet.task import describe
+    from unet.prediction.job import describe
+    from unet.prediction.objects import Objects, refuse_others
 
     if not (arguments.instances or arguments.overlay):
         return []

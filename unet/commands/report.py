@@ -11,8 +11,8 @@ import tyro
 from unet.commands.parse import parse, refuse_unknown_flags
 from unet.config import PROFILES
 from unet.errors import ConfigError, RunError, nearest
-from unet.progress import Terminal
 from unet.runs.folder import CONFIG
+from unet.terminal import Terminal
 
 RUNS = Path("runs")
 FILE = "report.html"
@@ -70,7 +70,7 @@ def _of_run(run: Path, arguments: Arguments, terminal: Terminal) -> Path:
 
 def _of_study(arguments: Arguments, terminal: Terminal) -> Path:
     from unet.report import page, study_page
-    from unet.study import pages
+    from unet.study import registry
 
     name, profile, results = arguments.what, arguments.profile, arguments.results
     folder = Path(name)
@@ -79,11 +79,11 @@ def _of_study(arguments: Arguments, terminal: Terminal) -> Path:
             folder, profile = folder.resolve().parent, profile or folder.name
         name, results = folder.resolve().name, results or str(folder.resolve().parent)
     try:
-        file = pages.find(name)
+        file = registry.find(name)
     except ConfigError as error:
         known = sorted(path.parent.name for path in RUNS.glob(f"*/{CONFIG}"))
         raise RunError(f"{arguments.what!r} is no run ({RUNS}/){nearest(arguments.what, known)}; {error}") from None
-    study = pages.study_of(file)
+    study = registry.study_of(file)
     home = (Path(results) if results else file.parent / "results") / study.name
     profile = profile or _only_profile(home, study.name)
     if profile not in PROFILES:

@@ -11,8 +11,8 @@ import tyro
 
 from unet.commands.parse import parse
 from unet.errors import RunError
-from unet.progress import Terminal
 from unet.runs.folder import unused
+from unet.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     """Returns 0 when the results are the same (or nothing was run), 1 when they differ; else as `unet train`."""
     description = "Print the command that makes a run again, and what differs here; --go runs it and compares."
     arguments = parse(Arguments, argv, "unet reproduce", description)
-    from unet.reproduce import Original, command
+    from unet.runs.reproduce import Original, command
 
     terminal = Terminal(arguments.quiet)
     original = Original.read(_folder(Path(arguments.run), terminal))
@@ -84,8 +84,8 @@ def _threads(original: Any, torch: Any) -> int:
 
 def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet: bool) -> int:
     from unet.commands import train
-    from unet.reproduce import ENVIRONMENT, compare, one_sided
     from unet.runs.folder import RunFolder
+    from unet.runs.reproduce import ENVIRONMENT, compare, one_sided
 
     if target.exists():
         raise RunError(f"{target} exists already; name another folder with --out")

@@ -12,10 +12,10 @@ from typing import NoReturn
 
 from unet.config import PROFILES, Config
 from unet.errors import ConfigError, nearest
-from unet.progress import Terminal, format_seconds
-from unet.study import choice, compare, evidence, frozen, pages, status
-from unet.study.matrix import SYNTHETIC_PROFILES, TUNING, Job, Study
+from unet.study import choice, compare, evidence, frozen, registry, status
+from unet.study.design import SYNTHETIC_PROFILES, TUNING, Job, Study
 from unet.study.runner import Options, Runner
+from unet.terminal import Terminal, format_seconds
 
 MARKS = {"done": "#", "diverged": "x", "begun": "~", "missing": "."}
 
@@ -63,11 +63,11 @@ def main(argv: list[str]) -> int:
     if not flags.study:
         terminal.result("\n".join(_list()))
         return 0
-    if flags.study == "claims" or Path(flags.study).name == pages.CLAIMS:
-        terminal.result(str(pages.write_claims(pages.FOLDER, Path(flags.results or pages.FOLDER / "results"))))
+    if flags.study == "claims" or Path(flags.study).name == registry.CLAIMS:
+        terminal.result(str(registry.write_claims(registry.FOLDER, Path(flags.results or registry.FOLDER / "results"))))
         return 0
-    path = pages.find(flags.study)
-    study = pages.study_of(path)
+    path = registry.find(flags.study)
+    study = registry.study_of(path)
     if flags.freeze:
         frozen.freeze(study, frozen.file_of(path, study))
         terminal.result(f"{frozen.file_of(path, study)}: commit it before the first run")
@@ -114,7 +114,7 @@ def _follow_plan(study: Study, options: Options, path: Path) -> None:
 def _report(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
     try:
         with terminal.task("statistics, tables and figure"):
-            written = pages.write_report(study, options.profile, options.results, frozen.file_of(path, study))
+            written = registry.write_report(study, options.profile, options.results, frozen.file_of(path, study))
     except ImportError as error:
         terminal.say(f"no tables and figure here ({error}); redraw them where matplotlib is installed, with --report")
         return 0
@@ -122,8 +122,8 @@ def _report(study: Study, options: Options, path: Path, terminal: Terminal) -> i
         terminal.say(f"{study.name} has no results with profile {options.profile} yet")
         return 0
     own = path.parent / "results"
-    if options.results.resolve() == own.resolve() and (path.parent / pages.CLAIMS).is_file():
-        pages.write_claims(path.parent, own)
+    if options.results.resolve() == own.resolve() and (path.parent / registry.CLAIMS).is_file():
+        registry.write_claims(path.parent, own)
     terminal.result(str(written))
     return 0
 
@@ -235,12 +235,12 @@ def _left(runner: Runner, open_jobs: list[Job]) -> list[str]:
 
 def _studies(name: str) -> list[tuple[Path, Study]]:
     """The named study, or all that the pages define."""
-    return [(path, pages.study_of(path)) for path in ([pages.find(name)] if name else pages.study_pages())]
+    return [(path, registry.study_of(path)) for path in ([registry.find(name)] if name else registry.study_pages())]
 
 
 def _list() -> list[str]:
     lines = []
-    for path in pages.study_pages():
-        study = pages.study_of(path)
+    for path in registry.study_pages():
+        study = registry.study_of(path)
         lines.append(f"{study.name:<16} {study.title}")
     return lines or ["no studies here: run this in the repository, or name a page's file"]

@@ -14,8 +14,8 @@ import tyro
 from unet.commands.parse import known_flags, parse, refuse_unknown_flags
 from unet.config import PROFILES, Config, load_yaml, profile, to_dict, to_yaml
 from unet.errors import ConfigError, RunError
-from unet.progress import Terminal, format_seconds
 from unet.runs.folder import CONFIG, unused
+from unet.terminal import Terminal, format_seconds
 
 MACHINE_KEYS = ("train.device", "train.workers", "train.threads")  # may differ when a run is resumed
 
@@ -49,12 +49,12 @@ def main(argv: list[str]) -> int:
     if arguments.dry_run:
         print(f"# run folder: {path}\n{to_yaml(config)}", end="")
         return 0
-    from unet.results import evaluate_run, nothing_held_out, table
+    from unet.evaluation.run import evaluate_run, nothing_held_out, table
     from unet.runs.dashboard import Dashboard
     from unet.runs.final import send_scores
     from unet.runs.lock import kept
     from unet.signals import Interrupted
-    from unet.train import train
+    from unet.training.loop import train
 
     terminal = Terminal(arguments.quiet)
     started = time.monotonic()
@@ -152,8 +152,8 @@ def _refuse_changes(stored: Config, asked: Config) -> None:
 
 
 def _where(path: Path) -> list[str]:
-    from unet.results import PICTURE, PROBABILITIES
-    from unet.trained import SCORES, WEIGHTS
+    from unet.evaluation.run import PICTURE, PROBABILITIES
+    from unet.prediction.trained import SCORES, WEIGHTS
 
     if not (path / SCORES).is_file():  # nothing was held out
         return [f"{'checkpoint:':<15}{path / WEIGHTS}", f"{'record:':<15}{path / CONFIG}"]

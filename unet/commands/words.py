@@ -22,7 +22,7 @@ class Words:
 
 def sort_words(words: tuple[str, ...]) -> Words:
     """The words in front that are networks, and the rest, which are images; ConfigError when one of the kinds lacks."""
-    from unet.trained import is_network
+    from unet.prediction.trained import is_network
 
     count = next((i for i, word in enumerate(words) if not is_network(Path(word))), len(words))
     networks, images = words[:count], words[count:]
@@ -49,7 +49,7 @@ def image_files(source: Path) -> list[Path]:
 
     Raises DataError when there are none or the folder may not be read.
     """
-    from unet.data.tiff import SUFFIXES
+    from unet.data.images.tiff import SUFFIXES
     from unet.files import natural_key, reading
 
     with reading(source):

@@ -18,9 +18,9 @@ from typing import Literal
 
 import numpy as np
 
+from unet.data.images.tiff import Pixels, read_gray
 from unet.data.masks import CELLS, Target, outside, unannotated
 from unet.data.stack import Frame, InstanceImage, Normalisation, Stack
-from unet.data.tiff import Pixels, read_gray
 from unet.errors import DataError
 from unet.files import reading
 

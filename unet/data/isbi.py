@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from unet.data.images.tiff import Pixels, read_gray
 from unet.data.stack import Frame, LabelImage, Normalisation, Stack
-from unet.data.tiff import Pixels, read_gray
 from unet.errors import DataError
 
 CLASS_NAMES = ("membrane", "cell")

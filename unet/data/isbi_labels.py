@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.data.images.tiff import read_gray
 from unet.data.isbi import SLICES
-from unet.data.tiff import read_gray
 from unet.errors import DataError
 
 Origin = Literal["published", "recovered", "unknown"]

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from unet.data.images.tiff import Pixels
 from unet.data.stack import IGNORE, LabelImage
-from unet.data.tiff import Pixels
 from unet.errors import DataError
 
 LabelKind = Literal["binary", "classes", "instances"]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unet.data.images.tiff import Pixels
 from unet.data.stack import IGNORE, LabelImage
-from unet.data.tiff import Pixels
 from unet.errors import ConfigError
 
 IGNORED = "ignore"

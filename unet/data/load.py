@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import DataConfig
-from unet.data import ctc, isbi, own, synthetic
-from unet.data.catalogue import DataSet, data_sets
-from unet.data.download import Unavailable
-from unet.data.fetch import fetch, is_present
+from unet.data import ctc, isbi, own
 from unet.data.masks import Target
 from unet.data.normalise import normalisation
+from unet.data.published.catalogue import DataSet, data_sets
+from unet.data.published.download import Unavailable
+from unet.data.published.fetch import fetch, is_present
 from unet.data.stack import InstanceImage, Normalisation, Stack
+from unet.data.synthetic import stacks
 from unet.errors import ConfigError, DataError
 from unet.files import reading
-from unet.progress import Bar, Terminal
+from unet.terminal import Bar, Terminal
 
 Say = Callable[[str], None]
 QUIET = Terminal(quiet=True)
@@ -98,7 +99,7 @@ def truth(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
     if config.name == "folder":  # first: a folder may be called synthetic-something
         return own.instances(Path(config.folder), config)
     if stack.name.startswith("synthetic-"):
-        return synthetic.truth(stack.name, config.seed)
+        return stacks.truth(stack.name, config.seed)
     if config.name == "em":
         return {}
     folder = _tracking_folder(config)
@@ -152,7 +153,7 @@ def _normalisation(config: DataConfig, em: bool) -> Normalisation:
 
 
 def _synthetic(name: str, config: DataConfig) -> Stack:
-    return synthetic.make(name, config.seed, _target(config), _normalisation(config, name == "synthetic-em"))
+    return stacks.make(name, config.seed, _target(config), _normalisation(config, name == "synthetic-em"))
 
 
 def _target(config: DataConfig) -> Target:

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import DataConfig
+from unet.data.images.tiff import Pixels
 from unet.data.label_kind import LabelKind, class_labels, named, recognise
 from unet.data.label_map import LabelMap, is_table
 from unet.data.masks import Target
 from unet.data.normalise import normalisation
 from unet.data.pairs import Found, OnFrame, read_pairs
 from unet.data.stack import Frame, InstanceImage, LabelImage, Stack
-from unet.data.tiff import Pixels
 from unet.errors import ConfigError, DataError, Problems
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import DataConfig
+from unet.data.images.tiff import SMALLEST_SIDE_PX, SUFFIXES, Pixels, read_images, stores_planes
 from unet.data.label_map import packed
-from unet.data.tiff import SMALLEST_SIDE_PX, SUFFIXES, Pixels, read_images, stores_planes
 from unet.errors import DataError
 from unet.files import natural_key, reading
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.data.mapped import release
+from unet.data.images.mapped import release
 from unet.data.stack import EXTREMES, FloatImage, Normalisation
 from unet.errors import DataError
 

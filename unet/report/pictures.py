@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from unet.data.load import find_root, load, truth
 from unet.data.stack import IGNORE, Frame, InstanceImage, Stack
-from unet.display import gray_limits, label_colours, stretched, visible
 from unet.errors import DataError, UserError
-from unet.instances import InstanceSettings
+from unet.prediction.instances import InstanceSettings
 from unet.report.encode import MAX_IMAGE_BYTES, Budget, Colours, Encoded, encoded, jpeg, shrunk
 from unet.report.run import Run
+from unet.views.display import gray_limits, label_colours, stretched, visible
 
 MOST_FRAMES, MOST_TILES = 6, 8
 TILE_PX = 128
@@ -172,7 +172,7 @@ class _Shown:
 
     def worst_frames(self, run: Run) -> list[int]:
         """Indices of all frames, worst first."""
-        from unet.scoring import quality
+        from unet.evaluation.scoring import quality
 
         by_frame = run.scores.get("by_frame", {})
         return sorted(range(len(self.frames)), key=lambda i: quality(by_frame.get(self.frames[i].name, {})))
@@ -199,9 +199,9 @@ class _Shown:
 
     def layers(self, number: int) -> tuple[dict[str, Colours], str]:
         """LAYERS of a frame at full size, and the sentence about its mistakes."""
-        from unet.evaluate import FramePrediction, cross_entropy
+        from unet.evaluation.frames import FramePrediction, cross_entropy
+        from unet.evaluation.scoring import Scores, picture_rows
         from unet.metrics.pixel import confusion
-        from unet.scoring import Scores, picture_rows
 
         frame, probabilities = self.frames[number], self.probabilities(number)
         assert frame.label is not None
@@ -244,7 +244,7 @@ def read_probabilities(path: Path, count: int) -> list[NDArray[np.float32]]:
 
 def _stack(run: Run) -> tuple[Stack, Any]:
     """The run's data from this machine, and the configuration it was loaded with; DataError when it is not here."""
-    from unet.data.catalogue import data_sets
+    from unet.data.published.catalogue import data_sets
 
     data = run.config.data
     if data.name in data_sets():

@@ -6,8 +6,6 @@ import shlex
 from typing import Any
 
 from unet.config import to_yaml
-from unet.mistakes import OBJECTS_LEGEND
-from unet.progress import Terminal, format_seconds
 from unet.report import chart, pictures
 from unet.report.chart import Line
 from unet.report.markup import Markup, code, details, element, join, note, section, table
@@ -19,6 +17,8 @@ from unet.study.claims import Target
 from unet.study.directions import HIGHER_IS_BETTER, higher_is_better
 from unet.study.evidence import empty_scores
 from unet.study.paper import TARGETS
+from unet.terminal import Terminal, format_seconds
+from unet.views.mistakes import OBJECTS_LEGEND
 
 BADGES = {
     "scored": ("finished", "good"), "diverged": ("diverged", "bad"), "unscored": ("not scored", "open"),
@@ -158,7 +158,7 @@ def _frames(run: Run) -> Markup | None:
     by_frame = run.scores.get("by_frame")
     if not isinstance(by_frame, dict) or not by_frame:
         return None
-    from unet.scoring import quality
+    from unet.evaluation.scoring import quality
 
     columns = [name for name in FRAME_COLUMNS if any(v.get(name) is not None for v in by_frame.values())]
     rows = []

@@ -8,17 +8,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 from unet.errors import RunError
-from unet.progress import format_seconds
 from unet.report import chart, markdown
 from unet.report.chart import Dots, Line
 from unet.report.markup import Markup, code, details, element, note, section, table
 from unet.report.page import badge, document, headline
-from unet.study import choice, claims, compare, evidence, page, text
+from unet.study import choice, claims, compare, evidence, text
+from unet.study import report as study_report
 from unet.study.choice import Runs
+from unet.study.design import Arm, Study
 from unet.study.evidence import Evidence
 from unet.study.figure import Series, evaluation_curve, final_score, mean_band, training_curve
-from unet.study.matrix import Arm, Study
 from unet.study.paper import TARGETS
+from unet.terminal import format_seconds
 
 REPORT = "report.html"
 
@@ -34,7 +35,7 @@ def make(study: Study, profile: str, folder: Path, out: Path, runs_folder: Path)
             f"{folder}: holds no ended run; run the study first: unet study {study.name} --profile {profile}"
         )
     runs = choice.by_key(found)
-    _, above, parts = markdown.sections(page.make(study, profile, folder))
+    _, above, parts = markdown.sections(study_report.make(study, profile, folder))
     sections = [section(heading, *content) for heading, content in parts]
     verdict = next((i for i, (heading, _) in enumerate(parts) if heading == "Verdict"), -1) + 1
     sections[verdict:verdict] = [_curves(study, profile, runs), *_paper(study, profile, runs)]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
+from unet.study.design import TUNING, Arm, Job, Study, folds, make_job, resolve
 from unet.study.evidence import Evidence
-from unet.study.matrix import TUNING, Arm, Job, Study, folds, make_job, resolve
 
 Runs = Mapping[tuple[str, str, int], Evidence]
 """Evidence by (arm, data set, seed)."""

@@ -12,8 +12,8 @@ from unet.errors import ConfigError
 from unet.study import choice, compare, decide, evidence, tables, text, verdicts
 from unet.study.compare import Finding
 from unet.study.decide import Decision
+from unet.study.design import Comparison, Study
 from unet.study.directions import HIGHER_IS_BETTER
-from unet.study.matrix import Comparison, Study
 
 SIZES = ("full", "full-plain")  # profiles whose runs may stand beside the paper's numbers
 Answer = Literal["holds", "does not hold", "open"]

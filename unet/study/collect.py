@@ -10,9 +10,9 @@ from typing import Any
 from unet.config import to_yaml
 from unet.files import sweep, write_json, write_text
 from unet.runs.folder import CONFIG, METRICS, SPLIT, TEST_SCORES, TIMING, RunFolder
+from unet.study.design import Job, without_dashboard
 from unet.study.directions import ON_TEST
 from unet.study.evidence import ATTEMPTS, DIGITS, ENVIRONMENT, FAILURE, RECORD, SCORES, Evidence, read_json
-from unet.study.matrix import Job, without_dashboard
 
 UNSCORED = {"frames": [], "scores": {}, "thresholds": {}, "by_frame": {}, "notes": ["no frames were held out"]}
 

@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.errors import ConfigError
-from unet.stats import (
+from unet.study import choice
+from unet.study.choice import Runs
+from unet.study.design import TUNING, Arm, Comparison, Job, Study
+from unet.study.directions import higher_is_better
+from unet.study.evidence import Evidence
+from unet.study.stats import (
     Interval,
     PairedTest,
     Summary,
@@ -25,11 +30,6 @@ from unet.stats import (
     t_interval,
     t_test,
 )
-from unet.study import choice
-from unet.study.choice import Runs
-from unet.study.directions import higher_is_better
-from unet.study.evidence import Evidence
-from unet.study.matrix import TUNING, Arm, Comparison, Job, Study
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,14 @@ from typing import Literal
 
 import numpy as np
 
-from unet import power
 from unet.errors import ConfigError
-from unet.stats import equivalence_test, t_test
-from unet.study import choice
+from unet.study import choice, power
 from unet.study.choice import Runs
+from unet.study.design import Study
 from unet.study.directions import higher_is_better
 from unet.study.evidence import Evidence
-from unet.study.matrix import Study
 from unet.study.plan import EndPoint, Plan
+from unet.study.stats import equivalence_test, t_test
 
 Verdict = Literal["better", "worse", "equal", "open", "stopped", "waiting"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from unet.config import Config
+from unet.study.design import Job
 from unet.study.evidence import Evidence
-from unet.study.matrix import Job
 
 
 @dataclass(frozen=True)

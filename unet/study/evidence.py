@@ -29,8 +29,8 @@ from unet.config import Config, from_dict, load_yaml, parse_yaml
 from unet.errors import RunError, one_line
 from unet.runs.folder import CONFIG, METRICS, SPLIT, RunFolder
 from unet.study import curves, store
+from unet.study.design import Job, difference, identity
 from unet.study.directions import WORST
-from unet.study.matrix import Job, difference, identity
 
 ENVIRONMENT, SCORES, FAILURE, RECORD, NOISE = (
     "environment.json", "scores.json", "failure.json", "record.json", "gradient_noise.json",
@@ -117,7 +117,7 @@ class Evidence:
 
     @property
     def collapsed(self) -> bool:
-        """True when the run predicts the same everywhere (see unet.evaluate.collapsed)."""
+        """True when the run predicts the same everywhere (see unet.evaluation.frames.collapsed)."""
         return not self.diverged and self.stored.get("collapsed") is True
 
     @cached_property

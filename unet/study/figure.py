@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from unet.files import atomic_write
 from unet.study import choice, compare, evidence, text
 from unet.study.curves import curve
+from unet.study.design import Arm, Study
 from unet.study.evidence import Evidence
-from unet.study.matrix import Arm, Study
 
 ROW_INCHES, COLUMN_INCHES = 2.9, 4.2
 POINTS = 40  # of a training curve; the losses between two of them are averaged

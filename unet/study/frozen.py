@@ -20,7 +20,7 @@ import yaml
 from unet.config import Config, from_dict, parse_yaml, profile, to_dict
 from unet.errors import ConfigError, one_line
 from unet.files import write_json, write_text
-from unet.study.matrix import TUNING, TUNING_SHARE, Study
+from unet.study.design import TUNING, TUNING_SHARE, Study
 
 FOLDER = "plans"  # beside the pages
 NOTE = "plan.json"  # beside the evidence of a study

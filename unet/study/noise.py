@@ -14,9 +14,9 @@ from typing import Any
 from unet.config import Config, from_dict, to_dict
 from unet.errors import UserError, printable
 from unet.files import write_json
-from unet.progress import Terminal
 from unet.study.evidence import NOISE
 from unet.study.worker import watch
+from unet.terminal import Terminal
 
 BATCHES = 32
 
@@ -43,10 +43,10 @@ def measured(run: Path, asked: dict[str, Any], terminal: Terminal) -> dict[str, 
     """Gradient noise by arm, at the weights in the run's folder, on its training frames."""
     from unet.data.load import load
     from unet.device import prepare
-    from unet.gradient_noise import measure
-    from unet.results import named_frames
+    from unet.evaluation.run import named_frames
+    from unet.prediction.trained import load_network
     from unet.runs.folder import RunFolder
-    from unet.trained import load_network
+    from unet.training.gradient_noise import measure
 
     folder = RunFolder.open_existing(run)
     stack = load(folder.config.data, terminal.say, terminal)

@@ -6,7 +6,7 @@ Challenge 2015). V_rand and V_info: the network's entry in the later leaderboard
 
 from __future__ import annotations
 
-from unet.published import U_NET, U_NET_LATER
+from unet.evaluation.published_scores import U_NET, U_NET_LATER
 from unet.study.claims import Target
 
 EM_PROTOCOL = "paper: the challenge's 30 test slices, 7 rotations averaged; ours: held-out blocks of 6 training slices"

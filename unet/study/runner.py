@@ -17,17 +17,17 @@ from typing import Literal
 
 from unet.config import to_yaml
 from unet.files import atomic_write, write_text
-from unet.progress import Bar, Terminal, format_seconds
 from unet.runs.folder import CONFIG, METRICS, SPLIT, RunFolder
 from unet.runs.lock import locked
 from unet.signals import Stopper
 from unet.study import choice, evidence, noise
 from unet.study.collect import adopt, collect
+from unet.study.design import Job, Study, identity, jobs, make_job
 from unet.study.estimate import Estimate
 from unet.study.evidence import WEIGHTS
-from unet.study.matrix import Job, Study, identity, jobs, make_job
 from unet.study.pool import Ended, Pool
 from unet.study.worker import BUSY
+from unet.terminal import Bar, Terminal, format_seconds
 
 POLL_S = 0.2
 SHOW_EVERY_S, LINE_EVERY_S = 5.0, 60.0  # how often progress is shown: where a bar moves, and where none can

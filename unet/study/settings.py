@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from unet.config import Config
 from unet.geometry import nearest_valid, output_size, stride
-from unet.study.matrix import Changes
+from unet.study.design import Changes
 
 BLOG = {"model": {"dropout": 0.1, "dropout_at": "bottleneck"}}
 """What the blog's setting changes against the profiles `full` and `reduced`: the rate of dropout."""

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unet.progress import Terminal
 from unet.study import choice
-from unet.study.matrix import Study
+from unet.study.design import Study
 from unet.study.runner import Options, Runner
+from unet.terminal import Terminal
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from unet.files import write_text
-from unet.stats import equivalence_test
 from unet.study import choice, compare, decide, evidence
 from unet.study.compare import Finding
 from unet.study.decide import Decision
+from unet.study.design import TUNING, Comparison, Study
 from unet.study.directions import HIGHER_IS_BETTER
 from unet.study.evidence import Evidence
-from unet.study.matrix import TUNING, Comparison, Study
+from unet.study.stats import equivalence_test
 
 RUNS, COMPARISONS = "runs.csv", "comparisons.csv"
 DIGITS = 12

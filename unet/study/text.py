@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from unet.errors import printable
-from unet.stats import Summary
+from unet.study.stats import Summary
 
 SCORES = {
     "mean_iou_last5": "IoU, median of last 5", "loss_last5": "held-out loss, median of last 5", "mean_iou": "IoU",

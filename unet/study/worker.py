@@ -16,13 +16,13 @@ from pathlib import Path
 
 from unet.config import Config, from_dict, parse_yaml
 from unet.errors import Diverged, RunError, UserError, printable
-from unet.progress import Terminal
 from unet.runs.dashboard import Dashboard
 from unet.runs.final import send_scores
 from unet.runs.folder import CONFIG, RunFolder
 from unet.runs.lock import kept, locked
 from unet.signals import Interrupted
 from unet.study.evidence import ATTEMPTS, FAILURE, WEIGHTS
+from unet.terminal import Terminal
 
 BUSY = 75
 
@@ -62,9 +62,9 @@ def execute(config: Config, run: Path, terminal: Terminal) -> str:
 
     A run that held nothing out is scored on the test slices where there are such (EM).
     """
-    from unet.leaderboard import evaluate_test
-    from unet.results import evaluate_run
-    from unet.train import train
+    from unet.evaluation.leaderboard import evaluate_test
+    from unet.evaluation.run import evaluate_run
+    from unet.training.loop import train
 
     with kept(), Dashboard(terminal.say, "study") as dashboard:
         if not (run / WEIGHTS).is_file():

@@ -1,0 +1,71 @@
+"""What `score` hands on to the single scores, and what a study reads of the file they are saved in."""
+
+import numpy as np
+import pytest
+
+from tests.evaluation.test_scoring import grid, predicted, stack_of
+from unet.evaluation.scoring import record, score
+from unet.files import write_json
+from unet.study.evidence import Evidence
+
+ONE = np.zeros((40, 40), np.int32)  # an object of 100 pixels
+ONE[5:15, 5:15] = 4
+EXTRA = np.s_[25:35, 25:35]  # where the predictions below have another one
+
+
+def with_an_extra_cell(label, instances):
+    stack = stack_of([label], [instances])
+    prediction = predicted(stack.frames[0])
+    prediction.probabilities[:, *EXTRA] = np.array([0.1, 0.9])[:, None, None]
+    return prediction, stack
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (True, {"seg": 1, "foreground_iou": 1 / 2, "ap": 1 / 2, "ap_50": 1 / 2, "pq": 2 / 3, "pq_recognition": 2 / 3}),
+        (False, {"seg": 1, "foreground_iou": 1, "ap": 1, "ap_50": 1, "pq": 1, "pq_recognition": 1}),
+    ],
+)
+def test_a_cell_where_nothing_is_known_is_no_mistake(known, expected):
+    label = (ONE > 0).astype(np.uint8)
+    label[EXTRA] = 0 if known else 255
+    prediction, stack = with_an_extra_cell(label, ONE)
+    values = score([prediction], stack, {"f0": ONE}).values
+    assert {name: values[name] for name in expected} == pytest.approx(expected)
+
+
+def test_markers_give_det_and_a_note_on_how_many_there_are():
+    two = ONE.copy()
+    two[5:15, 25:35] = 9
+    prediction, stack = with_an_extra_cell((two > 0).astype(np.uint8), two)
+    prediction.probabilities[:, 5:15, 25:35] = np.array([0.9, 0.1])[:, None, None]  # the second one is missed
+    markers = {"f0": np.where(np.arange(40) % 10 > 5, two, 0), "f7": two, "f8": two}
+    with_markers, without = (score([prediction], stack, {"f0": two}, markers=m) for m in (markers, None))
+    names = ("det", "det_splits", "det_false_negatives", "det_false_positives")
+    assert [with_markers.values[name] for name in names] == [pytest.approx(1 - (10 + 1) / 20), 0, 1, 1]
+    assert [note for note in with_markers.notes if note.startswith("det: over the 1 of 3 frames with tracking markers")]
+    assert not [name for name in names if name in without.values]
+    assert not [note for note in without.notes if note.startswith("det")]
+
+
+def test_a_score_that_is_best_where_a_slice_is_empty_says_so_and_no_study_takes_it(tmp_path):
+    # Slice 0 has a gap in a membrane up to 0.6, slice 1 has cells up to 0.3 only: warping, for which a slice without
+    # cells is perfect, is best at 0.7; the error of pixels is best at 0.1.
+    label = grid(size=24)
+    stack = stack_of([label, label])
+    first, second = (predicted(frame) for frame in stack.frames)
+    cells = np.where(label, 0.95, 0.05)
+    cells[6, 12:14] = 0.65
+    first.probabilities[:] = [1 - cells, cells]
+    second.probabilities[:] = [1 - 0.35 * label, 0.35 * label]
+    scores = score([first, second], stack, {})
+    assert (scores.values["warping_error"], scores.thresholds["warping_error"]) == (0, pytest.approx(0.7))
+    assert scores.values["pixel_error"] == pytest.approx(1 - 2 * 800 / (802 + 800))  # the gap's two pixels
+    assert scores.thresholds["pixel_error"] == pytest.approx(0.1)
+    expected = "warping_error: 1 slices have no cell at its best threshold; do not trust it"
+    assert [note for note in scores.notes if note.startswith(("warping_error:", "pixel_error:"))] == [expected]
+    write_json(tmp_path / "scores.json", record(scores))
+    values = Evidence(tmp_path, "a", "em", 0).values
+    assert "warping_error" not in values
+    assert values["pixel_error"] == scores.values["pixel_error"]

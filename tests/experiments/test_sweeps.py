@@ -1,0 +1,102 @@
+"""experiments/sweeps/*.yaml are the learning-rate grids of adam_vs_sgd.py, run for run, and W&B takes them."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.wandb_server import KEY, serve
+from unet.commands.train import resolve
+from unet.study import registry
+from unet.study.design import folds, identity, make_job
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+ROOT = Path(__file__).resolve().parents[2]
+SWEEPS = sorted(ROOT.glob("experiments/sweeps/*.yaml"))
+
+
+def runs_of(sweep):
+    """The command line of every run that `wandb agent` would start, made by wandb itself."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    choices = {key: given.get("values", [given.get("value")]) for key, given in sweep["parameters"].items()}
+    for values in itertools.product(*choices.values()):
+        given = {key: {"value": value} for key, value in zip(choices, values, strict=True)}
+        command = create_sweep_command(sweep["command"])
+        arguments = create_sweep_command_args({"args": given})["args"]
+        at = command.index("${args}")
+        yield [*command[:at], *arguments, *command[at + 1 :]]
+
+
+def configurations(sweep):
+    """Identities of the configurations that these command lines stand for."""
+    found = []
+    for program, command, *words in runs_of(sweep):
+        assert (program, command) == ("unet", "train")
+        found.append(identity(resolve(words)[0].config))
+    return found
+
+
+def wanted(kind, data):
+    """Identities of the study's own runs of one optimizer's grid: every rate, every part held out once."""
+    page = registry.read(ROOT / "experiments" / "adam_vs_sgd.py")
+    study = page["STUDY"]
+    jobs = [make_job(study, "full", arm, name, 0) for arm in page[kind.upper()] for name in data]
+    return [
+        identity(make_job(study, "full", job.arm, job.data, seed).config)
+        for job in jobs
+        for seed in range(folds(job.config))
+    ]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+@pytest.mark.parametrize(("name", "data"), [("em", ("em",)), ("cells", ("phc", "hela"))])
+def test_a_sweep_is_the_studys_grid(kind, name, data, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    sweep = yaml.safe_load((ROOT / f"experiments/sweeps/{kind}-{name}.yaml").read_text())
+    found, expected = configurations(sweep), wanted(kind, data)
+    assert len(found) == len(set(found))
+    assert sorted(found) == sorted(expected)
+    first = f"{len(found)} runs."
+    assert (ROOT / f"experiments/sweeps/{kind}-{name}.yaml").read_text().splitlines()[0].endswith(first)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optim.lr", {"values": [0.0003, 0.001, 0.003, 0.02]}),
+        ("config-file", {"value": "experiments/sweeps/parts/0.yaml"}),
+    ],
+)
+def test_another_grid_is_told_apart(key, value, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    sweep = yaml.safe_load((ROOT / "experiments/sweeps/sgd-cells.yaml").read_text())
+    sweep["parameters"][key] = value
+    assert sorted(configurations(sweep)) != sorted(wanted("sgd", ("phc", "hela")))
+
+
+def test_there_is_a_sweep_for_each_optimizer_and_kind_of_data():
+    assert [path.stem for path in SWEEPS] == ["adam-cells", "adam-em", "sgd-cells", "sgd-em"]
+
+
+def test_wandb_takes_a_sweep(tmp_path):
+    with serve() as site:
+        environment = os.environ | {"WANDB_BASE_URL": site.address, "WANDB_API_KEY": KEY, "HOME": str(tmp_path)}
+        environment["WANDB_SILENT"] = "false"
+        command = [sys.executable, "-m", "wandb", "sweep", str(ROOT / "experiments/sweeps/adam-em.yaml")]
+        made = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert made.returncode == 0, made.stderr
+        assert "wandb agent" in made.stderr
+        (sent,) = site.sweeps
+    assert sent["projectName"] == "unet-2015"
+    arrived = yaml.safe_load(sent["config"])
+    written = yaml.safe_load((ROOT / "experiments/sweeps/adam-em.yaml").read_text())
+    assert arrived["command"] == written["command"]
+    assert arrived["parameters"]["optim.lr"]["values"] == written["parameters"]["optim.lr"]["values"]

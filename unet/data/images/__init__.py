@@ -1,0 +1,1 @@
+"""Image files -> arrays: which formats, which pages, which pixel sizes."""

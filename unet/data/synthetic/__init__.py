@@ -1,0 +1,1 @@
+"""Seeded synthetic stacks that stand for the published ones."""

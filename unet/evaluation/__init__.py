@@ -1,0 +1,1 @@
+"""Predictions against labels: scores of frames, of runs, of somebody else's predictions."""

@@ -1,0 +1,86 @@
+"""The pages in `experiments/`: finding them, reading their studies, writing what is made from their results."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+from unet.errors import ConfigError, nearest
+from unet.files import write_text
+from unet.study import claims, figure, frozen, tables, verdicts
+from unet.study import report as study_report
+from unet.study.design import Study
+
+FOLDER = Path("experiments")
+CLAIMS = "claims.py"
+
+
+def find(name: str) -> Path:
+    """The page of a study, named as `tile-vs-batch`, `tile_vs_batch` or by its file."""
+    path = Path(name)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ConfigError(f"{name}: no such file; name a page of {FOLDER}/")
+        return path
+    path = FOLDER / f"{name.replace('-', '_')}.py"
+    if not path.is_file():
+        known = [p.stem.replace("_", "-") for p in study_pages()]
+        hint = nearest(name, known) or f" (there are {', '.join(known)})" if known else "; run it in the repository"
+        raise ConfigError(f"there is no study {name!r}{hint}")
+    return path
+
+
+def study_pages(folder: Path = FOLDER) -> list[Path]:
+    """The pages that define a study."""
+    return [p for p in sorted(folder.glob("*.py")) if "STUDY = Study(" in p.read_text(encoding="utf-8")]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a page defines."""
+    return runpy.run_path(str(path), run_name="page")
+
+
+def study_of(path: Path) -> Study:
+    """The study that a page defines; ConfigError when it has none."""
+    study = read(path).get("STUDY")
+    if not isinstance(study, Study):
+        raise ConfigError(f"{path}: defines no STUDY; name a page of {FOLDER}/ such as tile-vs-batch")
+    return study
+
+
+def write_report(study: Study, profile: str, results: Path, plan_file: Path) -> Path | None:
+    """Make the README and the figure of a study and profile anew, and the study's own; None when it has no runs.
+
+    ConfigError when the study deviates from its frozen plan.
+    """
+    folder = results / study.name / profile
+    if not figure.draw(study, profile, folder, folder / study_report.FIGURE):
+        return None
+    write_text(folder / study_report.README, study_report.make(study, profile, folder))
+    if study.plan is None or profile not in study.plan.seeds:
+        return folder / study_report.README
+    frozen.check(study, plan_file, results / study.name)
+    verdicts.draw(study, results, results / study.name / verdicts.FIGURE)
+    write_text(results / study.name / verdicts.README, verdicts.make(study, results))
+    return results / study.name / verdicts.README
+
+
+def claims_page(folder: Path, results: Path) -> str:
+    """The text of experiments/README.md with its generated parts made anew."""
+    defined = read(folder / CLAIMS)
+    studies = {study.name: study for study in map(study_of, study_pages(folder))}
+    parts = {
+        "questions": claims.questions(studies.values(), results),
+        "targets": claims.targets(defined["TARGETS"], studies["baselines"], defined["ARMS"], results),
+        "claims": claims.claims_table(defined["CLAIMS"], studies, results),
+    }
+    return claims.fill((folder / "README.md").read_text(encoding="utf-8"), parts)
+
+
+def write_claims(folder: Path, results: Path) -> Path:
+    """Write the tidy tables of all results and the generated parts of experiments/README.md."""
+    tables.write(map(study_of, study_pages(folder)), results)
+    path = folder / "README.md"
+    write_text(path, claims_page(folder, results))
+    return path

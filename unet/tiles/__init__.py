@@ -1,0 +1,1 @@
+"""Training tiles cut from a stack, their pixel weights, and batches of them."""

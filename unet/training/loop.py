@@ -1,0 +1,354 @@
+"""The training loop.
+
+Everything random is a function of the seed and a counter: the initial weights of the seed, tile i of (seed, i), dropout
+of (seed, update). A run that was stopped and resumed is therefore the run that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unet.config import Config, to_dict
+from unet.data.load import load
+from unet.data.split import Split, split
+from unet.data.stack import Stack
+from unet.device import Hardware, allow_tf32, check_memory, prepare
+from unet.errors import Diverged, RunError, one_line
+from unet.evaluation.constant import missing_classes
+from unet.evaluation.frames import FramePrediction, pixel_scores, predict_frames
+from unet.loss.dispatch import choose_loss
+from unet.loss.reference import denominator, valid_pixels
+from unet.model import build, parameters
+from unet.prediction.overlap import Network
+from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
+from unet.runs.dashboard import Dashboard, mirrored
+from unet.runs.environment import continued, describe
+from unet.runs.folder import METRICS, SPLIT, RunFolder, taken
+from unet.signals import Interrupted, Stopper
+from unet.terminal import Bar, Terminal
+from unet.tiles.batches import batches
+from unet.tiles.shared_batches import Batch
+from unet.tiles.source import TileSource
+from unet.training.failures import explained
+from unet.training.log import LOG_EVERY, Journal, State
+from unet.training.optim import learning_rate, make_optimizer, weight_average
+from unet.training.wandb_panels import Panels
+
+CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"
+
+
+def train(
+    config: Config, path: Path, *, resume: bool, overwrite: bool, terminal: Terminal, dashboard: Dashboard | None = None
+) -> RunFolder:
+    """Train a network as configured into the run folder `path`; returns the folder with scores not yet made.
+
+    With `resume` an interrupted run goes on from its newest undamaged checkpoint, with the precision and the threads it
+    was begun with where config leaves them open. Ctrl-C and SIGTERM write a checkpoint and raise
+    unet.signals.Interrupted. All input is checked before the folder is touched. `dashboard`: where the run is mirrored;
+    it is left open for what follows (default: one of its own).
+    """
+    hardware = prepare(config, RunFolder(path).environment if resume else None)
+    stack = load(config.data, terminal.say, terminal)
+    parts = split(stack, config.data)
+    check_memory(config, hardware, stack.channels)
+    source = TileSource(stack.select(parts.train), config, config.train.seed)
+    with (
+        taken(path, config, resume=resume, overwrite=overwrite) as folder,
+        Stopper() as stopper,
+        explained(config, path, folder.file(CHECKPOINTS)),
+        mirrored(dashboard, terminal.say) as mirror,
+    ):
+        Trainer(config, hardware, stack, parts, source, folder, terminal, stopper, mirror).run()
+    return folder
+
+
+class Trainer:
+    """One run: model, optimizer, loss, and the loop over updates."""
+
+    def __init__(
+        self,
+        config: Config,
+        hardware: Hardware,
+        stack: Stack,
+        parts: Split,
+        source: TileSource,
+        folder: RunFolder,
+        terminal: Terminal,
+        stopper: Stopper,
+        dashboard: Dashboard,
+    ) -> None:
+        self.config, self.hardware, self.stack, self.parts = config, hardware, stack, parts
+        self.source, self.folder, self.terminal, self.stopper = source, folder, terminal, stopper
+        self.dashboard = dashboard
+        self.panels = Panels(dashboard, config, stack, stack.select(parts.train), source)
+        self.journal = Journal(config, folder, dashboard)
+        self.state = self.journal.state
+        torch.use_deterministic_algorithms(config.train.deterministic)
+        torch.backends.cudnn.benchmark = not config.train.deterministic
+        allow_tf32(False)
+        layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
+        model = build(config.model, stack.channels, stack.classes, config.train.seed)
+        self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
+        self.layout = layout
+        self.forward = torch.compile(self.model) if hardware.compile else self.model
+        self.average = weight_average(config.optim, self.model)
+        self.network = Network(
+            self.scored,
+            hardware.device,
+            hardware.precision,
+            hardware.channels_last,
+            config.model.depth,
+            config.model.allow_odd_pooling,
+        )
+        self.optimizer = make_optimizer(config.optim, self.model)
+        self.loss = choose_loss(config.loss, hardware.device)
+
+    @property
+    def scored(self) -> nn.Module:
+        """What is evaluated and saved: the average of the weights where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train to the end, evaluating and writing checkpoints on the way."""
+        self._resume()
+        self._record()
+        updates = self.config.train.updates
+        stream = self._stream()  # forks, which is best done before there are threads
+        self.dashboard.open(self.config, self.folder.path, self.folder.read_json("environment.json"))
+        self.panels.begin()
+        with self.terminal.bar("training", updates) as bar:
+            try:
+                while True:
+                    self._between_updates(bar)
+                    if self.state.update == updates:
+                        break
+                    self._update(stream)
+                    self.journal.show(bar)
+            except Interrupted as interruption:
+                if not interruption.at_once:
+                    self._checkpoint()
+                raise
+        metadata = weights_metadata(self.config, self.stack)
+        save_weights(self.folder.file(WEIGHTS), self.scored.state_dict(), metadata)
+        if self.config.wandb.weights:
+            self.dashboard.file(self.folder.file(WEIGHTS), "weights", metadata)
+
+    def _stream(self) -> Iterator[Batch]:
+        per_update = self.config.train.batch * self.config.train.accumulate
+        first, stop = self.state.update * per_update, self.config.train.updates * per_update
+        pin = self.hardware.device.type == "cuda"
+        return batches(self.source, first, stop, self.config.train.batch, self.hardware.workers, pin)
+
+    def _update(self, stream: Iterator[Batch]) -> None:
+        """One update of the weights, from `accumulate` batches; a stop between them leaves all as it was before.
+
+        The update is that of one batch of all their tiles: a mean is divided by the pixels of all, whatever each has.
+        """
+        settings = self.config.train
+        update = self.state.update
+        torch.manual_seed(derived_seed(settings.seed, update))
+        rate = learning_rate(self.config.optim, update, settings.updates)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        total, divisor = (torch.zeros((), device=self.hardware.device) for _ in range(2))
+        pooled = settings.accumulate > 1 and self.config.loss.reduction != "sum"
+        for _ in range(settings.accumulate):
+            self.stopper.check()
+            image, target, weight = self._next(stream)
+            with torch.autocast(self.hardware.device.type, torch.bfloat16, enabled=self.hardware.precision == "bf16"):
+                logits = self.forward(image)
+            loss = self.loss.function(logits, target, weight)
+            if pooled:
+                share = denominator(weight, weight, valid_pixels(target), self.config.loss.reduction)
+                loss, divisor = loss * share, divisor + share
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        if pooled:
+            self._divide([total, *(p.grad for p in self.model.parameters() if p.grad is not None)], divisor)
+        self.journal.add(update, total, self._gradient_norm())
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.state.update += 1
+        if self.hardware.device.type == "cpu" or self.state.update % LOG_EVERY == 0:
+            self.journal.flush()
+
+    @staticmethod
+    def _divide(sums: list[Tensor], divisor: Tensor) -> None:
+        """In place; by 1 where no pixel of the update carries loss."""
+        divisor = torch.where(divisor == 0, torch.ones_like(divisor), divisor)
+        for tensor in sums:
+            tensor /= divisor
+
+    def _next(self, stream: Iterator[Batch]) -> Batch:
+        with self.journal.waiting():
+            batch = next(stream)
+        device = self.hardware.device
+        image = batch.image.to(device, non_blocking=True, memory_format=self.layout)
+        return Batch(image, batch.target.to(device, non_blocking=True), batch.weight.to(device, non_blocking=True))
+
+    def _gradient_norm(self) -> Tensor:
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.config.optim.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.optim.clip_norm, norm)
+        return norm
+
+    # -- between updates ---------------------------------------------------------------------------------------------
+
+    def _between_updates(self, bar: Bar) -> None:
+        """Evaluation, checkpoint and an orderly end when one was asked for, at their times."""
+        settings, state = self.config.train, self.state
+        last = state.update == settings.updates
+        if state.update and (state.update % settings.eval_every == 0 or last):
+            self.journal.flush()
+            self._evaluate(bar)
+        self.stopper.check()
+        if last or (state.update and state.update % settings.checkpoint_every == 0):
+            self._checkpoint()
+
+    def _evaluate(self, bar: Bar) -> None:
+        """Score the stitched held-out frames in eval mode; a resumed run does not repeat a finished evaluation.
+
+        Without held-out frames only the speed is noted.
+        """
+        state = self.state
+        if state.evaluated_at == state.update:
+            return
+        if not self.parts.held_out:
+            self.journal.timing()
+            return
+        bar.update(state.update, "evaluating")
+        with self.journal.evaluating():
+            predictions = self._predict_held_out(bar)
+            self.journal.held_out(pixel_scores(predictions, self.stack.class_names, self.stack.own))
+            self.panels.evaluation(state.update, predictions)
+
+    def _predict_held_out(self, bar: Bar) -> list[FramePrediction]:
+        return predict_frames(
+            self.network,
+            self.stack,
+            self.parts.held_out,
+            tile_px=evaluation_tile(self.config),
+            batch=self.config.predict.batch,
+            on_frame=lambda done: bar.update(self.state.update, f"evaluating, {done} frames done"),
+            on_tile=lambda *_: self.stopper.check(),
+        )
+
+    # -- the record --------------------------------------------------------------------------------------------------
+
+    def _record(self) -> None:
+        """Write what the run is made with."""
+        environment = describe(self.hardware.device) | {
+            "precision": self.hardware.precision,
+            "tf32": torch.backends.cudnn.allow_tf32,
+            "compiled": self.hardware.compile,
+            "workers": self.hardware.workers,
+            "threads": torch.get_num_threads(),
+            "loss": self.loss.name,
+            "data_source": self.stack.source,
+            "data_sha256": self.stack.sha256(),
+            "parameters": parameters(self.model),
+        }
+        if earlier := self.folder.environment:
+            environment, changed = continued(earlier, environment, self.state.update)
+            if changed:
+                self.terminal.say(
+                    f"resumed with another {', '.join(changed)}: the bits may differ from a run never stopped"
+                )
+        self.folder.write_json("environment.json", environment)
+        frames = self.stack.frames
+        names = {part: [frames[i].name for i in getattr(self.parts, part)] for part in ("train", "held_out")}
+        self.folder.write_json(SPLIT, names)
+        for part, indices in (("training", self.parts.train), ("held-out", self.parts.held_out)):
+            held = [frames[i] for i in indices]
+            for line in missing_classes(held, self.stack.class_names, part) if held else []:
+                self.terminal.say(line)
+        if self.loss.message:
+            self.terminal.say(self.loss.message)
+        held_out = len(names["held_out"]) or "none"
+        count = environment["threads"]
+        threads = f", {count} thread{'s' * (count > 1)}" if self.hardware.device.type == "cpu" else ""
+        self.terminal.say(
+            f"{self.folder.path}: {self.config.model.variant} network with {environment['parameters']:,} parameters, "
+            f"tiles of {self.config.tile.input_px} px, batch {self.config.train.batch}, "
+            f"{'averaged weights, ' if self.average is not None else ''}{self.hardware.precision} on "
+            f"{environment['device']}{threads}; {len(names['train'])} frames to train on, {held_out} held out"
+        )
+
+    def _checkpoint(self) -> None:
+        self.journal.flush()
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            raise Diverged(f"update {self.state.update}: the weights are not finite; lower optim.lr and start anew")
+        state = {
+            "format": 1,
+            "model_config": to_dict(self.config.model),
+            "state": dict(vars(self.state)),
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        self.folder.sync(METRICS)  # a checkpoint counts on the rows before it
+        save_checkpoint(self.folder.file(CHECKPOINTS), self.state.update, state)
+
+    def _resume(self) -> None:
+        """Go back to the newest undamaged checkpoint, or to the beginning when there is none."""
+        saved, complaints = load_latest(self.folder.file(CHECKPOINTS))
+        for complaint in complaints:
+            self.terminal.say(f"{complaint}; passed over")
+        if saved is not None:
+            self._restore(saved)
+            self.terminal.say(f"{self.folder.path}: resumed after update {self.state.update}")
+        elif complaints:
+            self.terminal.say(f"{self.folder.path}: no checkpoint is whole; it starts again from update 0")
+        self.journal.begin()
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        place = self.folder.path
+        try:
+            if saved["model_config"] != to_dict(self.config.model):
+                raise RunError(f"{place}: its checkpoint holds another network than its config.yaml describes")
+            self.state = self.journal.state = State(**saved["state"])
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(saved["average"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise RunError(
+                f"{place}: its checkpoint is of another version ({one_line(error)[:160]}); resume with that version"
+            ) from None
+
+
+def weights_metadata(config: Config, stack: Stack) -> dict[str, Any]:
+    """What prediction must know besides the weights: the network, its input and its output."""
+    return {
+        "model": to_dict(config.model),
+        "channels": stack.channels,
+        "class_names": list(stack.class_names),
+        "normalisation": vars(stack.normalisation).copy(),
+        "tile_px": evaluation_tile(config),
+        "data": stack.source,
+        "average": config.optim.average,
+    }
+
+
+def evaluation_tile(config: Config) -> int:
+    """Input side of prediction tiles: free to choose (0) for aligned networks, as in training for misaligned ones."""
+    if config.predict.tile_px:
+        return config.predict.tile_px
+    return config.tile.input_px if config.model.allow_odd_pooling else 0
+
+
+def derived_seed(seed: int, update: int) -> int:
+    """Seed of everything torch draws in one update."""
+    digest = hashlib.sha256(f"{seed}:{update}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1

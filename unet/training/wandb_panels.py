@@ -1,0 +1,190 @@
+"""What a dashboard shows of a run in training beside its rows: pictures, weight maps, challenge scores.
+
+Nothing here is computed for a run without a dashboard, and what is computed is computed beside training, in the
+dashboard's thread. The amount is bounded: a fixed few frames, small pictures, ten evaluations of them.
+
+Axes: K classes, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.config import Config
+from unet.data.load import truth
+from unet.data.stack import IGNORE, FloatImage, InstanceImage, Stack
+from unet.evaluation.frames import FramePrediction
+from unet.evaluation.scoring import kind_of
+from unet.metrics.instance import seg
+from unet.metrics.pixel import pixel_errors
+from unet.metrics.rand import rand_error
+from unet.prediction.instances import InstanceSettings, to_instances
+from unet.runs.dashboard import Dashboard, Picture
+from unet.tiles.source import TileSource
+from unet.views.display import gray_limits, stretched, visible
+from unet.views.mistakes import ANOTHER, EXTRA, MISSED, RIGHT, error_kinds
+
+FRAMES = 4  # that are shown, always the same
+SIDE_PX = 384  # of the longer side of a picture
+EVALUATIONS = 10  # that are shown in pictures, the last one among them
+MOST_BYTES = 1 << 30  # of probabilities kept for their scores while training goes on; of more, only shown frames are
+LEVELS = 10  # of the overlay of the probability
+
+_ERRORS = {RIGHT: "right", MISSED: "missed", EXTRA: "extra", ANOTHER: "another class"}
+
+
+class Panels:
+    """The panels of one run in training; does nothing where the dashboard is not active.
+
+    stack: all frames. train: those of the training part, which the tiles of `source` are cut from.
+    """
+
+    def __init__(self, dashboard: Dashboard, config: Config, stack: Stack, train: Stack, source: TileSource) -> None:
+        self.dashboard, self.config, self.stack = dashboard, config, stack
+        self.train, self.source = train, source
+        self._gold: Mapping[str, InstanceImage] | None = None
+
+    def begin(self) -> None:
+        """Send the weight maps of the first few training frames."""
+        if self.dashboard.active:
+            self.dashboard.later("weights", self._send_weights)
+
+    def evaluation(self, update: int, predictions: list[FramePrediction]) -> None:
+        """Send what can be shown of the evaluation after `update` updates."""
+        if self.dashboard.active and predictions:
+            whole = sum(p.probabilities.nbytes for p in predictions) <= MOST_BYTES
+            kept = predictions if whole else [predictions[i] for i in few(len(predictions))]
+            self.dashboard.later("evaluation", lambda: self._send_evaluation(update, kept, whole))
+
+    def _send_weights(self) -> None:
+        frames = self.train.frames
+        chosen = [i for i in few(len(frames)) if frames[i].label is not None]
+        maps = [weight_picture(frames[i].name, self.source.weight_map(i)) for i in chosen]
+        self.dashboard.pictures("weight_map", same_size(maps), place(0, self.config))
+
+    def _send_evaluation(self, update: int, predictions: list[FramePrediction], scored: bool) -> None:
+        began, row = time.perf_counter(), place(update, self.config)
+        found = self._challenge_scores(predictions) if scored else {}
+        scores = {f"held_out/{name}": value for name, value in found.items()}
+        if is_shown(update, self.config):
+            chosen = [predictions[i] for i in few(len(predictions))]
+            pictures = [overlay_picture(p, self.stack.class_names) for p in chosen]
+            self.dashboard.pictures("held_out/frames", same_size(pictures), row)
+            self.dashboard.pictures("held_out/probability", same_size([probability_picture(p) for p in chosen]), row)
+        self.dashboard.log({**scores, "timing/dashboard_s": time.perf_counter() - began, **row})
+
+    def _challenge_scores(self, predictions: list[FramePrediction]) -> dict[str, float]:
+        """Pixel and Rand error of membranes at their best thresholds; SEG of objects at the threshold 0.5.
+
+        The scores at the end of a run (scores.json) are more: their instance settings are searched on training frames.
+        """
+        if kind_of(self.stack) == "membranes":
+            return membrane_scores(predictions)
+        if kind_of(self.stack) != "objects":
+            return {}
+        if self._gold is None:
+            self._gold = truth(self.config.data, self.stack)
+        known = [p for p in predictions if p.frame.name in self._gold]
+        if not known:
+            return {}
+        results = [to_instances(p.probabilities, InstanceSettings()) for p in known]
+        value = seg([self._gold[p.frame.name] for p in known], results)
+        return {} if math.isnan(value) else {"seg_at_half": value}
+
+
+def membrane_scores(predictions: Sequence[FramePrediction]) -> dict[str, float]:
+    """pixel_error and rand_error, pooled; none for frames of different sizes or not all labelled, as in scores.json."""
+    labels = [p.frame.label for p in predictions]
+    sizes = {label.shape for label in labels if label is not None}
+    if len(sizes) != 1 or any(label is None or (label == IGNORE).any() for label in labels):
+        return {}
+    truth_NHW = np.stack([label for label in labels if label is not None]) > 0
+    cells_NHW = np.stack([p.probabilities[1] for p in predictions])
+    pixel, _ = pixel_errors(truth_NHW, cells_NHW)
+    return {"pixel_error": pixel.value, "rand_error": rand_error(truth_NHW, cells_NHW).value}
+
+
+def place(update: int, config: Config) -> dict[str, int]:
+    """Where a row stands on the dashboard's axes; pixels_seen counts those of the input tiles."""
+    tiles = update * config.train.batch * config.train.accumulate
+    return {"updates": update, "pixels_seen": tiles * config.tile.input_px**2}
+
+
+def is_shown(update: int, config: Config) -> bool:
+    """Whether the evaluation after `update` updates is shown in pictures; of many the last and evenly spread ones."""
+    settings = config.train
+    stride = math.ceil(settings.updates / settings.eval_every / EVALUATIONS)
+    return update == settings.updates or update % (stride * settings.eval_every) == 0
+
+
+def few(count: int) -> list[int]:
+    """At most FRAMES indices, spread evenly over 0..count-1."""
+    return sorted(set(np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int).tolist())) if count else []
+
+
+def overlay_picture(prediction: FramePrediction, class_names: Sequence[str]) -> Picture:
+    """A held-out frame with overlays: probability of the foreground in ten levels, label, errors."""
+    frame, label = prediction.frame, prediction.frame.label
+    assert label is not None  # predict_frames refuses frames without one
+    foreground = 1 - prediction.probabilities[0]
+    levels = np.clip(foreground * LEVELS, 0, LEVELS - 1).astype(np.uint8)
+    names = dict(enumerate(class_names)) | {IGNORE: "not known"}
+    overlays = {
+        "probability": (levels, {i: f"{i / LEVELS:.1f} to {(i + 1) / LEVELS:.1f}" for i in range(LEVELS)}),
+        "label": (label, names),
+        "errors": (error_kinds(label, prediction.probabilities.argmax(axis=0)), _ERRORS),
+    }
+    small = {name: (_smaller(values, cv2.INTER_NEAREST), meanings) for name, (values, meanings) in overlays.items()}
+    return Picture(_smaller(gray_values(frame.image), cv2.INTER_AREA), frame.name, small)
+
+
+def probability_picture(prediction: FramePrediction) -> Picture:
+    """The probability of the foreground, black 0, white 1."""
+    foreground = np.clip(255 * (1 - prediction.probabilities[0]), 0, 255).round().astype(np.uint8)
+    return Picture(_smaller(foreground, cv2.INTER_AREA), prediction.frame.name)
+
+
+def weight_picture(name: str, weight_HW: FloatImage) -> Picture:
+    """A weight map, from black (0) to its largest value, which the caption names."""
+    largest = max(float(weight_HW.max()), 1e-12)
+    gray = np.clip(weight_HW / largest * 255, 0, 255).astype(np.uint8)
+    colours = cv2.applyColorMap(gray, cv2.COLORMAP_MAGMA)[..., ::-1]
+    caption = f"{name}: weight {weight_HW.min():.3g} .. {weight_HW.max():.3g}, mean {weight_HW.mean():.3g}"
+    return Picture(_smaller(np.ascontiguousarray(colours), cv2.INTER_AREA), caption)
+
+
+def gray_values(image_CHW: FloatImage) -> NDArray[np.uint8]:
+    """H x W (x 3, of three channels) uint8: the darkest and the brightest 0.2 % become black and white."""
+    shown = np.round(255 * stretched(visible(image_CHW), gray_limits(image_CHW))).astype(np.uint8)
+    return shown if len(image_CHW) == 3 else np.ascontiguousarray(shown[..., 0])
+
+
+def same_size(pictures: Sequence[Picture]) -> list[Picture]:
+    """All padded with 0 at the bottom and on the right to the largest of them, as one panel needs them."""
+    height = max((p.pixels.shape[0] for p in pictures), default=0)
+    width = max((p.pixels.shape[1] for p in pictures), default=0)
+
+    def padded(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        missing = [(0, height - values.shape[0]), (0, width - values.shape[1])]
+        return np.pad(values, missing + [(0, 0)] * (values.ndim - 2))
+
+    return [
+        Picture(padded(p.pixels), p.caption, {name: (padded(v), names) for name, (v, names) in p.overlays.items()})
+        for p in pictures
+    ]
+
+
+def _smaller(values: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
+    """At most SIDE_PX on the longer side."""
+    height, width = values.shape[:2]
+    scale = SIDE_PX / max(height, width)
+    if scale >= 1:
+        return np.ascontiguousarray(values)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(values, size, interpolation=interpolation))

@@ -1,0 +1,56 @@
+"""The picture of an evaluation: image, probability, label and mistakes side by side."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet.data.stack import IGNORE, Frame
+from unet.errors import printable
+from unet.files import atomic_write
+from unet.views.display import gray_limits, label_colours, stretched, visible
+
+PANEL_INCHES = 3.2
+
+
+class Row(NamedTuple):
+    """One row of the picture. probabilities: K x H x W. mistakes: H x W x 3 colours, uint8."""
+
+    frame: Frame
+    probabilities: NDArray[np.float32]
+    mistakes: NDArray[np.uint8]
+    caption: str
+
+
+def draw_rows(path: Path, rows: list[Row], title: str) -> None:
+    """PNG with a row per frame: image, probability of all classes but class 0, label, mistakes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * PANEL_INCHES, len(rows) * PANEL_INCHES + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(printable(title), fontsize=10, parse_math=False)  # a name may hold dollars
+    for axes, row in zip(figure.subplots(len(rows), 4, squeeze=False), rows, strict=True):
+        classes = row.probabilities.shape[0]
+        axes[0].imshow(stretched(visible(row.frame.image), gray_limits(row.frame.image)))
+        axes[1].imshow(1 - row.probabilities[0], cmap="gray", vmin=0, vmax=1)
+        if row.frame.label is not None:
+            axes[2].imshow(label_colours(row.frame.label, classes))
+        axes[3].imshow(row.mistakes)
+        ignored = row.frame.label is not None and bool((row.frame.label == IGNORE).any())
+        label_name = "label (violet: not annotated)" if ignored else "label"
+        names = (row.frame.name, "probability of the foreground", label_name, row.caption)
+        for axis, name in zip(axes, names, strict=True):
+            axis.set_title(printable(name), fontsize=8, parse_math=False)
+            axis.set_axis_off()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in a script that the font lacks
+        figure.savefig(buffer, format="png", dpi=100)
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue())
