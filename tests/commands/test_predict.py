@@ -17,7 +17,7 @@ from PIL import Image
 
 from unet.cli import main
 from unet.commands.words import image_files
-from unet.config import ModelConfig, to_dict
+from unet.config import ModelConfig, from_dict, to_dict, to_yaml
 from unet.data.stack import Normalisation
 from unet.errors import DataError
 from unet.model import build
@@ -139,6 +139,22 @@ def test_the_runs_own_normalisation(tmp_path, monkeypatch, capsys, dtype):
     found = tifffile.imread("a-probabilities.tif")
     normalised = Normalisation(**meaning)(image[None])
     np.testing.assert_allclose(found, predict_image(network, normalised, 2, symmetries=8)[1], rtol=0, atol=1e-5)
+
+
+def test_a_run_is_predicted_as_it_was_configured_unless_something_else_is_asked_for(place, capsys):
+    config = from_dict({"model": to_dict(MODEL), "predict": {"symmetries": 4, "average": "logits"}})
+    Path("run/config.yaml").write_text(to_yaml(config))
+    image = gray(50, 60)
+    tifffile.imwrite("a.tif", image)
+    raw = Normalisation()(image[None])
+    for words, how in (
+        ([], {"symmetries": 4, "average": "logits"}),
+        (["--average", "probabilities"], {"symmetries": 4}),
+        (["--symmetries", "1"], {}),
+    ):
+        predict(capsys, "a.tif", *words, "--overwrite")
+        wanted = predict_image(place, raw, 2, **how)[1]
+        np.testing.assert_allclose(tifffile.imread("a-probabilities.tif"), wanted, rtol=0, atol=1e-6)
 
 
 def test_colour_images_and_several_classes(tmp_path, monkeypatch, capsys):

@@ -33,7 +33,7 @@ def load(arguments: Arguments, named: tuple[Path, ...]) -> Loaded:
     from unet.device import prepare
     from unet.files import sha256
     from unet.prediction.job import Settings
-    from unet.prediction.trained import load_ensemble, members, precision_of, weights_file
+    from unet.prediction.trained import configured, load_ensemble, members, precision_of, weights_file
 
     def hardware_of(path: Path) -> Hardware:
         precision = precision_of(path) if arguments.precision == "auto" else arguments.precision
@@ -41,6 +41,7 @@ def load(arguments: Arguments, named: tuple[Path, ...]) -> Loaded:
 
     runs = tuple(run for path in named for run in members(path))
     network, metadata = load_ensemble(runs, hardware_of)
+    run = configured(runs[0])
     settings = Settings(
         normalisation=Normalisation(**metadata["normalisation"]),
         channels=metadata["channels"],
@@ -48,8 +49,8 @@ def load(arguments: Arguments, named: tuple[Path, ...]) -> Loaded:
         weights=tuple(sha256(weights_file(run)) for run in runs),
         tile_px=arguments.tile_px or metadata["tile_px"],
         batch=arguments.batch,
-        symmetries=arguments.symmetries,
-        average=arguments.average,
+        symmetries=arguments.symmetries or run.symmetries,
+        average=run.average if arguments.average == "auto" else arguments.average,
         label_map=arguments.classes,
     )
     return Loaded(network, settings, metadata["class_names"], runs)

@@ -46,10 +46,10 @@ class Arguments:
     """Write instances instead, as the Cell Tracking Challenge takes them, into this folder (e.g. OUT/01_RES)."""
     preset: Literal["", "release"] = ""
     """release: as the code released with the paper made objects of PhC-U373 (flips, logits, from 500 px, no border)."""
-    symmetries: Literal[1, 4, 8] = 1
-    """4: average over the flips, 8: over the symmetries of the square."""
-    average: Literal["probabilities", "logits"] = "probabilities"
-    """What is averaged over symmetries and networks."""
+    symmetries: Literal[0, 1, 4, 8] = 0
+    """4: average over the flips, 8: over the symmetries of the square, 1: none, 0: as the (first) run was configured."""
+    average: Literal["auto", "probabilities", "logits"] = "auto"
+    """What is averaged over symmetries and networks; auto: as the (first) run was configured."""
     tile_px: int = 0
     """Input side of the tiles; 0 chooses one that fits the images."""
     batch: int = 1
@@ -100,7 +100,7 @@ def _with_preset(arguments: Arguments) -> Arguments:
         return arguments
     if not arguments.ctc:
         raise ConfigError("--preset release makes objects; name a folder for them with --ctc")
-    if (arguments.symmetries, arguments.average, arguments.threshold) != (1, "probabilities", None):
+    if (arguments.symmetries, arguments.average, arguments.threshold) != (0, "auto", None):
         raise ConfigError(
             "--preset release averages logits over the flips and takes the larger class; leave out --symmetries, "
             "--average and --threshold"

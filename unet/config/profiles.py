@@ -35,7 +35,8 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "model": {"base_channels": 16, "depth": 4, "dropout": 0.1},
         # Weights trade plain pixel accuracy, the score that a minute of training is judged by, for separated borders.
         "weight": {"balance": "none", "w0": 0.0},
-        "optim": {"name": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02},
+        "optim": {"name": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02, "warmup_updates": 100,
+                  "average": 0.995},
         "train": {"updates": 2400, "batch": 1, "eval_every": 600, "checkpoint_every": 600},
     },
     # What came nearest to the paper on two CPU cores (experiments/paper.py), for images of one's own too.

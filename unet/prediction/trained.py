@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from unet.config import ModelConfig, from_dict, to_dict
+from unet.config import ModelConfig, PredictConfig, from_dict, to_dict
 from unet.data.stack import Normalisation
 from unet.device import Hardware, allow_tf32
 from unet.errors import RunError, UserError, one_line
@@ -132,6 +132,12 @@ def precision_of(path: Path) -> str:
     folder = path if path.is_dir() else path.parent if path.name == WEIGHTS else None
     begun = RunFolder(folder).environment if folder is not None else {}
     return "fp32" if begun.get("precision") == "fp32" else "auto"
+
+
+def configured(path: Path) -> PredictConfig:
+    """How a run was to be predicted, its objects' settings chosen for that; the defaults for weights alone."""
+    folder = path if path.is_dir() else path.parent if path.name == WEIGHTS else None
+    return RunFolder(folder).config.predict if folder is not None and (folder / CONFIG).is_file() else PredictConfig()
 
 
 def chosen_settings(path: Path) -> InstanceSettings | None:
