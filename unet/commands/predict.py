@@ -47,7 +47,7 @@ class Arguments:
     preset: Literal["", "release"] = ""
     """release: as the code released with the paper made objects of PhC-U373 (flips, logits, from 500 px, no border)."""
     symmetries: Literal[0, 1, 4, 8] = 0
-    """4: average over the flips, 8: over the symmetries of the square, 1: none, 0: as the (first) run was configured."""
+    """4: average over the flips, 8: over the symmetries of the square, 1: none, 0: as the (first) run was made for."""
     average: Literal["auto", "probabilities", "logits"] = "auto"
     """What is averaged over symmetries and networks; auto: as the (first) run was configured."""
     tile_px: int = 0
