@@ -28,6 +28,8 @@ class Arguments:
     """1, 4 (average over the flips) or 8 (over the symmetries of the square); 0: as the run was configured."""
     average: Literal["run", "probabilities", "logits"] = "run"
     """What is averaged over symmetries and networks; run: as the run was configured."""
+    data_folder: Annotated[str, tyro.conf.arg(name="data.folder")] = ""
+    """Where the images of a run lie by now, if they have moved; the run remembers it."""
     prediction: str = ""
     """Image file with probabilities (float in 0..1, or 8-bit), or with instances where the labels are instances."""
     labels: str = ""
@@ -67,6 +69,10 @@ def main(argv: list[str]) -> int:
     from unet.runs.folder import RunFolder
     from unet.runs.lock import kept
 
+    for run in arguments.runs if arguments.data_folder else ():
+        from unet.training.continuing import data_moved
+
+        data_moved(Path(run), arguments.data_folder, terminal)
     if arguments.test:
         return _test(arguments, terminal)
     if arguments.runs:

@@ -30,6 +30,8 @@ class Arguments:
     """Folder of the evidence of studies; default: results/ beside the study's page."""
     runs: str = "runs/studies"
     """Folder of the studies' run folders, for links to their reports."""
+    data_folder: Annotated[str, tyro.conf.arg(name="data.folder")] = ""
+    """Where the images of a run lie by now, if they have moved; the run remembers it."""
     out: str = ""
     """File to write; default: report.html in the run's folder, or in the study's folder of results."""
     quiet: bool = False
@@ -38,10 +40,16 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Write the page and print its path."""
-    refuse_unknown_flags(argv, ["--profile", "--results", "--runs", "--out", "--quiet"], "unet report")
+    refuse_unknown_flags(argv, ["--profile", "--results", "--runs", "--data.folder", "--out", "--quiet"], "unet report")
     arguments = parse(Arguments, argv, "unet report", "One self-contained HTML page about a run or a study.")
     terminal = Terminal(arguments.quiet)
     run = find_run(arguments.what)
+    if arguments.data_folder:
+        from unet.training.continuing import data_moved
+
+        if run is None:
+            raise ConfigError(f"--data.folder is for runs; {arguments.what} is a study")
+        data_moved(run, arguments.data_folder, terminal)
     terminal.result(str(_of_study(arguments, terminal) if run is None else _of_run(run, arguments, terminal)))
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from unet.errors import ConfigError, RunError
 from unet.runs.folder import CONFIG, unused
 from unet.terminal import Terminal, format_seconds
 
-MACHINE_KEYS = ("train.device", "train.workers", "train.threads")  # may differ when a run is resumed
+FREE_KEYS = ("train.device", "train.workers", "train.threads", "data.folder")  # may differ when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Arguments:
     """Run folder; default: runs/DATA-PROFILE-seedN, numbered when taken."""
     resume: bool = False
     """Go on with the run in --run."""
+    changed_data: bool = False
+    """With --resume: go on although images or labels are not those the run was begun with."""
     overwrite: bool = False
     """Delete the run in --run and start anew."""
     dry_run: bool = False
@@ -60,8 +62,15 @@ def main(argv: list[str]) -> int:
     started = time.monotonic()
     try:
         with kept(), Dashboard(terminal.say, "train") as dashboard:  # one lock from the first update to the scores
-            resume, overwrite = arguments.resume, arguments.overwrite
-            folder = train(config, path, resume=resume, overwrite=overwrite, terminal=terminal, dashboard=dashboard)
+            folder = train(
+                config,
+                path,
+                resume=arguments.resume,
+                overwrite=arguments.overwrite,
+                terminal=terminal,
+                dashboard=dashboard,
+                changed_data=arguments.changed_data,
+            )
             if folder.held_nothing_out:
                 told = nothing_held_out(path, config)
             else:
@@ -105,7 +114,20 @@ def resolve(argv: list[str]) -> tuple[Arguments, Path]:
         if arguments.overwrite:
             raise ConfigError("--resume and --overwrite exclude each other; choose one")
         _refuse_changes(stored, arguments.config)
+    elif arguments.changed_data:
+        raise ConfigError("--changed-data goes with --resume")
+    arguments = replace(arguments, config=_with_whole_paths(arguments.config, stored if resume else Config()))
     return arguments, Path(run) if run else unused(Path("runs") / _default_name(arguments))
+
+
+def _with_whole_paths(config: Config, stored: Config) -> Config:
+    """Paths that are new against `stored` as absolute ones, so that the run is whole wherever it is gone on with."""
+    data, settings = config.data, config.train
+    if data.folder and data.folder != stored.data.folder:
+        data = replace(data, folder=str(Path(data.folder).resolve()))
+    if settings.parent and settings.parent != stored.train.parent:
+        settings = replace(settings, parent=str(Path(settings.parent).resolve()))
+    return replace(config, data=data, train=settings)
 
 
 def _profile_for_this_machine() -> str:
@@ -128,8 +150,10 @@ def _default_name(arguments: Arguments) -> str:
 
 
 def _with_aliases(argv: list[str]) -> list[str]:
-    """`--wandb offline` for `--wandb.mode offline`."""
-    return ["--wandb.mode" + word[7:] if word == "--wandb" or word.startswith("--wandb=") else word for word in argv]
+    """`--wandb offline` for `--wandb.mode offline`, `--from RUN` for `--train.parent RUN`."""
+    for short, whole in (("--wandb", "--wandb.mode"), ("--from", "--train.parent")):
+        argv = [whole + w[len(short) :] if w == short or w.startswith(f"{short}=") else w for w in argv]
+    return argv
 
 
 def _value(argv: list[str], flag: str) -> str:
@@ -147,7 +171,7 @@ def _refuse_changes(stored: Config, asked: Config) -> None:
     for section, values in to_dict(stored).items():
         for key, value in values.items():
             now = to_dict(asked)[section][key]
-            if now != value and f"{section}.{key}" not in MACHINE_KEYS and section != "wandb":
+            if now != value and f"{section}.{key}" not in FREE_KEYS and section != "wandb":
                 raise RunError(f"--resume: {section}.{key} was {value!r} and cannot become {now!r}; start a new run")
 
 

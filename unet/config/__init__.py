@@ -4,6 +4,7 @@ Nothing here imports torch, so that the command line starts quickly.
 """
 
 from unet.config.convert import MAX_YAML_BYTES as MAX_YAML_BYTES
+from unet.config.convert import differences as differences
 from unet.config.convert import from_dict as from_dict
 from unet.config.convert import keys as keys
 from unet.config.convert import load_yaml as load_yaml

@@ -30,6 +30,17 @@ def to_dict(config: Any) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", plain(config))
 
 
+def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys in which two configurations differ, with the values of both."""
+    theirs = to_dict(other)
+    return {
+        f"{section}.{key}": (value, theirs[section][key])
+        for section, values in to_dict(config).items()
+        for key, value in values.items()
+        if value != theirs[section][key]
+    }
+
+
 def to_yaml(config: Any) -> str:
     """YAML text from which `load_yaml` makes an equal configuration."""
     text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=120)

@@ -185,6 +185,7 @@ class TrainConfig:
     """Length, batch, precision and rhythm of training."""
 
     updates: int = 4000
+    parent: str = ""  # run folder or weights file whose weights are the initial ones; empty: random ones
     batch: int = 4
     accumulate: int = 1  # batches per update
     seed: int = 0
@@ -200,6 +201,7 @@ class TrainConfig:
     explode_factor: float = 1e4  # stop when the loss exceeds this multiple of the first one, 0: never
 
     def __post_init__(self) -> None:
+        _check(is_unicode(self.parent), "train.parent", self.parent, "the name is not UTF-8; rename the folder")
         for key in ("updates", "batch", "accumulate", "eval_every", "checkpoint_every"):
             _check(getattr(self, key) >= 1, f"train.{key}", getattr(self, key), "use 1 or more")
         _check(self.workers >= -1, "train.workers", self.workers, "use -1 (automatic), 0 or more")

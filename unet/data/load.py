@@ -44,6 +44,9 @@ def load(config: DataConfig, say: Say, terminal: Terminal = QUIET) -> Stack:
             "use cell, or name other data (data.name, data.folder)"
         )
     if config.name == "folder":
+        with reading(Path(config.folder)):
+            if not Path(config.folder).is_dir():
+                raise DataError(f"{config.folder}: no such folder; if it has moved, name it anew with --data.folder")
         with terminal.bar("reading images") as bar:
             return own.read(Path(config.folder), config, say, bar.steps)
     if config.name.startswith("synthetic-"):

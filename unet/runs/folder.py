@@ -21,6 +21,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -76,6 +77,13 @@ class RunFolder:
             parts = self.read_json(SPLIT)
             return isinstance(parts, dict) and parts.get("held_out") == []
         return False
+
+    def data_moved(self, folder: str) -> None:
+        """Note that the user's images lie in another folder by now (see data.folder)."""
+        config = self.config
+        if config.data.name == "folder" and config.data.folder != folder:
+            moved = replace(config, data=replace(config.data, folder=folder))
+            write_text(self.path / CONFIG, to_yaml(moved))
 
     def file(self, name: str) -> Path:
         """Path of a file in the folder."""

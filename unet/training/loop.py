@@ -35,26 +35,38 @@ from unet.terminal import Bar, Terminal
 from unet.tiles.batches import batches
 from unet.tiles.shared_batches import Batch
 from unet.tiles.source import TileSource
+from unet.training.continuing import check_same_data, refuse_edits
 from unet.training.failures import explained
 from unet.training.log import LOG_EVERY, Journal, State
 from unet.training.optim import learning_rate, make_optimizer, weight_average
 from unet.training.wandb_panels import Panels
+from unet.training.warm_start import warm_start
 
 CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"
 
 
 def train(
-    config: Config, path: Path, *, resume: bool, overwrite: bool, terminal: Terminal, dashboard: Dashboard | None = None
+    config: Config,
+    path: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    terminal: Terminal,
+    dashboard: Dashboard | None = None,
+    changed_data: bool = False,
 ) -> RunFolder:
     """Train a network as configured into the run folder `path`; returns the folder with scores not yet made.
 
     With `resume` an interrupted run goes on from its newest undamaged checkpoint, with the precision and the threads it
     was begun with where config leaves them open. Ctrl-C and SIGTERM write a checkpoint and raise
     unet.signals.Interrupted. All input is checked before the folder is touched. `dashboard`: where the run is mirrored;
-    it is left open for what follows (default: one of its own).
+    it is left open for what follows (default: one of its own). changed_data: go on although the images or labels are
+    not those that the run was begun with.
     """
     hardware = prepare(config, RunFolder(path).environment if resume else None)
     stack = load(config.data, terminal.say, terminal)
+    if resume and not changed_data:
+        check_same_data(RunFolder(path), stack)
     parts = split(stack, config.data)
     check_memory(config, hardware, stack.channels)
     source = TileSource(stack.select(parts.train), config, config.train.seed)
@@ -64,6 +76,8 @@ def train(
         explained(config, path, folder.file(CHECKPOINTS)),
         mirrored(dashboard, terminal.say) as mirror,
     ):
+        if resume:
+            folder.data_moved(config.data.folder)
         Trainer(config, hardware, stack, parts, source, folder, terminal, stopper, mirror).run()
     return folder
 
@@ -94,6 +108,9 @@ class Trainer:
         allow_tf32(False)
         layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
         model = build(config.model, stack.channels, stack.classes, config.train.seed)
+        self.parent = folder.environment.get("parent")
+        if config.train.parent and not any(folder.file(CHECKPOINTS).glob("update-*.pt")):
+            self.parent = warm_start(model, config, stack, terminal.say)
         self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
         self.layout = layout
         self.forward = torch.compile(self.model) if hardware.compile else self.model
@@ -258,6 +275,7 @@ class Trainer:
             "data_source": self.stack.source,
             "data_sha256": self.stack.sha256(),
             "parameters": parameters(self.model),
+            "parent": self.parent,
         }
         if earlier := self.folder.environment:
             environment, changed = continued(earlier, environment, self.state.update)
@@ -292,6 +310,8 @@ class Trainer:
         state = {
             "format": 1,
             "model_config": to_dict(self.config.model),
+            "config": to_dict(self.config),
+            "split": self.parts.names(self.stack),
             "state": dict(vars(self.state)),
             "model": self.model.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -308,6 +328,8 @@ class Trainer:
         if saved is not None:
             self._restore(saved)
             self.terminal.say(f"{self.folder.path}: resumed after update {self.state.update}")
+        elif complaints and self.config.train.parent:
+            raise RunError(f"{self.folder.path}: no checkpoint is whole; start again with --overwrite")
         elif complaints:
             self.terminal.say(f"{self.folder.path}: no checkpoint is whole; it starts again from update 0")
         self.journal.begin()
@@ -315,6 +337,7 @@ class Trainer:
     def _restore(self, saved: dict[str, Any]) -> None:
         place = self.folder.path
         try:
+            refuse_edits(place, saved, self.config, self.parts.names(self.stack))
             if saved["model_config"] != to_dict(self.config.model):
                 raise RunError(f"{place}: its checkpoint holds another network than its config.yaml describes")
             self.state = self.journal.state = State(**saved["state"])

@@ -1,0 +1,73 @@
+"""What may have changed about a run when it goes on, and what must not: its settings, its images, where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from unet.config import Config, differences, from_dict
+from unet.data.load import load
+from unet.data.stack import Stack
+from unet.errors import RunError
+from unet.runs.folder import RunFolder
+from unet.runs.lock import held
+from unet.terminal import Terminal
+
+FREE_KEYS = ("train.device", "train.workers", "train.threads", "data.folder", "data.root")
+"""What may differ when a run goes on: where it runs, and where its data lies."""
+
+
+def refuse_edits(place: Path, saved: Mapping[str, Any], config: Config, split: Mapping[str, list[str]]) -> None:
+    """RunError, naming the keys, when a checkpoint was made with another configuration or division of the frames.
+
+    Checkpoints of before these were kept in them pass.
+    """
+    then = from_dict(saved["config"]) if "config" in saved else config
+    edited = {
+        key: values
+        for key, values in differences(then, config).items()
+        if key not in FREE_KEYS and not key.startswith("wandb.")
+    }
+    if edited:
+        told = ", ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in edited.items())
+        raise RunError(
+            f"{place}: its configuration was edited ({told}); put it back, or start a new run from this one's "
+            f"weights with --from {place}"
+        )
+    for part, names in saved.get("split", split).items():
+        if names != split[part]:
+            moved = sorted(set(names) ^ set(split[part])) or names
+            raise RunError(
+                f"{place}: the {part.replace('_', '-')} frames are others than before ({', '.join(moved[:3])}); "
+                "restore the data, for what was held out must not be trained on"
+            )
+
+
+def check_same_data(folder: RunFolder, stack: Stack) -> None:
+    """RunError when a run's record names other images or labels than those of the stack."""
+    before = folder.environment.get("data_sha256")
+    if before and before != stack.sha256():
+        raise RunError(
+            f"{folder.path}: the images or labels are not those it was begun with ({stack.source}); restore them, or "
+            "go on all the same with --changed-data"
+        )
+
+
+def data_moved(run: Path, data_folder: str, terminal: Terminal) -> None:
+    """Let a run of images of one's own know that they lie in `data_folder` now; config.yaml names it from then on.
+
+    RunError when the run is of a published set, or the folder holds other images or labels.
+    """
+    folder = RunFolder.open_existing(run)
+    config = folder.config.data
+    if config.name != "folder":
+        raise RunError(f"{run}: was trained on {config.name}, not on a folder of one's own; leave out --data.folder")
+    place = str(Path(data_folder).resolve())
+    stack = load(replace(config, folder=place), lambda _: None, terminal)
+    before = folder.environment.get("data_sha256")
+    if before and before != stack.sha256():
+        raise RunError(f"{data_folder}: holds other images or labels than {run} was trained on; name the same data")
+    with held(run):
+        folder.data_moved(place)
