@@ -249,7 +249,7 @@ def test_bad_input_is_found_before_the_folder_is_made(tmp_path, monkeypatch):
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     folder = start(tmp_path / "run")
     other = configured(model={"base_channels": 5})
-    with pytest.raises(RunError, match="another network"):
+    with pytest.raises(RunError, match="model.base_channels was 4 and is 5"):
         start(tmp_path / "run", other, resume=True)
     from unet.config import to_yaml
     from unet.files import write_text
