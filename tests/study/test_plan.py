@@ -236,13 +236,16 @@ def test_a_damaged_store_is_named(place):
 
 def test_progress_counts_runs_and_the_time_of_like_runs(place):
     options = helpers.options(place, at_once=2, seeds=99)
-    assert status.progress(PLANNED, options) == status.Progress("small-study", "smoke", 20, 0, 0, 0.0)
+    assert status.progress(PLANNED, options) == status.Progress("small-study", "smoke", 20, 0, 0, 0, 0.0)
     more = replace(PLANNED, plan=replace(PLAN, seeds={"smoke": {"em": 8, "hela": 4}}))
     found = status.progress(more, options)
     assert (found.done, found.left) == (20, 4)
     assert found.seconds == pytest.approx(4 * 2.0 / 2)  # runs say they take 2 s
     lines = status.told([(place / "page.py", more)], options)
-    assert lines[1].split() == ["small-study", "smoke", "20", "4", "0", "0.0"]
+    assert lines[1].split() == ["small-study", "smoke", "20", "4", "0", "0", "0.0"]
+    twice = status.told([(place / "page.py", more), (place / "page.py", replace(more, name="other"))], options)
+    other = dict(zip(twice[0].split(), twice[2].split(), strict=False))
+    assert (other["done"], other["left"], other["shared"]) == ("0", "24", "4")  # 20 wait to be adopted
     assert lines[-1] == "0.0 hours left at 2 runs at a time"
 
 

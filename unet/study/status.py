@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unet.study import choice
-from unet.study.design import Study
+from unet.study.design import Study, identity
 from unet.study.runner import Options, Runner
 from unet.terminal import Terminal
 
@@ -16,45 +16,54 @@ from unet.terminal import Terminal
 class Progress:
     """Runs of a study at one size: done, left (as far as they are known), and the seconds that those take.
 
-    seconds: None where a run has no like that was measured. left counts runs at settings that are not chosen yet, which
-    are taken to last as long as with the first of the settings.
+    left counts runs at settings that are not chosen yet, which are taken to last as long as with the first of the
+    settings. shared: of those left, runs that another study waits for as well, which are made once and take no time
+    here. seconds: None where a run has no like that was measured.
     """
 
     study: str
     profile: str
     done: int
     left: int
+    shared: int
     failed: int
     seconds: float | None
 
 
-def progress(study: Study, options: Options) -> Progress:
-    """How far a study is at the size that the options name."""
+def progress(study: Study, options: Options, elsewhere: set[str] | None = None) -> Progress:
+    """How far a study is at the size that the options name.
+
+    elsewhere: identities of the runs that were counted for other studies; those of this one are added.
+    """
     runner = Runner(study, options, Terminal(quiet=True))
     wanted = runner.wanted()
     states = [runner.state(job) for job in wanted]
     waiting = [job for job, state in zip(wanted, states, strict=True) if state in ("begun", "missing")]
     known = runner.evidence()
     waiting += choice.undecided(study, options.profile, options.seeds, choice.by_key(known))
-    seconds = runner.seconds_left(waiting) if waiting else 0.0
+    seen = elsewhere if elsewhere is not None else set()
+    own = [job for job in waiting if identity(job.config) not in seen]
+    seen |= {identity(job.config) for job in own}
+    seconds = runner.seconds_left(own) if own else 0.0
     failed = sum(run.diverged or run.collapsed for run in known)
     done = sum(state in ("done", "diverged") for state in states)
-    return Progress(study.name, options.profile, done, len(waiting), failed, seconds)
+    return Progress(study.name, options.profile, done, len(waiting), len(waiting) - len(own), failed, seconds)
 
 
 def told(studies: Iterable[tuple[Path, Study]], options_of: Options, results: str = "") -> list[str]:
     """A line per planned study and size, and their sum."""
     lines, total, unknown = [], 0.0, False
-    head = f"{'study':<16} {'profile':<14} {'done':>5} {'left':>5} {'failed':>7} {'hours left':>11}"
+    elsewhere: set[str] = set()
+    head = f"{'study':<16} {'profile':<14} {'done':>5} {'left':>5} {'shared':>7} {'failed':>7} {'hours left':>11}"
     for path, study in studies:
         for profile, seeds in study.plan.seeds.items() if study.plan is not None else ():
             folder = Path(results) if results else path.parent / "results"
-            found = progress(study, replace(options_of, profile=profile, seeds=max(seeds.values()), results=folder))
+            options = replace(options_of, profile=profile, seeds=max(seeds.values()), results=folder)
+            found = progress(study, options, elsewhere)
             hours = "unknown" if found.seconds is None else f"{found.seconds / 3600:.1f}"
             total, unknown = total + (found.seconds or 0.0), unknown or found.seconds is None
-            lines.append(
-                f"{study.name:<16} {profile:<14} {found.done:>5} {found.left:>5} {found.failed:>7} {hours:>11}"
-            )
+            counts = f"{found.done:>5} {found.left:>5} {found.shared:>7} {found.failed:>7}"
+            lines.append(f"{study.name:<16} {profile:<14} {counts} {hours:>11}")
     if not lines:
         return ["no study here has a plan"]
     end = f"{total / 3600:.1f} hours left at {options_of.at_once} runs at a time"
