@@ -1,4 +1,4 @@
-"""Every command of the README works: run on small data, or resolved with --dry-run where it takes minutes."""
+"""Every command of the README and of docs/ works: run on small data, or resolved with --dry-run where it takes minutes."""
 
 import re
 import shlex
@@ -11,7 +11,9 @@ import tifffile
 from unet.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+README = PAGES[ROOT / "README.md"]
+OF_A_GPU = ROOT / "docs" / "nvidia.md"  # its commands are tested beside the scripts that they call
 TINY = [
     "--model.base-channels", "2", "--model.depth", "3", "--tile.input-px", "52", "--train.updates", "2",
     "--train.device", "cpu", "--train.threads", "1", "--augment.gray", "--wandb", "disabled", "--quiet",
@@ -19,8 +21,10 @@ TINY = [
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
-    return [line for block in blocks for line in block.splitlines() if line and not line.startswith("#")]
+    texts = [text for path, text in PAGES.items() if path != OF_A_GPU]
+    blocks = [block for text in texts for block in re.findall(r"```sh\n(.*?)```", text, re.S)]
+    lines = [line for block in blocks for line in block.splitlines() if line and not line.startswith("#")]
+    return list(dict.fromkeys(lines))
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +87,19 @@ def test_there_are_no_other_commands():
 
 
 def test_paths_of_the_readme_exist():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for path, text in PAGES.items():
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (path.parent / target).exists(), (path.name, target)
+
+
+def test_the_readme_is_read_to_its_end():
+    assert len(README.split()) <= 800
 
 
 def test_keys_of_the_ledger_exist():
     from unet.config import keys
 
-    ledger = README.split("## The ledger of choices")[1].split("\n## ")[0]
+    ledger = PAGES[ROOT / "docs" / "ledger.md"]
     named = re.findall(r"`([a-z0-9-]+\.[a-z0-9-]+)`", ledger)
     assert len(named) > 15
     assert {name.replace("-", "_") for name in named} <= set(keys())
