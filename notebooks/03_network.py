@@ -33,7 +33,7 @@ import unet
 from unet.config import ModelConfig, from_dict
 from unet.data.load import load, name_here
 from unet.device import choose
-from unet.views.features import feature_maps, hand_on, input_gradient
+from unet.views.features import feature_maps, set_identity_weights, input_gradient
 from unet.geometry import context, layer_sizes, output_size, receptive_field, skip_misalignment, valid_sizes
 from unet.model import UNet, build, centre_crop, parameters
 from unet.terminal import Terminal
@@ -242,14 +242,14 @@ Markdown("\n".join(rows))
 # *Table 2. Odd maps in bold. 512 px give no more output than 508 px, only skips that are 2 px out of line; the same for
 # 256 and 252 px.*
 #
-# To see it, all layers are set to hand on one of their inputs unchanged (`unet.views.features.hand_on`). The tile holds the x
+# To see it, all layers are set to hand on one of their inputs unchanged (`unet.views.features.set_identity_weights`). The tile holds the x
 # coordinate of each pixel: so every feature map says which input pixels it stands for, and skip and up-sampled map can
 # be compared where they are concatenated.
 
 # %%
 found = {}
 for px in (508, 512):
-    model = hand_on(build(ModelConfig(base_channels=2, allow_odd_pooling=True), 1, 2, seed=0))
+    model = set_identity_weights(build(ModelConfig(base_channels=2, allow_odd_pooling=True), 1, 2, seed=0))
     tile = torch.arange(px, dtype=torch.float32).expand(1, 1, px, px)
     maps = feature_maps(model, tile)
     for level in range(4):
@@ -269,7 +269,7 @@ Markdown("\n".join(rows))
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9.6, 4))
 for axis, px in zip(axes, (508, 512)):
-    model = hand_on(build(ModelConfig(base_channels=2, allow_odd_pooling=True), 1, 2, seed=0), skip_level=2)
+    model = set_identity_weights(build(ModelConfig(base_channels=2, allow_odd_pooling=True), 1, 2, seed=0), skip_level=2)
     membrane = torch.from_numpy((stack.frames[0].label[None, None, :px, :px] == 0).astype(np.float32))
     maps = feature_maps(model, membrane)
     deep = maps["up0.upconv"][0, 0]

@@ -1,4 +1,4 @@
-"""The errors a user can cause and mend; each message is one clear line that says what to do."""
+"""The errors a user can cause and fix; each message is one clear line that says what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something only the user can mend. The command line prints the message alone and exits with 2."""
+    """Something only the user can fix. The command line prints the message alone and exits with 2."""
 
     exit_code = 2
 
@@ -28,7 +28,7 @@ class Problems(DataError):
     def __init__(self, folder: object, problems: Iterable[str]) -> None:
         self.problems = list(problems)
         left = len(self.problems) - self.most
-        self.head = f"{folder}: {len(self.problems)} problem{'s' * (len(self.problems) > 1)} to mend:"
+        self.head = f"{folder}: {len(self.problems)} problem{'s' * (len(self.problems) > 1)} to fix:"
         self.shown = [*self.problems[: self.most], *([f"and {left} more"] if left > 0 else [])]
         super().__init__(f"{self.head} {'; '.join(self.shown)}")
 

@@ -243,7 +243,7 @@ def nan_in_data(bench: Bench) -> Result:
     attempt = Attempt(unet(*train_words(bench.place / "l", data, 0)), bench.log())
     ran = Ran(bench.place / "l", attempt.wait(), bench.shown(attempt))
     nothing = not ran.folder.exists()
-    return ran.seen, ran.code, "no run folder", "mend the image", said(ran, "3.tif", "NaN") and nothing
+    return ran.seen, ran.code, "no run folder", "fix the image", said(ran, "3.tif", "NaN") and nothing
 
 
 def damaged(damage: Callable[[bytes], bytes], name: str, newest_only: bool = True) -> Callable[[Bench], Result]:

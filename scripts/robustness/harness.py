@@ -309,7 +309,7 @@ def _fuzz_text(found: dict[str, Any]) -> str:
         f"memory of the process: {found['peak_mb']:,.0f} MB.\n\n"
         + table(head, rows)
         + "\n\nFound by this and by the tests "
-        f"beside it, and mended, each with a test (tests/commands/test_hostile.py and others):\n\n{lines}"
+        f"beside it, and fixed, each with a test (tests/commands/test_hostile.py and others):\n\n{lines}"
     )
 
 

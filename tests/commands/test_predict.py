@@ -78,13 +78,13 @@ def expected(network, image, normalisation=None):
 
 
 def test_a_stack_becomes_the_challenges_stack(place, capsys):
-    """The hand-in of the EM challenge: float32, slices x rows x columns, probabilities of cell in [0, 1]."""
+    """The submission to the EM challenge: float32, slices x rows x columns, probabilities of cell in [0, 1]."""
     stack = np.stack([gray(51, 64, n) for n in range(4)])
     tifffile.imwrite("test-volume.tif", stack, photometric="minisblack")
-    out, err = predict(capsys, "test-volume.tif", "--out", "hand-in.tif")
-    assert out == "hand-in.tif\n"
+    out, err = predict(capsys, "test-volume.tif", "--out", "submission.tif")
+    assert out == "submission.tif\n"
     assert "4 images of 51 x 64 px" in err
-    with tifffile.TiffFile("hand-in.tif") as tif:
+    with tifffile.TiffFile("submission.tif") as tif:
         written = tif.asarray()
         assert tif.is_imagej
         assert tif.series[0].axes == "ZYX"
@@ -398,7 +398,7 @@ def test_masks_take_the_digits_of_the_frames(capsys):
 
 
 @pytest.mark.usefixtures("frames")
-def test_a_stopped_hand_in_leaves_nothing(capsys, signalled):
+def test_a_stopped_submission_leaves_nothing(capsys, signalled):
     signalled(2, signal.SIGINT)
     _, err = predict(capsys, "01", "--ctc", "OUT/01_RES", code=130)
     assert err.splitlines()[-1].startswith(

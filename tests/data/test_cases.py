@@ -59,7 +59,7 @@ def test_a_label_of_another_name_shows_the_nearest_and_ten_problems_are_enough(t
     assert main(["data", "preview", str(tmp_path), "--quiet"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 12  # the head, ten problems, how many more
-    assert lines[0].endswith("12 problems to mend:")
+    assert lines[0].endswith("12 problems to fix:")
     assert lines[-1].strip() == "and 2 more"
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from unet.config import DataConfig
 from unet.data import load as load_module
-from unet.data.load import find_root, load, name_here, truth
+from unet.data.load import find_root, load, name_here, references
 from unet.data.published.catalogue import DataSet, data_sets
 from unet.data.published.download import DEFAULT_LIMITS, Unavailable
 from unet.errors import ConfigError, DataError
@@ -127,16 +127,16 @@ def test_membranes_have_no_borders_between_numbered_cells(elsewhere: Path) -> No
 def test_synthetic_stacks_by_name_with_their_truth(elsewhere: Path) -> None:
     config = DataConfig(name="synthetic-hela", ridge_px=4)
     stack = load(config, print)
-    whole = truth(config, stack)
+    whole = references(config, stack)
     assert list(whole) == [f.name for f in stack.frames]
     assert (whole["01/t000"] > 0).sum() > (stack.frames[0].instances > 0).sum()  # type: ignore[operator]
-    assert truth(DataConfig(name="synthetic-em"), load(DataConfig(name="synthetic-em"), print)) == {}
+    assert references(DataConfig(name="synthetic-em"), load(DataConfig(name="synthetic-em"), print)) == {}
     assert list(elsewhere.iterdir()) == []
 
 
 def test_a_stand_in_is_scored_on_its_own_objects(elsewhere: Path) -> None:
     stack = load(DataConfig(name="phc"), print)
-    assert set(truth(DataConfig(name="phc"), stack)) == {f.name for f in stack.frames}
+    assert set(references(DataConfig(name="phc"), stack)) == {f.name for f in stack.frames}
     assert list(elsewhere.iterdir()) == []
 
 
@@ -167,7 +167,7 @@ def test_own_folder(elsewhere: Path, name: str) -> None:
     stack = load(config, lines.append)
     assert stack.name == name
     assert len(lines) == 1
-    np.testing.assert_array_equal(truth(config, stack)["a"], label)
+    np.testing.assert_array_equal(references(config, stack)["a"], label)
 
 
 def test_being_really_offline_shows_within_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_real_sets(data_root: Path, name: str, frames: int, objects: int) -> Non
     stack = load(config, print)
     assert len(stack) == frames
     assert stack.normalisation.kind == ("fixed" if name == "em" else "percentile")
-    assert len(truth(config, stack)) == objects
+    assert len(references(config, stack)) == objects
 
 
 def test_a_place_that_the_system_refuses_is_one_line(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -293,7 +293,7 @@ def test_colour_masks_of_colour_images_are_refused(folder: Path, suffix: str, co
                 Image.fromarray(pixels).save(folder / part / f"{i}.png")
             else:
                 tifffile.imwrite(folder / part / f"{i}.tif", pixels, photometric="rgb")
-    with pytest.raises(DataError, match=rf"3 problems to mend: labels/0\.{suffix}: is a colour image; save one number"):
+    with pytest.raises(DataError, match=rf"3 problems to fix: labels/0\.{suffix}: is a colour image; save one number"):
         own.read(folder, config(folder), say_nothing)
 
 
@@ -360,7 +360,7 @@ def test_a_mask_with_grays_at_its_borders_is_refused_beside_all_other_problems(f
     mask = cv2.resize(disc, (131, 131), interpolation=cv2.INTER_LINEAR)
     write(folder, "a.png", gray(0, mask.shape), mask)
     Image.fromarray(gray()).save(folder / "images" / "alone.png")
-    with pytest.raises(DataError, match="2 problems to mend: images/alone.png: no .*; labels: values 0, .* 255 lie in"):
+    with pytest.raises(DataError, match="2 problems to fix: images/alone.png: no .*; labels: values 0, .* 255 lie in"):
         own.read(folder, config(folder), say_nothing)
     (folder / "images" / "alone.png").unlink()
     assert own.read(folder, config(folder, label_kind="instances"), say_nothing).classes == 2

@@ -17,7 +17,7 @@ from unet.evaluation import run as evaluation_run
 from unet.evaluation.frames import pixel_scores
 from unet.evaluation.run import evaluate_folds, evaluate_run, predict_held_out
 from unet.metrics.em import em_sweeps
-from unet.runs.lock import locked
+from unet.runs.lock import run_lock
 
 __all__ = ["data"]  # the fixture that stands in for files
 
@@ -93,7 +93,7 @@ def test_nobody_can_take_a_run_that_is_being_scored(tmp_path, monkeypatch):
     assert main(["evaluate", str(run), "--quiet"]) == 0
     assert seen == [False] * (4 + 5)
     assert is_free(run)
-    with locked(run):  # and who has it already may score it
+    with run_lock(run):  # and who has it already may score it
         evaluate_run(run, QUIET)
     assert seen[9:] == [False] * 4
 

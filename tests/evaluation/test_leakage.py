@@ -44,7 +44,7 @@ def run(tmp_path, monkeypatch):
     """A finished run that held one frame out, of a network that gives back the image."""
     metadata = {"normalisation": {"kind": "fixed"}, "tile_px": 0}
     monkeypatch.setattr(evaluation_run, "load", lambda *_: STACK)
-    monkeypatch.setattr(evaluation_run, "truth", lambda *_: GOLD)
+    monkeypatch.setattr(evaluation_run, "references", lambda *_: GOLD)
     monkeypatch.setattr(evaluation_run, "load_ensemble", lambda *_: (None, metadata))
     monkeypatch.setattr(
         "unet.evaluation.frames.predict_image", lambda _, image, *__, **___: np.stack([1 - image[0], image[0]])

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from unet.config import DataConfig
-from unet.data.load import load, truth
+from unet.data.load import load, references
 from unet.data.stack import Frame, Normalisation, Stack
 from unet.errors import DataError, RunError
 from unet.evaluation.comparison import compare
@@ -132,7 +132,7 @@ def test_the_built_in_membranes_are_scored_as_membranes_although_their_cells_are
 def test_the_target_with_borders_is_scored_by_its_objects():
     config = DataConfig(name="synthetic-hela", target="cell-border")
     stack = load(config, lambda _: None)
-    gold = truth(config, stack)
+    gold = references(config, stack)
     assert (kind_of(stack), stack.class_names) == ("objects", ("background", "cell", "border"))
     # a network that takes borders, which lie within 4 px of two cells, for cell rather than background
     seen = [predicted(frame, 3, sharpness=1.0) for frame in stack.frames[:2]]

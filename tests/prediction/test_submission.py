@@ -1,4 +1,4 @@
-"""Hand-ins: the EM stack, linked masks and tracks, and what py-ctcmetrics says about the folder."""
+"""Submissions: the EM stack, linked masks and tracks, and what py-ctcmetrics says about the folder."""
 
 import warnings
 
@@ -212,7 +212,7 @@ def test_a_failed_write_leaves_no_valid_looking_result(tmp_path, monkeypatch):
 
 
 @pytest.mark.real_data
-def test_the_silver_truth_as_a_hand_in(data_root, tmp_path):
+def test_the_silver_truth_as_a_submission(data_root, tmp_path):
     paths = sorted((data_root / "DIC-C2DH-HeLa" / "01_ST" / "SEG").glob("*.tif"))[:12]
     frames = [read_gray(path)[0] for path in paths]
     tracks = write_ctc(tmp_path / "01_RES", frames)

@@ -14,7 +14,7 @@ import pytest
 from unet.config import Config, profile
 from unet.errors import RunError
 from unet.runs.folder import METRICS, RunFolder, taken, unused
-from unet.runs.lock import held, kept, locked
+from unet.runs.lock import keep_run_locks, reentrant_run_lock, run_lock
 
 
 def test_create_and_open(tmp_path):
@@ -65,19 +65,19 @@ def test_a_file_shorter_than_its_checkpoint_says_is_reported(tmp_path):
 def test_two_processes_cannot_hold_one_run_and_the_lock_dies_with_its_owner(tmp_path):
     RunFolder.create(tmp_path / "run", Config())
     code = (
-        "import sys, pathlib, time; from unet.runs.lock import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
+        "import sys, pathlib, time; from unet.runs.lock import run_lock\n"
+        "with run_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
         owner.stdout.readline()
-        with pytest.raises(RunError, match=f"pid {owner.pid}"), locked(tmp_path / "run"):
+        with pytest.raises(RunError, match=f"pid {owner.pid}"), run_lock(tmp_path / "run"):
             pass
         with pytest.raises(RunError, match="in use"):
             RunFolder.create(tmp_path / "run", Config(), overwrite=True)
         owner.kill()
         owner.wait()
-    with locked(tmp_path / "run"):
+    with run_lock(tmp_path / "run"):
         assert (tmp_path / "run" / ".lock").read_text() == str(os.getpid())
 
 
@@ -162,8 +162,8 @@ def test_a_forked_process_does_not_keep_the_lock_of_its_dead_owner(tmp_path):
     """A process that cuts tiles lives on for seconds after the trainer was killed; the run can be resumed at once."""
     RunFolder.create(tmp_path / "run", Config())
     code = (
-        "import os, sys, pathlib, time; from unet.runs.lock import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])):\n"
+        "import os, sys, pathlib, time; from unet.runs.lock import run_lock\n"
+        "with run_lock(pathlib.Path(sys.argv[1])):\n"
         "    child = os.fork()\n"
         "    if child:\n        print(child, flush=True)\n"
         "    time.sleep(60)"
@@ -172,13 +172,13 @@ def test_a_forked_process_does_not_keep_the_lock_of_its_dead_owner(tmp_path):
         assert owner.stdout is not None
         child = int(owner.stdout.readline())
         time.sleep(0.2)
-        with pytest.raises(RunError, match="in use"), locked(tmp_path / "run"):
+        with pytest.raises(RunError, match="in use"), run_lock(tmp_path / "run"):
             pass
         owner.kill()
         owner.wait()
         try:
             os.kill(child, 0)  # still there
-            with locked(tmp_path / "run"):
+            with run_lock(tmp_path / "run"):
                 pass
         finally:
             os.kill(child, signal.SIGKILL)
@@ -216,34 +216,34 @@ def is_free(path):
 
 def test_a_folder_is_kept_from_one_step_to_the_next(tmp_path):
     path = tmp_path / "run"
-    with kept():
+    with keep_run_locks():
         with taken(path, Config(), resume=False, overwrite=False):
             assert not is_free(path)
         assert not is_free(path)
-        with kept(), held(path):
+        with keep_run_locks(), reentrant_run_lock(path):
             assert not is_free(path)
         assert not is_free(path)
         with taken(path, Config(), resume=True, overwrite=False):  # taken again, and no longer for somebody else
-            with held(path):
+            with reentrant_run_lock(path):
                 pass
             assert not is_free(path)
-            with pytest.raises(RunError, match=f"in use by another process .pid {os.getpid()}."), locked(path):
+            with pytest.raises(RunError, match=f"in use by another process .pid {os.getpid()}."), run_lock(path):
                 pass
         assert not is_free(path)
     assert is_free(path)
 
 
-@pytest.mark.parametrize("way", [locked, held])
+@pytest.mark.parametrize("way", [run_lock, reentrant_run_lock])
 def test_without_a_keeper_a_folder_is_let_go_at_once(tmp_path, way):
-    with pytest.raises(ZeroDivisionError), kept(), way(tmp_path):
+    with pytest.raises(ZeroDivisionError), keep_run_locks(), way(tmp_path):
         raise ZeroDivisionError
     assert is_free(tmp_path)
     with way(tmp_path):
         assert not is_free(tmp_path)
-        with held(tmp_path):
+        with reentrant_run_lock(tmp_path):
             pass
         assert not is_free(tmp_path)
-        with kept(), held(tmp_path):
+        with keep_run_locks(), reentrant_run_lock(tmp_path):
             pass
         assert not is_free(tmp_path)
     assert is_free(tmp_path)
@@ -252,7 +252,7 @@ def test_without_a_keeper_a_folder_is_let_go_at_once(tmp_path, way):
 def test_what_another_process_has_is_not_held(tmp_path):
     with (tmp_path / ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="in use by another process"), kept(), held(tmp_path):
+        with pytest.raises(RunError, match="in use by another process"), keep_run_locks(), reentrant_run_lock(tmp_path):
             pass
 
 
@@ -266,7 +266,7 @@ def test_a_file_system_without_locks_is_told_from_a_folder_in_use(tmp_path, monk
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuses)
-    with pytest.raises(RunError, match=said) as caught, locked(tmp_path):
+    with pytest.raises(RunError, match=said) as caught, run_lock(tmp_path):
         pass
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path))

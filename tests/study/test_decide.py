@@ -182,7 +182,7 @@ def test_collapsed_runs_are_counted_and_many_stop_the_comparison(kind):
     three = runs_of({"em": SURE}, em3={kind: True}, em4={kind: True}, em5={kind: True})
     made = decide.decisions(STUDY, three)[0]
     assert (made.verdict, made.failed) == ("stopped", 3)
-    assert made.reason == "3 of 20 runs collapsed or diverged: mend the recipe"
+    assert made.reason == "3 of 20 runs collapsed or diverged: fix the recipe"
 
 
 def test_runs_of_two_precisions_stop_it():

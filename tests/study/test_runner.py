@@ -36,14 +36,14 @@ def run(folder, study=STUDY, **changes):
     return helpers.run(folder, study, **changes)
 
 
-def kept(folder, study="small-study"):
+def keep_run_locks(folder, study="small-study"):
     return sorted(p.name for p in (folder / "results" / study / "smoke").iterdir())
 
 
 def test_everything_missing_is_run_once_seed_by_seed(tmp_path):
     run(tmp_path, at_once=1)
     assert started(tmp_path) == NAMES
-    assert kept(tmp_path) == sorted(NAMES)
+    assert keep_run_locks(tmp_path) == sorted(NAMES)
     run(tmp_path, at_once=1)
     assert started(tmp_path) == NAMES  # nothing was run again
 
@@ -152,11 +152,11 @@ def test_a_run_that_fails_is_reported_and_tried_again_by_the_next_call(tmp_path)
     runner = Runner(STUDY, options(tmp_path, plan={"fail": ["b-em-seed1"]}), QUIET)
     assert runner.run() is False
     assert runner.failed == {"b-em-seed1": "this run cannot be made"}
-    assert kept(tmp_path) == sorted(set(NAMES) - {"b-em-seed1"})
+    assert keep_run_locks(tmp_path) == sorted(set(NAMES) - {"b-em-seed1"})
     assert started(tmp_path).count("b-em-seed1") == 1
     runner = Runner(STUDY, options(tmp_path), QUIET)
     assert runner.run() is True
-    assert kept(tmp_path) == sorted(NAMES)
+    assert keep_run_locks(tmp_path) == sorted(NAMES)
 
 
 def test_a_diverged_run_is_a_result(tmp_path):
@@ -178,15 +178,15 @@ def test_a_folder_in_use_is_tried_again(tmp_path, monkeypatch):
     runner = run(tmp_path, plan={"busy": ["a-em-seed0"]})
     assert runner.failed == {}
     assert started(tmp_path).count("a-em-seed0") == 2
-    assert kept(tmp_path) == sorted(NAMES)
+    assert keep_run_locks(tmp_path) == sorted(NAMES)
 
 
 def test_two_engines_do_not_work_on_one_study(tmp_path):
-    from unet.runs.lock import locked
+    from unet.runs.lock import run_lock
 
     folder = tmp_path / "runs" / "small-study" / "smoke"
     folder.mkdir(parents=True)
-    with locked(folder), pytest.raises(RunError, match="in use"):
+    with run_lock(folder), pytest.raises(RunError, match="in use"):
         run(tmp_path)
 
 
@@ -218,7 +218,7 @@ def test_time_that_is_over_stops_the_study_and_the_same_call_goes_on(tmp_path):
     begun = time.monotonic()
     assert runner.run() is False
     assert time.monotonic() - begun < 8
-    assert len(kept(folder)) < len(NAMES) if (folder / "results").exists() else True
+    assert len(keep_run_locks(folder)) < len(NAMES) if (folder / "results").exists() else True
     assert runner.updates_done(runner.wanted()[0]) > 0
     run(folder)
     assert content(folder / "results") == content(tmp_path / "whole" / "results")
@@ -286,7 +286,7 @@ def test_weights_that_are_not_here_are_trained_once_more(tmp_path):
     run(tmp_path, replace(ANEW, arms=ANEW.arms[:1]), seeds=1)
     shutil.rmtree(tmp_path / "runs")
     run(tmp_path, ANEW, seeds=1)
-    assert kept(tmp_path, "anew") == ["base-em-seed0", "turned-em-seed0"]
+    assert keep_run_locks(tmp_path, "anew") == ["base-em-seed0", "turned-em-seed0"]
 
 
 def test_evidence_holds_no_path_of_the_machine_and_the_command_of_the_run(tmp_path):

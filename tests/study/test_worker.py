@@ -12,7 +12,7 @@ import pytest
 from tests.training.test_loop import configured, discs
 from unet.config import to_yaml
 from unet.runs.folder import RunFolder
-from unet.runs.lock import locked
+from unet.runs.lock import run_lock
 from unet.study import worker
 from unet.study.evidence import has_ended
 
@@ -64,7 +64,7 @@ def test_weights_that_are_there_are_only_scored(tmp_path, monkeypatch):
 def test_a_folder_that_another_process_holds_is_left_alone(tmp_path, monkeypatch):
     run = tmp_path / "run"
     RunFolder.create(run, configured())
-    with locked(run):
+    with run_lock(run):
         assert work(monkeypatch, run, configured()) == worker.BUSY
 
 

@@ -165,7 +165,7 @@ def objects():
 def panels(recorder, predictions, names, monkeypatch, **config):
     stack = stack_of(predictions, names)
     gold = {p.frame.name: p.frame.instances for p in predictions if p.frame.instances is not None}
-    monkeypatch.setattr("unet.training.wandb_panels.truth", lambda *_: gold)
+    monkeypatch.setattr("unet.training.wandb_panels.references", lambda *_: gold)
     source = SimpleNamespace(weight_map=lambda i: np.full(stack.frames[i].size, 1.0 + i, np.float32))
     return Panels(recorder, from_dict({"train": {"updates": 4}} | config), stack, stack, source)
 

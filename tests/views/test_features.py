@@ -9,7 +9,7 @@ from unet.config import ModelConfig
 from unet.errors import GeometryError
 from unet.geometry import layer_sizes, output_size, receptive_field, skip_misalignment
 from unet.model import build, centre_crop
-from unet.views.features import feature_maps, hand_on, input_gradient
+from unet.views.features import feature_maps, input_gradient, set_identity_weights
 
 
 def network(depth, variant="figure1", odd=False, channels=2):
@@ -89,7 +89,7 @@ def test_the_gradient_is_that_of_a_linear_network():
 @pytest.mark.parametrize(("depth", "px"), [(5, 252), (5, 256), (3, 60)])
 def test_in_a_network_that_hands_on_skips_lie_as_calculated(depth, px, variant):
     """The second way to skip_misalignment: through the layers themselves."""
-    model = hand_on(network(depth, variant, odd=True))
+    model = set_identity_weights(network(depth, variant, odd=True))
     found = feature_maps(model, torch.arange(px, dtype=torch.float32).expand(1, 1, px, px))
     for level, expected in enumerate(skip_misalignment(px, depth)):
         deep = found[f"up{level}.upconv"]
@@ -102,7 +102,7 @@ def test_in_a_network_that_hands_on_skips_lie_as_calculated(depth, px, variant):
 @pytest.mark.parametrize("variant", ["figure1", "released"])
 def test_a_skip_can_be_handed_on_instead(variant):
     image = torch.rand(1, 1, 60, 60)
-    found = feature_maps(hand_on(network(3, variant), skip_level=1), image)
+    found = feature_maps(set_identity_weights(network(3, variant), skip_level=1), image)
     skip = centre_crop(found["down1.conv2"], *found["up1.upconv"].shape[-2:])
     torch.testing.assert_close(found["up1.conv1"][:, :1], skip[:, :1, 1:-1, 1:-1])
     torch.testing.assert_close(found["up0.conv1"][:, :1], found["up0.upconv"][:, :1, 1:-1, 1:-1])

@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     from unet.runs.dashboard import Dashboard
     from unet.runs.final import send_scores
     from unet.runs.folder import RunFolder
-    from unet.runs.lock import kept
+    from unet.runs.lock import keep_run_locks
 
     for run in arguments.runs if arguments.data_folder else ():
         from unet.training.continuing import data_moved
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
         symmetries = arguments.symmetries or None
         average = None if arguments.average == "run" else arguments.average
         if len(paths) == 1:
-            with kept(), Dashboard(terminal.say, "evaluate") as dashboard:
+            with keep_run_locks(), Dashboard(terminal.say, "evaluate") as dashboard:
                 scores = evaluate_run(paths[0], terminal, symmetries, average)
                 send_scores(dashboard, RunFolder(paths[0]), scores)
             terminal.result(table(scores))
@@ -102,11 +102,11 @@ def _test(arguments: Arguments, terminal: Terminal) -> int:
     """The test slices; nothing of it goes to a dashboard, where runs are compared and chosen."""
     from unet.evaluation.leaderboard import evaluate_test, table
     from unet.runs.folder import TEST_SCORES
-    from unet.runs.lock import kept
+    from unet.runs.lock import keep_run_locks
 
     paths = [Path(run) for run in arguments.runs]
     out = Path(arguments.out) if arguments.out else None
-    with kept():
+    with keep_run_locks():
         symmetries, average = arguments.symmetries or None, None if arguments.average == "run" else arguments.average
         saved = evaluate_test(paths, terminal, symmetries, average, out=out)
     terminal.result(table(saved))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unet.commands.predict import Arguments
+    from unet.commands.predict_flags import Arguments
     from unet.commands.words import Words
     from unet.device import Hardware
     from unet.prediction.ensemble import Predicting

@@ -54,14 +54,17 @@ def main(argv: list[str]) -> int:
     from unet.evaluation.run import evaluate_run, nothing_held_out, table
     from unet.runs.dashboard import Dashboard
     from unet.runs.final import send_scores
-    from unet.runs.lock import kept
+    from unet.runs.lock import keep_run_locks
     from unet.signals import Interrupted
     from unet.training.loop import train
 
     terminal = Terminal(arguments.quiet)
     started = time.monotonic()
     try:
-        with kept(), Dashboard(terminal.say, "train") as dashboard:  # one lock from the first update to the scores
+        with (
+            keep_run_locks(),
+            Dashboard(terminal.say, "train") as dashboard,
+        ):  # one lock from the first update to the scores
             folder = train(
                 config,
                 path,

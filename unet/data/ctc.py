@@ -55,16 +55,16 @@ def read(
     partial = 0
     total = sum(len(_numbered(root / sequence, _IMAGE)) for sequence in sequences(root))
     for sequence in sequences(root):
-        truth = _numbered(root / f"{sequence}_{'GT' if labels == 'gold' else 'ST'}" / "SEG", _MASK)
+        references = _numbered(root / f"{sequence}_{'GT' if labels == 'gold' else 'ST'}" / "SEG", _MASK)
         silver = _numbered(root / f"{sequence}_ST" / "SEG", _MASK)
         for number, path in _numbered(root / sequence, _IMAGE).items():
             on_frame(len(frames), total)
             image = normalise(_one(path)[None])
             frame_name = f"{sequence}/{path.stem}"
-            if number not in truth:
+            if number not in references:
                 frames.append(Frame(frame_name, sequence, image))
                 continue
-            mask = read_mask(truth[number], image.shape[1:])
+            mask = read_mask(references[number], image.shape[1:])
             ignore = outside(mask.shape, foi_px) & (mask == 0)
             if labels == "gold" and number in silver:
                 missing = unannotated(mask, read_mask(silver[number], image.shape[1:]))

@@ -91,10 +91,10 @@ def name_here(name: str) -> str:
     return name if find_root(data_sets()[name]) is not None else f"synthetic-{name}"
 
 
-def truth(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
+def references(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
     """The reference objects of SEG by frame name, untouched by any ridge: H x W int32; empty where there are none.
 
-    Cell tracking sets: the gold masks, whatever truth is trained on. Own folder: instance labels. EM: none.
+    Cell tracking sets: the gold masks, whatever labels are trained on. Own folder: instance labels. EM: none.
     `stack`: what `load` returned for `config`, so that a synthetic stand-in is scored on its own objects.
 
     Raises DataError when the files are missing or damaged.
@@ -102,7 +102,7 @@ def truth(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
     if config.name == "folder":  # first: a folder may be called synthetic-something
         return own.instances(Path(config.folder), config)
     if stack.name.startswith("synthetic-"):
-        return stacks.truth(stack.name, config.seed)
+        return stacks.references(stack.name, config.seed)
     if config.name == "em":
         return {}
     folder = _tracking_folder(config)
@@ -110,7 +110,7 @@ def truth(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
 
 
 def markers(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
-    """The tracking markers of DET by frame name, H x W int32; empty but for the cell tracking sets. As `truth`."""
+    """The tracking markers of DET by frame name, H x W int32; empty but for the cell tracking sets. As `references`."""
     if stack.name.startswith("synthetic-") or config.name in ("folder", "em"):
         return {}
     folder = _tracking_folder(config)

@@ -73,7 +73,7 @@ class Frame:
     """One image with what is known about it.
 
     image: C x H x W float32, normalised. label: H x W uint8 class indices, IGNORE (255) where nothing is known (no
-    loss, no score), or None for an image without truth. instances: H x W int32, 0 = background; the objects whose
+    loss, no score), or None for an image without a label. instances: H x W int32, 0 = background; the objects whose
     borders the weight map raises, or None to take the 4-connected components of the non-zero classes.
     """
 

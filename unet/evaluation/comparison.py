@@ -43,27 +43,29 @@ def compare(
     """
     if (out / SCORES).exists() and not overwrite:
         raise RunError(f"{out} holds scores already; name another folder with --out, or add --overwrite")
-    predicted, truth = read_gray(prediction), read_gray(labels)
-    if predicted.shape != truth.shape:
+    predicted, reference = read_gray(prediction), read_gray(labels)
+    if predicted.shape != reference.shape:
         raise DataError(
-            f"{prediction} is {predicted.shape} but {labels} is {truth.shape}; both must be N x H x W alike"
+            f"{prediction} is {predicted.shape} but {labels} is {reference.shape}; both must be N x H x W alike"
         )
-    if truth.dtype == np.bool_:
-        truth = truth.astype(np.uint8)
-    if not np.issubdtype(truth.dtype, np.integer):
-        raise DataError(f"{labels}: labels are {truth.dtype}; use integers")
-    values = np.unique(truth)
+    if reference.dtype == np.bool_:
+        reference = reference.astype(np.uint8)
+    if not np.issubdtype(reference.dtype, np.integer):
+        raise DataError(f"{labels}: labels are {reference.dtype}; use integers")
+    values = np.unique(reference)
     objects = len(values) > 2 or (values.size == 2 and values[0] != 0)
     with terminal.bar("scoring") as bar:
         if objects:
-            return _objects(prediction, _numbered(prediction, predicted), _numbered(labels, truth), out, bar)
-        return _membranes(prediction, predicted, truth, out, bar)
+            return _objects(prediction, _numbered(prediction, predicted), _numbered(labels, reference), out, bar)
+        return _membranes(prediction, predicted, reference, out, bar)
 
 
-def _membranes(prediction: Path, predicted: NDArray[Any], truth: NDArray[Any], out: Path, bar: Bar) -> dict[str, Any]:
+def _membranes(
+    prediction: Path, predicted: NDArray[Any], reference: NDArray[Any], out: Path, bar: Bar
+) -> dict[str, Any]:
     cells = _probabilities(prediction, predicted)
     frames = []
-    for number, (cell, label) in enumerate(zip(cells, truth, strict=True)):
+    for number, (cell, label) in enumerate(zip(cells, reference, strict=True)):
         known = (label > 0).astype(np.uint8)
         frame = Frame(f"{prediction.name}[{number:02d}]", prediction.name, cell[None], known)
         both = np.stack([1 - cell, cell])
@@ -89,9 +91,9 @@ def _numbered(path: Path, masks_NHW: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def _objects(
-    prediction: Path, predicted: NDArray[np.int32], truth: NDArray[np.int32], out: Path, bar: Bar
+    prediction: Path, predicted: NDArray[np.int32], reference: NDArray[np.int32], out: Path, bar: Bar
 ) -> dict[str, Any]:
-    references, results = list(truth), list(predicted)
+    references, results = list(reference), list(predicted)
     names = [f"{prediction.name}[{number:02d}]" for number in range(len(references))]
     found = ctc_scores(dict(zip(names, references, strict=True)), dict(zip(names, results, strict=True)))
     found |= {f"objects_{name}": float(count) for name, count in outcomes(references, results)._asdict().items()}

@@ -32,7 +32,7 @@ from unet.prediction.overlap import predict_image
 
 @dataclass(frozen=True, eq=False)
 class FramePrediction:
-    """What was predicted for one frame, and how far it is from the truth."""
+    """What was predicted for one frame, and how far it is from the label."""
 
     frame: Frame
     probabilities: NDArray[np.float32]  # K x H x W

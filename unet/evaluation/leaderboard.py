@@ -33,7 +33,7 @@ from unet.prediction.overlap import predict_image
 from unet.prediction.submission import write_isbi
 from unet.prediction.trained import load_ensemble, weights_file
 from unet.runs.folder import TEST_SCORES, RunFolder
-from unet.runs.lock import held
+from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
 
 PROBABILITIES = "test-probabilities.tif"
@@ -83,7 +83,7 @@ def evaluate_test(
     labels = read_labels(root)
     asked: dict[str, Any] = {"symmetries": symmetries, "average": average}
     how = replace(config, **{key: value for key, value in asked.items() if value is not None})
-    with held(paths[0]) if out is None else nullcontext():
+    with reentrant_run_lock(paths[0]) if out is None else nullcontext():
         network, metadata = load_ensemble(paths, hardware_of)
         if metadata["class_names"] != list(isbi.CLASS_NAMES) or metadata["channels"] != 1:
             raise RunError(f"{paths[0]}: its network does not tell {' from '.join(isbi.CLASS_NAMES)} in gray images")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.config import Config, PredictConfig
-from unet.data.load import load, markers, truth
+from unet.data.load import load, markers, references
 from unet.data.stack import InstanceImage, Normalisation, Stack
 from unet.device import Hardware, prepare
 from unet.errors import RunError
@@ -24,7 +24,7 @@ from unet.prediction.instances import DEFAULTS, Choice, choose_settings, searche
 from unet.prediction.output import foreground, write_probabilities
 from unet.prediction.trained import MEMBERS, SCORES, load_ensemble, weights_file
 from unet.runs.folder import SPLIT, RunFolder
-from unet.runs.lock import held
+from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
 from unet.views.worst_frames import draw_rows
 
@@ -112,7 +112,7 @@ def predict_held_out(
     asked: dict[str, Any] = {"symmetries": symmetries, "average": average}
     how = replace(config.predict, **{key: value for key, value in asked.items() if value is not None})
     predictor = Predictor(network, stack, replace(how, tile_px=metadata["tile_px"]), terminal)
-    gold = truth(config.data, stack)
+    gold = references(config.data, stack)
     settings = None
     if kind_of(stack) == "objects":
         shared = set.intersection(*(set(split_names(folder, "train")) for folder in folders)) & set(gold)
@@ -146,7 +146,7 @@ def _refuse_other_splits(folders: Sequence[RunFolder]) -> None:
         if folder.environment.get("data_sha256") != data:
             raise RunError(
                 f"{folder.path} and {first.path} were trained on different data or labels; an ensemble is scored "
-                "against one truth"
+                "against one reference"
             )
 
 
@@ -165,7 +165,7 @@ def evaluate_run(
     and when another process has the folder.
     """
     folder = RunFolder.open_existing(path)
-    with held(path):
+    with reentrant_run_lock(path):
         run = predict_held_out(path, terminal, symmetries, average, announce=announce)
         return _scored([run], folder.path, run.said, terminal)
 

@@ -214,7 +214,7 @@ def picture_rows(
 
 
 def _unknown(prediction: FramePrediction, gold_HW: InstanceImage) -> NDArray[np.bool_]:
-    """Pixels that the objects' truth says nothing about.
+    """Pixels that the reference objects say nothing about.
 
     Beside those without a label, the cells of a label of other origin (silver) that the gold truth leaves out.
     """

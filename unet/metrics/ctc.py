@@ -29,7 +29,7 @@ def ctc_scores(
     """All object scores of one sequence, its frames found by their keys (names or numbers).
 
     references: instance masks of the annotated frames. results: at least these frames. markers: tracking markers; with
-    them `det` is scored, over the frames that have markers. ignore: pixels of unknown truth, of any of the annotated
+    them `det` is scored, over the frames that have markers. ignore: pixels of unknown label, of any of the annotated
     frames; `seg` and `det` never look at it.
 
     Returns seg, foreground_iou, ap (mean over IoU 0.5..0.95), ap_50, ap_75, pq, pq_segmentation, pq_recognition,
@@ -37,20 +37,20 @@ def ctc_scores(
 
     Raises ValueError when a result is missing, and as the single scores do.
     """
-    truth, found = list(references.values()), _chosen(results, references)
+    reference, found = list(references.values()), _chosen(results, references)
     unknown = [(ignore or {}).get(key) for key in references]
-    precision = average_precision(truth, found, unknown)
-    panoptic = panoptic_quality(truth, found, unknown)
+    precision = average_precision(reference, found, unknown)
+    panoptic = panoptic_quality(reference, found, unknown)
     scores = {
-        "seg": seg(truth, found),
-        "foreground_iou": foreground_iou(truth, found, unknown),
+        "seg": seg(reference, found),
+        "foreground_iou": foreground_iou(reference, found, unknown),
         "ap": math.fsum(precision.values()) / len(precision),
         "ap_50": precision[0.5],
         "ap_75": precision[0.75],
         "pq": panoptic.quality,
         "pq_segmentation": panoptic.segmentation,
         "pq_recognition": panoptic.recognition,
-        "objects": float(sum(len(np.unique(mask[mask != 0])) for mask in truth)),
+        "objects": float(sum(len(np.unique(mask[mask != 0])) for mask in reference)),
     }
     if markers is not None:
         d = detection(list(markers.values()), _chosen(results, markers))

@@ -229,7 +229,7 @@ def panoptic_quality(
     """PQ = sum of the IoUs of the matches / (TP + FP / 2 + FN / 2), pooled over the frames; a match has IoU > 0.5.
 
     Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963. 1 where there is nothing to find and nothing found. ignore: per
-    frame the pixels whose truth is unknown, or None. They belong to no object when overlaps are measured, and a result
+    frame the pixels whose label is unknown, or None. They belong to no object when overlaps are measured, and a result
     object without a match is excused (no FP) when more than half of it lies in them.
 
     Raises ValueError as `foreground_iou` does.

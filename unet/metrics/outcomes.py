@@ -32,7 +32,7 @@ def outcomes(
     of one when it holds at least PIECE of it and lies in it with more than half of itself. merged: the match is shared
     with another reference object. split: there are two pieces or more. found: neither, and matched. missed: the rest.
     spurious: result objects that match nothing and are not one of several pieces of an object. ignore: per frame the
-    pixels whose truth is unknown, or None; they belong to no object, and a result object that lies in them with more
+    pixels whose label is unknown, or None; they belong to no object, and a result object that lies in them with more
     than half of itself is not spurious.
 
     Raises ValueError as `panoptic_quality` does.

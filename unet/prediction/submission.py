@@ -1,4 +1,4 @@
-"""Hand-ins: predictions in the formats that the challenges take.
+"""Submissions: predictions in the formats that the challenges take.
 
 ISBI 2012: one float32 TIFF stack with the probability of cell of every test slice. Cell Tracking Challenge: a folder
 NN_RES with one uint16 mask per frame, whose labels are tracks, and res_track.txt with a line "L B E P" per track:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.data.load import find_root, load, truth
+from unet.data.load import find_root, load, references
 from unet.data.stack import IGNORE, Frame, InstanceImage, Stack
 from unet.errors import DataError, UserError
 from unet.prediction.instances import InstanceSettings
@@ -163,7 +163,7 @@ class _Shown:
                 raise DataError(f"the data at hand is another than the run's ({frame.name})")
         instances = run.scores.get("instances")
         settings = None if instances is None else InstanceSettings.from_dict(instances)
-        return cls(stack, frames, maps, truth(data, stack), settings, run.scores)
+        return cls(stack, frames, maps, references(data, stack), settings, run.scores)
 
     def probabilities(self, number: int) -> NDArray[np.float32]:
         """K x H x W."""

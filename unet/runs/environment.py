@@ -69,7 +69,7 @@ def as_begun(settings: TrainConfig, environment: dict[str, Any]) -> TrainConfig:
 
 def commit() -> str | None:
     """Commit of the checkout the package stands in, with "+changes" when its files differ from it; None outside one."""
-    folder = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]

@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 from unet.config import Config, load_yaml, to_yaml
 from unet.errors import RunError, one_line
 from unet.files import is_temporary, sweep, write_error, write_json, write_text
-from unet.runs.lock import LOCK, locked
+from unet.runs.lock import LOCK, run_lock
 
 CONFIG, METRICS, TIMING, SPLIT = "config.yaml", "metrics.jsonl", "timing.jsonl", "split.json"
 TEST_SCORES = "test-scores.json"
@@ -161,7 +161,7 @@ def taken(path: Path, config: Config, *, resume: bool, overwrite: bool) -> Itera
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(path, error) from error
-    with locked(path):
+    with run_lock(path):
         if resume:
             folder = RunFolder.open_existing(path)
         else:

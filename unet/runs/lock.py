@@ -19,10 +19,11 @@ LOCK = ".lock"
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def run_lock(path: Path) -> Iterator[None]:
     """Hold the run folder for this process; the lock dies with its owner.
 
-    RunError when another process holds it, when another `locked` of this one does, or when its file system cannot lock.
+    RunError when another process holds it, when another `run_lock` of this one does, or when its file system cannot
+    lock.
     """
     descriptor = _known(path)
     if descriptor is None or descriptor not in _resting:
@@ -38,18 +39,18 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
-    """`locked`, or nothing more when this process holds the run folder already."""
+def reentrant_run_lock(path: Path) -> Iterator[None]:
+    """`run_lock`, or nothing more when this process holds the run folder already."""
     descriptor = _known(path)
     if descriptor is not None and descriptor not in _resting:
         yield
         return
-    with locked(path):
+    with run_lock(path):
         yield
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def keep_run_locks() -> Iterator[None]:
     """Run folders that are locked within this block stay so to its end: no other process comes between two steps."""
     _keepers.append(None)
     try:
@@ -75,8 +76,8 @@ def lock(descriptor: int, path: Path) -> bool:
 
 
 _held: dict[int, tuple[int, int]] = {}  # descriptors of the locks that this process has, and the files they are of
-_resting: set[int] = set()  # those of them whose block has ended within one of `kept`
-_keepers: list[None] = []  # an entry for every block of `kept`
+_resting: set[int] = set()  # those of them whose block has ended within one of `keep_run_locks`
+_keepers: list[None] = []  # an entry for every block of `keep_run_locks`
 
 
 def _known(path: Path) -> int | None:

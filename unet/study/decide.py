@@ -150,7 +150,7 @@ def _look(
     verdict: Verdict = "open"
     reason = ""
     if failed > plan.most_collapsed * 2 * len(pairs):
-        verdict, reason = "stopped", f"{failed} of {2 * len(pairs)} runs collapsed or diverged: mend the recipe"
+        verdict, reason = "stopped", f"{failed} of {2 * len(pairs)} runs collapsed or diverged: fix the recipe"
     elif level <= 0:
         reason = "not tested: the order ended before it"
     elif len(set(d)) == 1:

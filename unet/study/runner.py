@@ -18,7 +18,7 @@ from typing import Literal
 from unet.config import to_yaml
 from unet.files import atomic_write, write_text
 from unet.runs.folder import CONFIG, METRICS, SPLIT, RunFolder
-from unet.runs.lock import locked
+from unet.runs.lock import run_lock
 from unet.signals import Stopper
 from unet.study import choice, evidence, noise
 from unet.study.collect import adopt, collect
@@ -142,7 +142,7 @@ class Runner:
         folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + 60 * self.options.minutes if self.options.minutes else None
         with (
-            locked(folder),
+            run_lock(folder),
             Stopper() as stopper,
             self.terminal.bar("runs", every_s=LINE_EVERY_S, estimate=False) as bar,
         ):

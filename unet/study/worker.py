@@ -19,7 +19,7 @@ from unet.errors import Diverged, RunError, UserError, printable
 from unet.runs.dashboard import Dashboard
 from unet.runs.final import send_scores
 from unet.runs.folder import CONFIG, RunFolder
-from unet.runs.lock import kept, locked
+from unet.runs.lock import keep_run_locks, run_lock
 from unet.signals import Interrupted
 from unet.study.evidence import ATTEMPTS, FAILURE, WEIGHTS
 from unet.terminal import Terminal
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     if (run / CONFIG).is_file():
         try:
-            with locked(run):
+            with run_lock(run):
                 pass
         except RunError as error:
             print(f"unet: {printable(str(error))}", file=sys.stderr)
@@ -66,7 +66,7 @@ def execute(config: Config, run: Path, terminal: Terminal) -> str:
     from unet.evaluation.run import evaluate_run
     from unet.training.loop import train
 
-    with kept(), Dashboard(terminal.say, "study") as dashboard:
+    with keep_run_locks(), Dashboard(terminal.say, "study") as dashboard:
         if not (run / WEIGHTS).is_file():
             resume = (run / CONFIG).is_file()
             try:

@@ -12,7 +12,7 @@ from unet.data.load import load
 from unet.data.stack import Stack
 from unet.errors import RunError
 from unet.runs.folder import RunFolder
-from unet.runs.lock import held
+from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
 
 FREE_KEYS = ("train.device", "train.workers", "train.threads", "data.folder", "data.root")
@@ -69,5 +69,5 @@ def data_moved(run: Path, data_folder: str, terminal: Terminal) -> None:
     before = folder.environment.get("data_sha256")
     if before and before != stack.sha256():
         raise RunError(f"{data_folder}: holds other images or labels than {run} was trained on; name the same data")
-    with held(run):
+    with reentrant_run_lock(run):
         folder.data_moved(place)

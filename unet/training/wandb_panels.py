@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.config import Config
-from unet.data.load import truth
+from unet.data.load import references
 from unet.data.stack import IGNORE, FloatImage, InstanceImage, Stack
 from unet.evaluation.frames import FramePrediction
 from unet.evaluation.scoring import kind_of
@@ -89,7 +89,7 @@ class Panels:
         if kind_of(self.stack) != "objects":
             return {}
         if self._gold is None:
-            self._gold = truth(self.config.data, self.stack)
+            self._gold = references(self.config.data, self.stack)
         known = [p for p in predictions if p.frame.name in self._gold]
         if not known:
             return {}

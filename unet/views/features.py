@@ -52,7 +52,7 @@ def input_gradient(model: nn.Module, images_NCHW: Tensor, row: int, column: int)
 
 
 @torch.no_grad()
-def hand_on(model: UNet, skip_level: int | None = None) -> UNet:
+def set_identity_weights(model: UNet, skip_level: int | None = None) -> UNet:
     """Set the weights so that every layer hands on one of its inputs unchanged: what is left is how pixels move.
 
     Behind a concatenation the up-sampled map is handed on, at `skip_level` the skip. The maps of a tile of coordinates

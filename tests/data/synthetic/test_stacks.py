@@ -104,7 +104,7 @@ def test_the_thresholding_oracle_sees_what_can_be_thresholded(stacks: dict[str, 
 
 def test_hela_cells_touch_and_phc_cells_do_not(stacks: dict[str, Stack]) -> None:
     for name, touching in (("synthetic-phc", False), ("synthetic-hela", True)):
-        truth = synthetic.truth(name)
+        truth = synthetic.references(name)
         assert list(truth) == [f.name for f in stacks[name].frames]
         for frame in stacks[name].frames[::3]:
             whole = truth[frame.name]
@@ -125,6 +125,6 @@ def test_cells_move_slowly(stacks: dict[str, Stack]) -> None:
 
 
 def test_names() -> None:
-    assert synthetic.truth("synthetic-em") == {}
+    assert synthetic.references("synthetic-em") == {}
     with pytest.raises(DataError, match="did you mean 'synthetic-phc'"):
         synthetic.make("synthetic-phi")

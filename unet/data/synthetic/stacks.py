@@ -43,7 +43,7 @@ def make(name: str, seed: int = 0, target: Target = CELLS, normalise: Normalisat
     return Stack(name, tuple(cells), target.class_names, normalise, source)
 
 
-def truth(name: str, seed: int = 0) -> dict[str, InstanceImage]:
+def references(name: str, seed: int = 0) -> dict[str, InstanceImage]:
     """The objects of synthetic-phc and synthetic-hela by frame name, before any ridge is cut; synthetic-em has none."""
     _known(name)
     return {cell.name: cell.instances for cell in _CELLS[name](seed)} if name in _CELLS else {}

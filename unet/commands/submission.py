@@ -12,7 +12,7 @@ from unet.errors import ConfigError, DataError, RunError
 from unet.terminal import Terminal
 
 if TYPE_CHECKING:
-    from unet.commands.predict import Arguments
+    from unet.commands.predict_flags import Arguments
 
 _FRAME = re.compile(r"t([0-9]+)")  # names of the Cell Tracking Challenge's frames
 
