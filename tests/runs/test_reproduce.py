@@ -1,6 +1,7 @@
 """`unet reproduce`: the command of a run's record makes the same bits; what differs is named."""
 
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -188,3 +189,22 @@ def test_nothing_in_common_is_a_difference(run, place):
     found = dict(compare(Original.read(kept), run))
     assert found["metrics.jsonl"] == "no column in common"
     assert found["scores.json"] == "no score in common"
+
+
+RESULTS = Path(__file__).resolve().parents[2] / "experiments" / "results"
+STORED = sorted(file.parent for file in RESULTS.glob("*/decide-*/runs.jsonl"))
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not os.environ.get("UNET_LONG"), reason="takes minutes a study; set UNET_LONG=1 to run it")
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.parametrize("folder", STORED, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_a_stored_run_of_every_study_is_made_again(folder, tmp_path, capsys, monkeypatch):
+    """The shortest run of each, on the processor and with the code that its record names, gives the same digits."""
+    from unet.study import evidence
+
+    runs = [run for run in evidence.load_all(folder) if "same_run_as" not in run.record and not run.diverged]
+    monkeypatch.chdir(tmp_path)
+    shortest = min(runs, key=lambda run: run.record["seconds"])
+    assert main(["reproduce", str(shortest.path), "--go", "--quiet", "--out", str(tmp_path / "again")]) == 0
+    assert capsys.readouterr().out.count("the same\n") >= 2
