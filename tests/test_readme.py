@@ -1,4 +1,4 @@
-"""Every command of the README and of docs/ works: run on small data, or resolved with --dry-run where it takes minutes."""
+"""Every command of the README and of docs/ works: run on small data, or resolved with --dry-run where it takes long."""
 
 import re
 import shlex

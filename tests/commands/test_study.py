@@ -63,7 +63,7 @@ def test_the_list_of_studies(capsys, monkeypatch, tmp_path):
     code, out, _ = study(capsys)
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [
-        "adam-vs-sgd", "augmentation", "baselines", "faults", "leakage", "tile-vs-batch", "weight-map",
+        "adam-vs-sgd", "augmentation", "baselines", "faults", "leakage", "paper", "tile-vs-batch", "weight-map",
     ]  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert "no studies here" in study(capsys)[1]
