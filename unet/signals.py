@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an orderly end: finish the update, write a checkpoint, leave."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) as an orderly end: finish the update, write a checkpoint, leave."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 class Interrupted(Exception):
-    """The user (SIGINT) or the system (SIGTERM) asked the process to stop; `exit_code` is 130 or 143.
+    """The user (SIGINT) or the system (SIGTERM) asked the process to stop; `exit_code` is 128 and the number.
 
     at_once: it was raised in the middle of something, so that what is in memory must not be saved.
     """
@@ -21,7 +23,9 @@ class Interrupted(Exception):
 
 
 class Stopper:
-    """Context manager that turns the first SIGINT or SIGTERM into a flag; a further SIGINT interrupts at once.
+    """Context manager that turns the first SIGINT, SIGTERM or SIGHUP into a flag; a further SIGINT interrupts at once.
+
+    A SIGHUP that is ignored (nohup) stays so.
 
     A further SIGTERM does not: systems that end a machine send it to every process and again from parent to child,
     while the checkpoint is being written.
@@ -33,7 +37,9 @@ class Stopper:
 
     def __enter__(self) -> Stopper:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
+                if number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) == signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._handle)
         return self
 

@@ -6,8 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from unet.errors import printable
 
@@ -47,7 +47,7 @@ class Bar:
         elif not self._quiet and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + self._every_s
             parts = (f"{self.what}: {done}" + (f"/{self.total}" if self.total else ""), note, self._left(done))
-            print(" ".join(part for part in parts if part), file=sys.stderr, flush=True)
+            _message(" ".join(part for part in parts if part))
 
     def steps(self, done: int, total: int) -> None:
         """`update` for tasks that say themselves how many steps they have."""
@@ -75,7 +75,7 @@ class Terminal:
     def say(self, line: str) -> None:
         """A message about what is being done."""
         if not self.quiet:
-            print(printable(line), file=sys.stderr, flush=True)
+            _message(printable(line))
 
     def result(self, text: str) -> None:
         """Something the command was run for."""
@@ -103,7 +103,7 @@ class Terminal:
             *([TimeRemainingColumn()] if estimate else []),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with Progress(*columns, console=Console(file=cast("IO[str]", _Lasting())), transient=True) as progress:
             yield Bar(what, total, progress, self.quiet)
 
     @contextmanager
@@ -123,9 +123,31 @@ class Terminal:
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with Progress(*columns, console=Console(file=cast("IO[str]", _Lasting())), transient=True) as progress:
             progress.add_task(what, total=None)
             yield
+
+
+def _message(line: str) -> None:
+    """Print to stderr; one that is closed, full or whose terminal has gone never ends what the message is about."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
+
+
+class _Lasting:
+    """stderr, whose errors are passed over: a terminal that has gone ends no training."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
 
 
 def format_seconds(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shlex
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +14,8 @@ import tyro
 
 from unet.commands.parse import known_flags, parse, refuse_unknown_flags
 from unet.config import PROFILES, Config, load_yaml, profile, to_dict, to_yaml
-from unet.errors import ConfigError, RunError
-from unet.runs.folder import CONFIG, unused
+from unet.errors import ConfigError, RunError, is_unicode
+from unet.runs.folder import CONFIG, claimed, unused
 from unet.terminal import Terminal, format_seconds
 
 FREE_KEYS = ("train.device", "train.workers", "train.threads", "data.folder")  # may differ when a run is resumed
@@ -45,7 +46,7 @@ class Arguments:
 
 
 def main(argv: list[str]) -> int:
-    """Train and score; returns the exit code (130 after Ctrl-C, 143 after SIGTERM, both with a checkpoint)."""
+    """Train and score; returns the exit code (130 after Ctrl-C, 143 SIGTERM, 129 SIGHUP, with a checkpoint)."""
     arguments, path = resolve(argv)
     config = arguments.config
     if arguments.dry_run:
@@ -60,25 +61,24 @@ def main(argv: list[str]) -> int:
 
     terminal = Terminal(arguments.quiet)
     started = time.monotonic()
+    own = nullcontext(path) if arguments.run else claimed(Path("runs") / _default_name(arguments))
     try:
-        with (
-            keep_run_locks(),
-            Dashboard(terminal.say, "train") as dashboard,
-        ):  # one lock from the first update to the scores
+        # one lock from the first update to the scores
+        with own as path, keep_run_locks(), Dashboard(terminal.say, "train") as board:
             folder = train(
                 config,
                 path,
                 resume=arguments.resume,
                 overwrite=arguments.overwrite,
                 terminal=terminal,
-                dashboard=dashboard,
+                dashboard=board,
                 changed_data=arguments.changed_data,
             )
             if folder.held_nothing_out:
                 told = nothing_held_out(path, config)
             else:
                 scores = evaluate_run(path, terminal, announce=False)
-                send_scores(dashboard, folder, scores)
+                send_scores(board, folder, scores)
                 told = table(scores)
     except Interrupted as interruption:
         terminal.say(f"unet: {interruption}; go on with: unet train --resume --run {shlex.quote(str(path))}")
@@ -87,7 +87,11 @@ def main(argv: list[str]) -> int:
     terminal.result("\n".join(_where(path)))
     terminal.say(f"took {format_seconds(time.monotonic() - started)}")
     if arguments.profile == "quick":
-        terminal.say(f"the full-size run: unet train --data.name {config.data.name} --profile full")
+        folder_or_name = (
+            ["--data.folder", config.data.folder] if config.data.folder else ["--data.name", config.data.name]
+        )
+        which = shlex.join(folder_or_name)
+        terminal.say(f"the full-size run: unet train {which} --profile full")
     return 0
 
 
@@ -103,6 +107,8 @@ def resolve(argv: list[str]) -> tuple[Arguments, Path]:
     if file := _value(argv, "--config-file"):
         base = load_yaml(Path(file), base)
     run = _value(argv, "--run")
+    if not is_unicode(run):
+        raise ConfigError(f"--run: {run!r} is not UTF-8; choose another name")
     resume = "--resume" in argv
     stored = base
     if resume:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from unet.errors import RunError
 from unet.files import sync_folder, write_error
-from unet.runs.lock import lock
+from unet.runs.lock import lock, unlock
 
 _SAMPLES, _SAMPLE_BYTES = 16, 2**16
 
@@ -66,6 +66,7 @@ class Record:
         assert self._file is not None
         if self._file.tell() == 0:  # nothing was begun
             self.path.unlink(missing_ok=True)
+        unlock(self._file.fileno())
         self._file.close()
 
     def _read(self, file: BinaryIO) -> None:

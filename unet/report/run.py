@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from unet.config import Config, to_dict
 from unet.errors import RunError, UserError, one_line
 from unet.runs.folder import CONFIG, METRICS, SPLIT, TIMING, RunFolder
-from unet.runs.lock import LOCK
+from unet.runs.lock import in_use
 from unet.study.collect import seconds_taken
 from unet.study.evidence import ENVIRONMENT, FAILURE, RECORD, SCORES, WEIGHTS
 
@@ -118,24 +117,12 @@ def _state(path: Path, rows: list[dict[str, Any]], values: dict[str, Any]) -> St
         return "diverged"
     if values[SCORES]:
         return "scored" if values[SCORES]["scores"] else "nothing held out"
-    if _in_use(path):
+    if in_use(path):
         return "scoring" if (path / WEIGHTS).is_file() else "training"
     if (path / WEIGHTS).is_file():
         held_out = values[SPLIT].get("held_out")
         return "nothing held out" if held_out == [] else "unscored"
     return "stopped" if rows else "not begun"
-
-
-def _in_use(path: Path) -> bool:
-    """Whether a process holds the folder's lock."""
-    try:
-        with (path / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _rows(folder: RunFolder, name: str, problems: list[str]) -> list[dict[str, Any]]:

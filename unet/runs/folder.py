@@ -186,6 +186,28 @@ def unused(path: Path) -> Path:
     return candidate
 
 
+@contextmanager
+def claimed(path: Path) -> Iterator[Path]:
+    """An empty folder of this process's own: `path`, or the first of `path-2`, `path-3`, ... that could be made.
+
+    Two processes at once get two. It goes again when nothing was written into it.
+    """
+    while True:
+        candidate = unused(path)
+        try:
+            candidate.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise write_error(candidate, error) from error
+    try:
+        yield candidate
+    finally:
+        with suppress(OSError):
+            candidate.rmdir()
+
+
 def _drop_cut_row(file: BinaryIO) -> None:
     """Cut a JSONL file back to the end of its last whole row, and stand there."""
     end = file.seek(0, os.SEEK_END)

@@ -6,15 +6,28 @@ It is a lock of the system on the file .lock, which dies with the process howeve
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from unet.errors import RunError, one_line
 from unet.files import write_error
 
+
+def _of_the_system() -> Any:
+    """The module of the system's locks on open files; None on Windows."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    return fcntl
+
+
+fcntl = _of_the_system()
 LOCK = ".lock"
 
 
@@ -63,6 +76,8 @@ def keep_run_locks() -> Iterator[None]:
 
 def lock(descriptor: int, path: Path) -> bool:
     """Lock an open file; False when somebody else has it locked. RunError, naming `path`, when it cannot be locked."""
+    if fcntl is None:
+        return _lock_beside(descriptor, path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -75,6 +90,50 @@ def lock(descriptor: int, path: Path) -> bool:
     return True
 
 
+def in_use(path: Path) -> bool:
+    """Whether a process holds the run folder; asked without holding it oneself."""
+    if fcntl is None:
+        try:
+            with FileLock(_beside(path), blocking=False):
+                return False
+        except (Timeout, OSError):
+            return True
+    try:
+        with (path / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def unlock(descriptor: int) -> None:
+    """Undo `lock` before the file is closed, which does it where the system locks open files."""
+    if guard := _guards.pop(descriptor, None):
+        guard.release()
+
+
+def _lock_beside(descriptor: int, path: Path) -> bool:
+    """`lock` where the system locks no open files: filelock's lock on a file beside."""
+    guard = FileLock(_beside(path), blocking=False)
+    try:
+        guard.acquire()
+    except Timeout:
+        return False
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be locked ({error.strerror or one_line(error)}); choose another folder"
+        ) from None
+    _guards[descriptor] = guard
+    return True
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+_guards: dict[int, FileLock] = {}  # of filelock, by the descriptors that they stand for
 _held: dict[int, tuple[int, int]] = {}  # descriptors of the locks that this process has, and the files they are of
 _resting: set[int] = set()  # those of them whose block has ended within one of `keep_run_locks`
 _keepers: list[None] = []  # an entry for every block of `keep_run_locks`
@@ -96,7 +155,7 @@ def _file(stat: os.stat_result) -> tuple[int, int]:
 def _take(path: Path) -> int:
     """Descriptor of the run folder's lock, now that of this process."""
     try:
-        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     except OSError as error:
         raise write_error(path / LOCK, error) from error
     try:
@@ -118,6 +177,7 @@ def _take(path: Path) -> int:
 def _release(descriptor: int) -> None:
     _held.pop(descriptor, None)
     _resting.discard(descriptor)
+    unlock(descriptor)
     with suppress(OSError):
         os.close(descriptor)
 
@@ -128,4 +188,5 @@ def _let_go() -> None:
         _release(descriptor)
 
 
-os.register_at_fork(after_in_child=_let_go)
+if hasattr(os, "register_at_fork"):  # no fork on Windows
+    os.register_at_fork(after_in_child=_let_go)

@@ -17,6 +17,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from unet.signals import SIGNALS
 from unet.tiles.shared_batches import PREFETCH, Batch, Copied, SharedSlots, Slot
 from unet.tiles.source import Tile, TileSource
 
@@ -92,8 +93,10 @@ def _opened(made: Batch | Slot | Copied) -> Batch:
 def _prepare(_: int) -> None:
     """Signals are for the parent to act on; one thread each, for workers are many."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for number in SIGNALS if hasattr(signal, "SIGALRM") else ():  # Windows has no alarms
+        if number != signal.SIGINT:
+            signal.signal(number, lambda *_: signal.alarm(GRACE_S))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
     if cv2.getNumThreads() != 1:
         cv2.setNumThreads(1)
     torch.set_num_threads(1)
