@@ -137,17 +137,20 @@ def _message(line: str) -> None:
 class _Lasting:
     """stderr, whose errors are passed over: a terminal that has gone ends no training."""
 
+    def __init__(self) -> None:
+        self._stream = sys.stderr  # what it is now: rich puts itself in its place while a bar is shown
+
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
-            sys.stderr.write(text)
+            self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         with suppress(OSError, ValueError):
-            sys.stderr.flush()
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
+        return getattr(self._stream, name)
 
 
 def format_seconds(seconds: float) -> str:

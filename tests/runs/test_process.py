@@ -12,7 +12,7 @@ import pytest
 
 from unet.cli import main
 from unet.runs.folder import claimed
-from unet.runs.lock import in_use, locked
+from unet.runs.lock import in_use, run_lock
 from unet.signals import Interrupted, Stopper
 from unet.terminal import Terminal
 
@@ -133,16 +133,16 @@ def test_run_folders_are_locked_without_fcntl(tmp_path):
     from pathlib import Path
     del os.register_at_fork
     from unet.errors import RunError
-    from unet.runs.lock import in_use, locked
+    from unet.runs.lock import in_use, run_lock
     path = Path(sys.argv[1])
-    with locked(path):
+    with run_lock(path):
         assert in_use(path)
         if len(sys.argv) < 3:
             import subprocess
             inner = subprocess.run([sys.executable, "-c", CODE, sys.argv[1], "again"], capture_output=True, text=True)
             assert "in use by another process" in inner.stderr, inner.stderr
     assert not in_use(path)
-    with locked(path):
+    with run_lock(path):
         pass
     """
     )
@@ -153,6 +153,6 @@ def test_run_folders_are_locked_without_fcntl(tmp_path):
 
 def test_in_use(tmp_path):
     assert not in_use(tmp_path)
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         assert in_use(tmp_path)
     assert not in_use(tmp_path)
