@@ -56,7 +56,13 @@ STUDY = Study(
             },
             data=("em",),
         ),
-        Arm("silver", "silver labels of all frames", {"data": {"labels": "silver"}}, data=("phc", "hela")),
+        Arm(
+            "silver",
+            "silver labels of all frames",
+            # All frames of a sequence are held out: they are predicted once, at the end.
+            lambda base: {"data": {"labels": "silver"}, "train": {"eval_every": base.train.updates}},
+            data=("phc", "hela"),
+        ),
         Arm("no-dropout", "no dropout", {"model": {"dropout": 0.0}}, data=("em",)),
         Arm("average", "averaged weights", {"optim": {"average": 0.999}}, data=("em",)),
         Arm("symmetries", "8 test-time symmetries", {"predict": {"symmetries": 8}}, data=("em",), weights_of="base"),

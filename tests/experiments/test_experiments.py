@@ -100,7 +100,7 @@ def differs(stem: str, arm: str, reference: str, data: str = "em") -> set[str]:
     ("stem", "arm", "reference", "keys"),
     [
         ("faults", "misaligned", "base", {"tile.input_px", "model.allow_odd_pooling"}),
-        ("faults", "silver", "base", {"data.labels"}),
+        ("faults", "silver", "base", {"data.labels", "train.eval_every"}),
         ("faults", "no-dropout", "base", {"model.dropout"}),
         ("faults", "average", "base", {"optim.average"}),
         ("faults", "symmetries", "base", {"predict.symmetries"}),
