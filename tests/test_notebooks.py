@@ -111,7 +111,7 @@ def test_a_pair_out_of_step_is_found(tmp_path, capsys):
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     copy = tmp_path / source.name
     assert notebooks.in_step(copy)
-    copy.write_text(copy.read_text(encoding="utf-8").replace("rng = ", "rng  = "), encoding="utf-8")
+    copy.write_text(copy.read_text(encoding="utf-8").replace("import ", "import  "), encoding="utf-8")
     assert not notebooks.in_step(copy)
     copy.with_suffix(".ipynb").unlink()
     assert not notebooks.in_step(copy)

@@ -49,7 +49,7 @@ def test_markers_give_det_and_a_note_on_how_many_there_are():
     assert not [note for note in without.notes if note.startswith("det")]
 
 
-def test_a_score_that_is_best_where_a_slice_is_empty_says_so_and_no_study_takes_it(tmp_path):
+def test_a_score_that_is_best_where_a_slice_is_empty_says_so_and_counts_as_the_worst(tmp_path):
     # Slice 0 has a gap in a membrane up to 0.6, slice 1 has cells up to 0.3 only: warping, for which a slice without
     # cells is perfect, is best at 0.7; the error of pixels is best at 0.1.
     label = grid(size=24)
@@ -67,5 +67,5 @@ def test_a_score_that_is_best_where_a_slice_is_empty_says_so_and_no_study_takes_
     assert [note for note in scores.notes if note.startswith(("warping_error:", "pixel_error:"))] == [expected]
     write_json(tmp_path / "scores.json", record(scores))
     values = Evidence(tmp_path, "a", "em", 0).values
-    assert "warping_error" not in values
+    assert values["warping_error"] == 1.0
     assert values["pixel_error"] == scores.values["pixel_error"]

@@ -17,6 +17,7 @@ from unet.report.run import read
 from unet.runs.dashboard import Dashboard
 from unet.runs.folder import METRICS, TIMING, RunFolder
 from unet.study import evidence, worker
+from unet.study.collect import collect
 from unet.study.design import Job
 from unet.training.loop import train
 
@@ -101,7 +102,7 @@ def test_a_study_takes_it_for_ended(tmp_path, monkeypatch):
     assert worker.main([str(made), str(os.getppid())]) == 0
     assert RunFolder(made).rows("attempts.jsonl")[-1]["outcome"] == "ended"
     assert evidence.has_ended(made)
-    evidence.collect(made, Job("study", "smoke", "arm", "em", 0, config), kept)
+    collect(made, Job("study", "smoke", "arm", "em", 0, config), kept)
     assert evidence.is_whole(kept)
     values = evidence.load(kept).values
     assert set(values) == {"spikes", "train_loss"}

@@ -6,7 +6,7 @@ import pytest
 
 from unet.config import from_dict
 from unet.runs.folder import TIMING, RunFolder
-from unet.study.evidence import seconds_taken
+from unet.study.collect import seconds_taken
 from unet.training.log import Journal
 
 
