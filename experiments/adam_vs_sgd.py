@@ -18,8 +18,8 @@ Arms
     diverged are counted as such.
 
 Plan
-    adam-best against sgd-best by IoU (EM, 20 seeds) and SEG (PhC-U373 and DIC-HeLa, 8 seeds), in this order;
-    plans/adam-vs-sgd.yaml.
+    adam-best against sgd-best by IoU (EM, 20 seeds) and SEG (PhC-U373 and DIC-HeLa, 8 seeds), in this order, half of
+    alpha for EM and a quarter each for the others; plans/adam-vs-sgd.yaml.
 
 Command
     unet study adam-vs-sgd --profile decide-em --jobs 2
@@ -89,9 +89,9 @@ STUDY = Study(
     },
     plan=Plan(
         order=(
-            EndPoint("adam-best", "sgd-best", "em", "mean_iou", "decide-em", 0.01),
-            EndPoint("adam-best", "sgd-best", "phc", "seg", "decide-cells", 0.03),
-            EndPoint("adam-best", "sgd-best", "hela", "seg", "decide-cells", 0.03),
+            EndPoint("adam-best", "sgd-best", "em", "mean_iou", "decide-em", 0.01, 0.5),
+            EndPoint("adam-best", "sgd-best", "phc", "seg", "decide-cells", 0.03, 0.25),
+            EndPoint("adam-best", "sgd-best", "hela", "seg", "decide-cells", 0.03, 0.25),
         ),
         seeds={"decide-em": {"em": 20}, "decide-cells": {"phc": 8, "hela": 8}},
     ),

@@ -20,7 +20,8 @@ Arms (of the profile decide-cells), each at its own best rate
 
 Plan
     small against large by IoU (EM, 10 seeds) and SEG (PhC-U373 and DIC-HeLa, 8 seeds, both directions equally often),
-    tested in this order; plans/tile-vs-batch.yaml. Rates: Adam, by training loss on seeds of their own.
+    tested in this order, half of alpha for EM and a quarter each for the others; plans/tile-vs-batch.yaml. Rates:
+    Adam, by training loss on seeds of their own.
 
 Command
     unet study tile-vs-batch --jobs 2
@@ -73,9 +74,9 @@ STUDY = Study(
     tested={"em": ("mean_iou", "v_rand"), "phc": ("mean_iou", "seg"), "hela": ("mean_iou", "seg")},
     plan=Plan(
         order=(
-            EndPoint("small", "large", "em", "mean_iou", "decide-cells", 0.01),
-            EndPoint("small", "large", "phc", "seg", "decide-cells", 0.03),
-            EndPoint("small", "large", "hela", "seg", "decide-cells", 0.03),
+            EndPoint("small", "large", "em", "mean_iou", "decide-cells", 0.01, 0.5),
+            EndPoint("small", "large", "phc", "seg", "decide-cells", 0.03, 0.25),
+            EndPoint("small", "large", "hela", "seg", "decide-cells", 0.03, 0.25),
         ),
         seeds={"decide-cells": {"em": 10, "phc": 8, "hela": 8}},
     ),

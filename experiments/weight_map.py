@@ -22,7 +22,7 @@ Arms
 
 Plan
     EM: paper against none by IoU, then paper against balance-only by V_rand (20 seeds); DIC-HeLa: paper against none
-    by SEG (8 seeds); in this order, plans/weight-map.yaml.
+    by SEG (8 seeds); half of alpha each for IoU and SEG, in this order, plans/weight-map.yaml.
 
 Command
     unet study weight-map --profile decide-em --jobs 2
@@ -80,9 +80,9 @@ STUDY = Study(
     tested={"em": ("mean_iou", "v_rand", "warping_error"), "hela": ("mean_iou", "seg", "seg_components")},
     plan=Plan(
         order=(
-            EndPoint("paper", "none", "em", "mean_iou", "decide-em", 0.01),
+            EndPoint("paper", "none", "em", "mean_iou", "decide-em", 0.01, 0.5),
             EndPoint("paper", "balance-only", "em", "v_rand", "decide-em", 0.01),
-            EndPoint("paper", "none", "hela", "seg", "decide-cells", 0.03),
+            EndPoint("paper", "none", "hela", "seg", "decide-cells", 0.03, 0.5),
         ),
         seeds={"decide-em": {"em": 20}, "decide-cells": {"hela": 8}},
     ),
