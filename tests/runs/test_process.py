@@ -29,10 +29,14 @@ def python(code, *words, **options):
 
 
 def test_a_closed_terminal_is_an_orderly_end():
-    with Stopper() as stopper:
-        os.kill(os.getpid(), signal.SIGHUP)
-        with pytest.raises(Interrupted, match="SIGHUP") as caught:
-            stopper.check()
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        with Stopper() as stopper:
+            os.kill(os.getpid(), signal.SIGHUP)
+            with pytest.raises(Interrupted, match="SIGHUP") as caught:
+                stopper.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert caught.value.exit_code == 129
 
 
