@@ -156,11 +156,7 @@ def _normalisation(config: DataConfig, em: bool) -> Normalisation:
 
 
 def _synthetic(name: str, config: DataConfig) -> Stack:
-    return stacks.make(name, config.seed, _target(config), _normalisation(config, name == "synthetic-em"))
-
-
-def _target(config: DataConfig) -> Target:
-    return Target(config.target, config.ridge_px, config.border_px)
+    return stacks.make(name, config.seed, Target.configured(config), _normalisation(config, name == "synthetic-em"))
 
 
 def _read(data_set: DataSet, folder: Path, config: DataConfig, bar: Bar) -> Stack:
@@ -171,7 +167,7 @@ def _read(data_set: DataSet, folder: Path, config: DataConfig, bar: Bar) -> Stac
         folder,
         data_set.name,
         labels=config.labels,
-        target=_target(config),
+        target=Target.configured(config),
         foi_px=config.foi_px,
         normalise=normalise,
         on_frame=bar.steps,

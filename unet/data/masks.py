@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from unet.config import DataConfig
 from unet.data.stack import IGNORE, InstanceImage, LabelImage
 
 
@@ -30,12 +31,11 @@ def separate(instances_HW: NDArray[np.integer], width_px: int) -> InstanceImage:
     """
     if width_px < 0:
         raise ValueError(f"width_px is {width_px}, must be 0 or more")
-    ids, flat = np.unique(instances_HW, return_inverse=True)
+    ids, ranks = _ranks(instances_HW)
     out = np.array(instances_HW, np.int32)
     if width_px == 0 or np.count_nonzero(ids) < 2:
         return out
-    # ranks 1.. in place of ids: float32 holds them exactly, OpenCV filters it
-    rank = flat.reshape(out.shape).astype(np.float32) + (0.0 if ids[0] == 0 else 1.0)
+    rank = ranks.astype(np.float32)  # which holds ranks exactly, and OpenCV filters it
     highest = cv2.dilate(rank, _disk(width_px // 2))
     lowest = cv2.erode(np.where(rank > 0, rank, np.float32(np.inf)), _disk(width_px - width_px // 2))
     out[(rank > 0) & ((highest > rank) | (lowest < rank))] = 0
@@ -86,6 +86,11 @@ class Target:
     ridge_px: int = 2
     border_px: int = 4
 
+    @classmethod
+    def configured(cls, config: DataConfig) -> Target:
+        """The target that a configuration names."""
+        return cls(config.target, config.ridge_px, config.border_px)
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes 0, 1, ..."""
@@ -111,10 +116,9 @@ CELLS = Target()
 def borders(instances_HW: NDArray[np.integer], width_px: int) -> NDArray[np.bool_]:
     """Pixels within `width_px` (a disk) of two objects or more; a pixel is within any distance of its own object."""
     near = np.zeros(instances_HW.shape, np.uint8)
-    _, flat = np.unique(instances_HW, return_inverse=True)
-    ranks = flat.reshape(instances_HW.shape) + (0 if (instances_HW == 0).any() else 1)
+    _, ranks = _ranks(instances_HW)
     height, width = ranks.shape
-    for rank, box in enumerate(ndimage.find_objects(ranks.astype(np.int32)), start=1):
+    for rank, box in enumerate(ndimage.find_objects(ranks), start=1):
         rows, columns = (
             slice(max(side.start - width_px, 0), min(side.stop + width_px, length))
             for side, length in zip(box, (height, width), strict=True)
@@ -122,6 +126,12 @@ def borders(instances_HW: NDArray[np.integer], width_px: int) -> NDArray[np.bool
         reached = cv2.dilate((ranks[rows, columns] == rank).astype(np.uint8), _disk(width_px))
         near[rows, columns] = np.minimum(near[rows, columns] + reached, 2)
     return np.asarray(near == 2)
+
+
+def _ranks(instances_HW: NDArray[np.integer]) -> tuple[NDArray[np.integer], InstanceImage]:
+    """The values that occur, in order, and the objects numbered 1.. by them, whatever their numbers were."""
+    ids, flat = np.unique(instances_HW, return_inverse=True)
+    return ids, (flat.reshape(instances_HW.shape) + (0 if ids[0] == 0 else 1)).astype(np.int32)
 
 
 def _disk(radius: int) -> NDArray[np.uint8]:

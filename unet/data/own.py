@@ -47,7 +47,7 @@ def read(
     table = _table(folder, config)
     found = read_pairs(folder, config, table is not None and table.colours, on_frame)
     _check_images(found)
-    made = Target(config.target, config.ridge_px, config.border_px)
+    made = Target.configured(config)
     kind, why, labels, class_names = _read_labels(folder, config, found, table)
     if kind == "instances":
         class_names = made.class_names

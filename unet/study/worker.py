@@ -62,7 +62,6 @@ def execute(config: Config, run: Path, terminal: Terminal) -> str:
 
     A run that held nothing out is scored on the test slices where there are such (EM).
     """
-    from unet.evaluation.leaderboard import evaluate_test
     from unet.evaluation.run import evaluate_run
     from unet.training.loop import train
 
@@ -79,6 +78,8 @@ def execute(config: Config, run: Path, terminal: Terminal) -> str:
         if not RunFolder(run).held_nothing_out:
             send_scores(dashboard, RunFolder(run), evaluate_run(run, terminal))
         elif config.data.name == "em":
+            from unet.evaluation.leaderboard import evaluate_test
+
             try:
                 evaluate_test([run], terminal)
             except UserError as error:  # the slices or their labels are not here
