@@ -14,24 +14,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet.config import Config
-from unet.data.split import split
 from unet.data.stack import Stack
-from unet.device import check_memory, prepare
+from unet.device import prepare
 from unet.errors import ConfigError, RunError
 from unet.evaluation.frames import predict_frames
-from unet.runs.dashboard import mirrored
-from unet.runs.folder import RunFolder, taken
-from unet.signals import Stopper
-from unet.terminal import Bar, Terminal
-from unet.tiles.source import TileSource
-from unet.training.failures import explained
-from unet.training.loop import CHECKPOINTS, Trainer, evaluation_tile
+from unet.runs.folder import RunFolder
+from unet.terminal import Terminal
+from unet.training.loop import Trainer, run
+from unet.training.setup import Setup
 
 DYNAMICS = "dynamics.jsonl"
 
@@ -90,42 +86,31 @@ def follow(
     """
     if every < 1:
         raise ConfigError(f"every: {every!r} is not allowed; use 1 or more updates")
-    terminal = terminal or Terminal(quiet=True)
-    hardware = prepare(config)
-    parts = split(stack, config.data)
-    check_memory(config, hardware, stack.channels)
-    source = TileSource(stack.select(parts.train), config, config.train.seed)
-    with (
-        taken(path, config, resume=False, overwrite=overwrite) as folder,
-        Stopper() as stopper,
-        explained(config, path, folder.file(CHECKPOINTS)),
-        mirrored(None, terminal.say) as mirror,
-    ):
-        _Follower(every, config, hardware, stack, parts, source, folder, terminal, stopper, mirror).run()
+    setup, terminal = Setup.of(config, prepare(config), stack), terminal or Terminal(quiet=True)
+    run(setup, path, resume=False, overwrite=overwrite, terminal=terminal, callbacks=(_Follower(every),))
     return read(path)
 
 
-class _Follower(Trainer):
-    """A trainer that stops now and then to look at the images it is trained on."""
+class _Follower:
+    """Looks now and then at the images that a trainer is trained on."""
 
-    def __init__(self, every: int, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, every: int) -> None:
         self.every = every
 
-    def _between_updates(self, bar: Bar) -> None:
-        super()._between_updates(bar)
-        update = self.state.update
-        if update % self.every == 0 or update == self.config.train.updates:
-            predictions = predict_frames(
-                self.network,
-                self.stack,
-                self.parts.train,
-                tile_px=evaluation_tile(self.config),
-                batch=self.config.predict.batch,
-                on_tile=lambda *_: self.stopper.check(),
-            )
-            losses = {p.frame.name: None if math.isnan(p.cross_entropy) else p.cross_entropy for p in predictions}
-            self.folder.append(DYNAMICS, {"update": update, "losses": losses})
+    def __call__(self, trainer: Trainer) -> None:
+        update, config = trainer.state.update, trainer.config
+        if update % self.every and update != config.train.updates:
+            return
+        predictions = predict_frames(
+            trainer.network,
+            trainer.stack,
+            trainer.parts.train,
+            tile_px=trainer.setup.evaluation_tile,
+            batch=config.predict.batch,
+            on_tile=lambda *_: trainer.stopper.check(),
+        )
+        losses = {p.frame.name: None if math.isnan(p.cross_entropy) else p.cross_entropy for p in predictions}
+        trainer.folder.append(DYNAMICS, {"update": update, "losses": losses})
 
 
 def read(path: Path) -> LossSeries:

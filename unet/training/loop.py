@@ -7,18 +7,16 @@ of (seed, update). A run that was stopped and resumed is therefore the run that 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from unet.config import Config, to_dict
 from unet.data.load import load
-from unet.data.split import Split, split
-from unet.data.stack import Stack
-from unet.device import Hardware, allow_tf32, check_memory, prepare
+from unet.device import allow_tf32, prepare
 from unet.errors import Diverged, RunError, one_line
 from unet.evaluation.constant import missing_classes
 from unet.evaluation.frames import FramePrediction, pixel_scores, predict_frames
@@ -34,15 +32,17 @@ from unet.signals import Interrupted, Stopper
 from unet.terminal import Bar, Terminal
 from unet.tiles.batches import batches
 from unet.tiles.shared_batches import Batch
-from unet.tiles.source import TileSource
 from unet.training.continuing import check_same_data, refuse_edits
 from unet.training.failures import explained
 from unet.training.log import LOG_EVERY, Journal, State
 from unet.training.optim import learning_rate, make_optimizer, weight_average
+from unet.training.setup import Setup
 from unet.training.wandb_panels import Panels
 from unet.training.warm_start import warm_start
 
 CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"
+
+Callback: TypeAlias = "Callable[[Trainer], None]"
 
 
 def train(
@@ -67,9 +67,22 @@ def train(
     stack = load(config.data, terminal.say, terminal)
     if resume and not changed_data:
         check_same_data(RunFolder(path), stack)
-    parts = split(stack, config.data)
-    check_memory(config, hardware, stack.channels)
-    source = TileSource(stack.select(parts.train), config, config.train.seed)
+    setup = Setup.of(config, hardware, stack)
+    return run(setup, path, resume=resume, overwrite=overwrite, terminal=terminal, dashboard=dashboard)
+
+
+def run(
+    setup: Setup,
+    path: Path,
+    *,
+    resume: bool,
+    overwrite: bool,
+    terminal: Terminal,
+    dashboard: Dashboard | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> RunFolder:
+    """Hold the run folder `path` and train in it; the arguments are those of `train` and of `Trainer`."""
+    config = setup.config
     with (
         taken(path, config, resume=resume, overwrite=overwrite) as folder,
         Stopper() as stopper,
@@ -78,28 +91,33 @@ def train(
     ):
         if resume:
             folder.data_moved(config.data.folder)
-        Trainer(config, hardware, stack, parts, source, folder, terminal, stopper, mirror).run()
+        Trainer(setup, folder, terminal, stopper, mirror, callbacks).run()
     return folder
 
 
 class Trainer:
-    """One run: model, optimizer, loss, and the loop over updates."""
+    """One run: model, optimizer, loss, and the loop over updates.
+
+    callbacks: called with the trainer between two updates, before the first and after the last; what they do must leave
+    the weights and the random numbers as they are.
+    """
 
     def __init__(
         self,
-        config: Config,
-        hardware: Hardware,
-        stack: Stack,
-        parts: Split,
-        source: TileSource,
+        setup: Setup,
         folder: RunFolder,
         terminal: Terminal,
         stopper: Stopper,
         dashboard: Dashboard,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
-        self.config, self.hardware, self.stack, self.parts = config, hardware, stack, parts
-        self.source, self.folder, self.terminal, self.stopper = source, folder, terminal, stopper
-        self.dashboard = dashboard
+        self.setup = setup
+        self.config = config = setup.config
+        self.hardware = hardware = setup.hardware
+        self.stack = stack = setup.stack
+        self.parts, self.source = parts, source = setup.parts, setup.source
+        self.folder, self.terminal, self.stopper = folder, terminal, stopper
+        self.dashboard, self.callbacks = dashboard, callbacks
         self.panels = Panels(dashboard, config, stack, stack.select(parts.train), source)
         self.journal = Journal(config, folder, dashboard)
         self.state = self.journal.state
@@ -145,6 +163,8 @@ class Trainer:
             try:
                 while True:
                     self._between_updates(bar)
+                    for callback in self.callbacks:
+                        callback(self)
                     if self.state.update == updates:
                         break
                     self._update(stream)
@@ -153,7 +173,7 @@ class Trainer:
                 if not interruption.at_once:
                     self._checkpoint()
                 raise
-        metadata = weights_metadata(self.config, self.stack)
+        metadata = self.setup.weights_metadata()
         save_weights(self.folder.file(WEIGHTS), self.scored.state_dict(), metadata)
         if self.config.wandb.weights:
             self.dashboard.file(self.folder.file(WEIGHTS), "weights", metadata)
@@ -255,7 +275,7 @@ class Trainer:
             self.network,
             self.stack,
             self.parts.held_out,
-            tile_px=evaluation_tile(self.config),
+            tile_px=self.setup.evaluation_tile,
             batch=self.config.predict.batch,
             on_frame=lambda done: bar.update(self.state.update, f"evaluating, {done} frames done"),
             on_tile=lambda *_: self.stopper.check(),
@@ -349,26 +369,6 @@ class Trainer:
             raise RunError(
                 f"{place}: its checkpoint is of another version ({one_line(error)[:160]}); resume with that version"
             ) from None
-
-
-def weights_metadata(config: Config, stack: Stack) -> dict[str, Any]:
-    """What prediction must know besides the weights: the network, its input and its output."""
-    return {
-        "model": to_dict(config.model),
-        "channels": stack.channels,
-        "class_names": list(stack.class_names),
-        "normalisation": vars(stack.normalisation).copy(),
-        "tile_px": evaluation_tile(config),
-        "data": stack.source,
-        "average": config.optim.average,
-    }
-
-
-def evaluation_tile(config: Config) -> int:
-    """Input side of prediction tiles: free to choose (0) for aligned networks, as in training for misaligned ones."""
-    if config.predict.tile_px:
-        return config.predict.tile_px
-    return config.tile.input_px if config.model.allow_odd_pooling else 0
 
 
 def derived_seed(seed: int, update: int) -> int:
