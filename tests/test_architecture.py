@@ -20,7 +20,7 @@ unet.prediction
 unet.evaluation
 unet.training
 unet.study
-unet.report
+unet.report unet.api
 unet.commands
 unet.__main__
 """

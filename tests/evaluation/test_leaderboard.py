@@ -17,6 +17,7 @@ from unet.evaluation.leaderboard import PROTOCOLS, score, table
 from unet.metrics.em import em_sweeps
 from unet.prediction.overlap import predict_image
 from unet.prediction.trained import load_network
+from unet.study.collect import _on_test_slices
 
 ALL = ["--data.split", "all"]
 SIZE = (30, 44, 52)
@@ -82,6 +83,8 @@ def test_one_run_is_scored_into_its_folder(place, capsys):
     assert ["U-Net", "(later", "leaderboard)", "-", "-", "-", "0.97276", "0.98662"] in rows
     assert rows[-1] == ["scores:", "run0/test-scores.json"]
     assert not (place / "run0" / "scores.json").exists()
+    kept = _on_test_slices(place / "run0")["scores"]  # what a study keeps of the same file
+    assert kept == {f"test_{name}": value for name, value in saved["protocols"]["paper"]["scores"].items()}
 
 
 def test_several_runs_are_the_mean_of_their_probabilities(place, tmp_path, capsys):

@@ -84,8 +84,9 @@ def test_scores_on_the_test_slices_are_kept_under_names_of_their_own(tmp_path):
 
     assert _on_test_slices(tmp_path) == UNSCORED
     protocols = {"paper": {"scores": {"v_rand": 0.97, "pixel_error": 0.06}}, "archive": {"scores": {"v_rand": 0.5}}}
-    (tmp_path / "test-scores.json").write_text(json.dumps(protocols))
+    written = {"protocols": protocols, "symmetries": 8}
+    (tmp_path / "test-scores.json").write_text(json.dumps(written))
     kept = _on_test_slices(tmp_path)
     assert kept["scores"] == {"test_v_rand": 0.97, "test_pixel_error": 0.06}
-    assert kept["test"] == protocols
+    assert kept["test"] == written
     assert (higher_is_better("test_v_rand"), higher_is_better("test_pixel_error")) == (True, False)

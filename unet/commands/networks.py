@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unet.commands.predict_flags import Arguments
     from unet.commands.words import Words
-    from unet.device import Hardware
     from unet.prediction.ensemble import Predicting
     from unet.prediction.instances import InstanceSettings
     from unet.prediction.job import Settings
@@ -28,32 +27,23 @@ class Loaded:
 
 def load(arguments: Arguments, named: tuple[Path, ...]) -> Loaded:
     """The networks that the words name, as one."""
-    from unet.config import from_dict
-    from unet.data.stack import Normalisation
-    from unet.device import prepare
     from unet.files import sha256
     from unet.prediction.job import Settings
-    from unet.prediction.trained import configured, load_ensemble, members, precision_of, weights_file
+    from unet.prediction.trained import load_trained, weights_file
 
-    def hardware_of(path: Path) -> Hardware:
-        precision = precision_of(path) if arguments.precision == "auto" else arguments.precision
-        return prepare(from_dict({"train": {"device": arguments.device, "precision": precision}}))
-
-    runs = tuple(run for path in named for run in members(path))
-    network, metadata = load_ensemble(runs, hardware_of)
-    run = configured(runs[0])
+    trained = load_trained(named, arguments.device, arguments.precision)
     settings = Settings(
-        normalisation=Normalisation(**metadata["normalisation"]),
-        channels=metadata["channels"],
-        classes=len(metadata["class_names"]),
-        weights=tuple(sha256(weights_file(run)) for run in runs),
-        tile_px=arguments.tile_px or metadata["tile_px"],
+        normalisation=trained.normalisation,
+        channels=trained.metadata["channels"],
+        classes=len(trained.class_names),
+        weights=tuple(sha256(weights_file(run)) for run in trained.runs),
+        tile_px=arguments.tile_px or trained.how.tile_px,
         batch=arguments.batch,
-        symmetries=arguments.symmetries or run.symmetries,
-        average=run.average if arguments.average == "auto" else arguments.average,
+        symmetries=arguments.symmetries or trained.how.symmetries,
+        average=trained.how.average if arguments.average == "auto" else arguments.average,
         label_map=arguments.classes,
     )
-    return Loaded(network, settings, metadata["class_names"], runs)
+    return Loaded(trained.network, settings, trained.class_names, trained.runs)
 
 
 def instance_settings(arguments: Arguments, words: Words, loaded: Loaded, terminal: Terminal) -> InstanceSettings:
@@ -68,7 +58,7 @@ def instance_settings(arguments: Arguments, words: Words, loaded: Loaded, termin
     check_classes(loaded.class_names)
     run = words.networks[0]
     chosen = chosen_settings(run)
-    where = "defaults; the run has chosen none" if chosen is None else f"from {run / SCORES}"
+    where = "defaults; the run has chosen none" if chosen is None else f"from {run / SCORES if run.is_dir() else run}"
     if len(words.networks) > 1:
         where += ", the first run; for the ensemble's own: unet evaluate RUN RUN --ensemble --out DIR, then predict DIR"
     chosen = chosen or InstanceSettings()

@@ -13,10 +13,10 @@ class Arguments:
     """Flags of `unet predict`."""
 
     words: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...] IMAGES [IMAGES ...]")
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN|em|phc|hela [RUN ...] IMAGES [IMAGES ...]")
     ] = ()
-    """Run folders or weights files (several: the mean of their predictions), then image files (TIFF, a stack too, PNG
-    or JPEG), folders of them or quoted patterns."""
+    """Run folders, weights files or the networks that come along (em: membranes; phc, hela: cells), of several the mean
+    of their predictions; then image files (TIFF, a stack too, PNG or JPEG), folders of them or quoted patterns."""
     out: str = ""
     """Float32 TIFF to write (several classes: a map for each), or a folder for several images; default:
     IMAGES-probabilities here."""

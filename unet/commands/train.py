@@ -131,11 +131,13 @@ def resolve(argv: list[str]) -> tuple[Arguments, Path]:
 
 def _with_whole_paths(config: Config, stored: Config) -> Config:
     """Paths that are new against `stored` as absolute ones, so that the run is whole wherever it is gone on with."""
+    from unet.prediction.shipped import find_network
+
     data, settings = config.data, config.train
     if data.folder and data.folder != stored.data.folder:
         data = replace(data, folder=str(Path(data.folder).resolve()))
     if settings.parent and settings.parent != stored.train.parent:
-        settings = replace(settings, parent=str(Path(settings.parent).resolve()))
+        settings = replace(settings, parent=str((find_network(settings.parent) or Path(settings.parent)).resolve()))
     return replace(config, data=data, train=settings)
 
 

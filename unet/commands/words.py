@@ -22,21 +22,22 @@ class Words:
 
 def sort_words(words: tuple[str, ...]) -> Words:
     """The words in front that are networks, and the rest, which are images; ConfigError when one of the kinds lacks."""
+    from unet.prediction.shipped import find_network, shipped
     from unet.prediction.trained import is_network
 
-    count = next((i for i, word in enumerate(words) if not is_network(Path(word))), len(words))
+    count = next((i for i, word in enumerate(words) if find_network(word) is None), len(words))
     networks, images = words[:count], words[count:]
     taken = f"took {_listed(networks)} for networks and {_listed(images)} for images"
     if not networks:
         raise ConfigError(
-            f"unet predict RUN IMAGES needs a trained network: {taken}; name a run folder (such as runs/NAME) or a "
-            "weights file first, or train one with unet train"
+            f"unet predict RUN IMAGES needs a trained network: {taken}; name a run folder (such as runs/NAME), a "
+            f"weights file or one that is there ({', '.join(shipped())}) first, or train one with unet train"
         )
     if not images:
         raise ConfigError(f"unet predict RUN IMAGES needs images: {taken}; name an image file, a folder or a pattern")
     if late := next((word for word in images if is_network(Path(word))), None):
         raise ConfigError(f"{late} is a network, but stands behind images: {taken}; name all networks first")
-    return Words(tuple(map(Path, networks)), images)
+    return Words(tuple(path for word in networks if (path := find_network(word))), images)
 
 
 def _listed(words: tuple[str, ...]) -> str:

@@ -174,7 +174,7 @@ def _predict(network: Predicting, task: Task, settings: Settings, done: int, rec
     """Fill the outputs from row of tiles `done` on."""
     scratch = task.probabilities.path.parent
     raw = read_images(task.source, mmap=True, palette_rgb=settings.channels > 1, scratch=scratch)
-    if advice := _unlike_training(raw.dtype, settings.normalisation):
+    if advice := unlike_training(raw.dtype, settings.normalisation):
         watch.say(f"{task.source}: {advice}")
     maps = [open_map(output.part, output.shape_NKHW) for output in task.outputs]
     per_image = task.rows // len(raw)
@@ -220,7 +220,7 @@ def _prepare(task: Task, settings: Settings, raw_NCHW: NDArray[Any], n: int, wat
     return prepare
 
 
-def _unlike_training(dtype: np.dtype[Any], normalisation: Normalisation) -> str:
+def unlike_training(dtype: np.dtype[Any], normalisation: Normalisation) -> str:
     """A warning when gray values of this type can hardly be what the network was trained on."""
     if normalisation.kind != "fixed" or dtype.kind not in "ui":
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import torch
 
 from unet.config import ModelConfig, PredictConfig, from_dict, to_dict
 from unet.data.stack import Normalisation
-from unet.device import Hardware, allow_tf32
+from unet.device import Hardware, allow_tf32, prepare
 from unet.errors import RunError, UserError, one_line
 from unet.files import sha256
 from unet.prediction.ensemble import Ensemble, Predicting
 from unet.prediction.instances import InstanceSettings
 from unet.prediction.overlap import Network
-from unet.runs.checkpoint import load_weights
+from unet.runs.checkpoint import load_weights, read_metadata
 from unet.runs.folder import CONFIG, RunFolder
 
 WEIGHTS, SCORES = "weights.safetensors", "scores.json"
@@ -62,6 +63,40 @@ def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any
         described.allow_odd_pooling,
     )
     return network, metadata
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Networks made ready to predict as one: what they say about themselves, how they are to predict, their paths."""
+
+    network: Predicting
+    metadata: dict[str, Any]
+    how: PredictConfig
+    runs: tuple[Path, ...]
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Of the gray values that the network sees."""
+        return Normalisation(**self.metadata["normalisation"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes, background first."""
+        return list(self.metadata["class_names"])
+
+
+def load_trained(named: Sequence[Path], device: str = "auto", precision: str = "auto") -> Trained:
+    """The networks of runs, weights files or scored ensembles as one, each computing in the precision it was trained in
+    unless another is asked for. Errors as from `load_ensemble`.
+    """
+
+    def hardware_of(path: Path) -> Hardware:
+        chosen = precision_of(path) if precision == "auto" else precision
+        return prepare(from_dict({"train": {"device": device, "precision": chosen}}))
+
+    runs = tuple(run for path in named for run in members(path))
+    network, metadata = load_ensemble(runs, hardware_of)
+    return Trained(network, metadata, replace(configured(runs[0]), tile_px=metadata["tile_px"]), runs)
 
 
 def load_ensemble(paths: Sequence[Path], hardware_of: Callable[[Path], Hardware]) -> tuple[Predicting, dict[str, Any]]:
@@ -135,18 +170,24 @@ def precision_of(path: Path) -> str:
 
 
 def configured(path: Path) -> PredictConfig:
-    """How a run was to be predicted, its objects' settings chosen for that; the defaults for weights alone."""
+    """How a run was to be predicted, its objects' settings chosen for that; the defaults where weights do not say."""
     folder = path if path.is_dir() else path.parent if path.name == WEIGHTS else None
-    return RunFolder(folder).config.predict if folder is not None and (folder / CONFIG).is_file() else PredictConfig()
+    if folder is not None and (folder / CONFIG).is_file():
+        return RunFolder(folder).config.predict
+    said = read_metadata(path).get("predict", {}) if path.is_file() else {}
+    return from_dict({"predict": said}).predict
 
 
 def chosen_settings(path: Path) -> InstanceSettings | None:
-    """What a run, or a scored ensemble, chose on its training frames; None when it has chosen none."""
+    """What a run, or a scored ensemble, chose on its training frames; None when nothing was chosen."""
     folder = path.parent if path.name == WEIGHTS else path
-    if not (folder / SCORES).is_file():
+    if path.is_file() and path.name != WEIGHTS:
+        said: Any = read_metadata(path)
+    elif (folder / SCORES).is_file():
+        said = RunFolder(folder).read_json(SCORES)
+    else:
         return None
-    scores = RunFolder(folder).read_json(SCORES)
-    chosen = scores.get("instances") if isinstance(scores, dict) else None
+    chosen = said.get("instances") if isinstance(said, dict) else None
     return None if chosen is None else InstanceSettings.from_dict(chosen)
 
 

@@ -74,13 +74,25 @@ def save_weights(path: Path, state_dict: dict[str, Tensor], metadata: dict[str, 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and metadata of a safetensors file; RunError when it is missing or damaged."""
     try:
+        return load_file(path), read_metadata(path)
+    except (OSError, SafetensorError) as error:
+        raise _no_weights(path, error) from None
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a weights file says about itself; RunError when it is missing or damaged."""
+    try:
         with safe_open(path, "pt") as file:
             metadata = json.loads((file.metadata() or {}).get("unet", "{}"))
         if not isinstance(metadata, dict):
             raise ValueError("its metadata is no JSON object")
-        return load_file(path), metadata
+        return metadata
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: no readable weights ({one_line(error)}); name a run folder or its weights") from None
+        raise _no_weights(path, error) from None
+
+
+def _no_weights(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path}: no readable weights ({one_line(error)}); name a run folder or its weights")
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -48,7 +48,7 @@ def _on_test_slices(run: Path) -> dict[str, Any]:
     if not (run / TEST_SCORES).is_file():
         return UNSCORED
     test = read_json(run / TEST_SCORES)
-    scores = {f"{ON_TEST}{name}": value for name, value in test["paper"]["scores"].items()}
+    scores = {f"{ON_TEST}{name}": value for name, value in test["protocols"]["paper"]["scores"].items()}
     return UNSCORED | {"scores": scores, "test": test}
 
 

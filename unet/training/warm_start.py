@@ -15,6 +15,7 @@ from unet.config import Config, to_dict
 from unet.data.stack import Stack
 from unet.errors import RunError
 from unet.files import sha256
+from unet.prediction.shipped import find_network
 from unet.prediction.trained import weights_file
 from unet.runs.checkpoint import load_weights
 
@@ -27,7 +28,7 @@ def warm_start(model: nn.Module, config: Config, stack: Stack, say: Callable[[st
     Returns what the new run's record says of its parent: path, SHA-256 of the weights, layers that began at random.
     RunError when there are no such weights or they belong to another architecture.
     """
-    file = weights_file(Path(config.train.parent))
+    file = weights_file(find_network(config.train.parent) or Path(config.train.parent))
     if not file.is_file():
         raise RunError(f"{config.train.parent}: holds no weights to start from; finish its training, or name weights")
     weights, metadata = load_weights(file)

@@ -1,0 +1,106 @@
+"""`unet.load(...)`: the same probabilities and objects as `unet predict` writes, and images that do not fit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+import unet
+from unet.cli import main
+from unet.config import ModelConfig, to_dict
+from unet.errors import ConfigError, DataError, RunError
+from unet.model import build
+from unet.prediction import shipped
+from unet.runs.checkpoint import save_weights
+
+RGB = np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+GRAY = RGB[..., 0]
+
+
+def weights(path: Path, channels: int = 1, classes: int = 2, seed: int = 0, **said: object) -> Path:
+    described = ModelConfig(base_channels=4, depth=3)
+    names = ["background", "cell", "border"][:classes] if classes < 4 else [str(n) for n in range(classes)]
+    metadata = {"model": to_dict(described), "channels": channels, "class_names": names, "tile_px": 0}
+    normalisation = {"kind": "percentile", "offset": 0.0, "scale": 1.0, "low": 1.0, "high": 99.0}
+    metadata |= {"normalisation": normalisation} | said
+    save_weights(path, build(described, channels, classes, seed).state_dict(), metadata)
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_is_predicted_as_the_command_does(tmp_path, channels):
+    chosen = {"threshold": 0.4, "min_area_px": 5, "connectivity": 4, "fill_holes": True, "rule": "components"}
+    file = weights(
+        tmp_path / "w.safetensors",
+        channels,
+        predict={"symmetries": 4, "average": "logits"},
+        instances=chosen,
+    )
+    image = GRAY if channels == 1 else RGB
+    tifffile.imwrite(tmp_path / "image.tif", image, photometric="rgb" if channels == 3 else "minisblack")
+    out = tmp_path / "out.tif"
+    assert main(["predict", str(file), str(tmp_path / "image.tif"), "--out", str(out), "--instances", "--quiet"]) == 0
+    model = unet.load(file)
+    found = model.predict(image)
+    assert found.shape == (2, 40, 50)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[1], tifffile.imread(out))
+    np.testing.assert_array_equal(model.segment(image), tifffile.imread(tmp_path / "out-masks.tif"))
+    assert model.instances.threshold == 0.4
+    assert not np.array_equal(model.predict(image, symmetries=1), found)
+    if channels == 3:
+        np.testing.assert_array_equal(model.predict(np.moveaxis(image, 2, 0)), found)
+
+
+def test_several_networks_predict_as_one(tmp_path):
+    one, two = weights(tmp_path / "a.safetensors"), weights(tmp_path / "b.safetensors", seed=1)
+    single = [unet.load(file, precision="fp32").predict(GRAY) for file in (one, two)]
+    both = unet.load(one, two, precision="fp32").predict(GRAY)
+    np.testing.assert_allclose(both, np.mean(single, axis=0), atol=1e-6)
+
+
+def test_what_does_not_fit_is_one_clear_error(tmp_path):
+    model = unet.load(weights(tmp_path / "w.safetensors"))
+    for image in (RGB, np.zeros((2, 3, 4, 5)), np.zeros(7), np.array([["a", "b"]])):
+        with pytest.raises(DataError, match="the network takes one image H x W"):
+            model.predict(image)
+    with pytest.raises(DataError, match="1 gray values are NaN"):
+        model.predict(np.where(np.arange(2000).reshape(40, 50) == 7, np.nan, 1.0))
+    with pytest.raises(ConfigError, match="objects are made of two classes"):
+        unet.load(weights(tmp_path / "many.safetensors", classes=5)).segment(GRAY)
+    with pytest.raises(RunError, match=r"nothing: no run folder, weights file or network of the package \("):
+        unet.load("nothing")
+    with pytest.raises(RunError, match="name a network to load"):
+        unet.load()
+
+
+def test_gray_values_of_another_range_are_warned_of(tmp_path):
+    fixed = {"kind": "fixed", "offset": 0.0, "scale": 255.0, "low": 0.0, "high": 100.0}
+    model = unet.load(weights(tmp_path / "w.safetensors", normalisation=fixed))
+    with pytest.warns(UserWarning, match="16-bit gray values, and the run divides them by 255"):
+        model.predict(GRAY.astype(np.uint16))
+
+
+def test_networks_of_the_package_are_found_by_name_unless_one_on_disk_has_it(tmp_path, monkeypatch):
+    (tmp_path / "package").mkdir()
+    ours = weights(tmp_path / "package" / "em.safetensors")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "package")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "em").mkdir()  # a folder of images, no network
+    assert shipped.find_network("em") == ours
+    assert shipped.find_network("other") is None
+    tifffile.imwrite("em/image.tif", GRAY)
+    assert main(["predict", "em", "em/", "--out", "out", "--quiet"]) == 0
+    assert tifffile.imread("out/image.tif").shape == (40, 50)
+    run = weights(tmp_path / "em" / "weights.safetensors", seed=1)
+    assert shipped.find_network("em") == Path("em")
+    np.testing.assert_array_equal(unet.load("em").predict(GRAY), unet.load(run).predict(GRAY))
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import sys, unet; assert 'torch' not in sys.modules; assert 'load' in dir(unet); unet.nothing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "module 'unet' has no attribute 'nothing'" in done.stderr

@@ -1,0 +1,100 @@
+"""The networks from Python: `unet.load("em").predict(image)`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unet.data.rescale import rescaling
+from unet.errors import DataError, RunError
+from unet.prediction.files import unlike_training
+from unet.prediction.instances import InstanceSettings, to_instances
+from unet.prediction.objects import check_classes
+from unet.prediction.overlap import predict_image
+from unet.prediction.shipped import find_network, shipped
+from unet.prediction.trained import Trained, chosen_settings, load_trained
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network, or several that predict as one.
+
+    instances: how objects are made; None where that was never chosen (the defaults are taken).
+    """
+
+    trained: Trained
+    instances: InstanceSettings | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes in the order of the probabilities, background first."""
+        return self.trained.class_names
+
+    def predict(self, image: ArrayLike, *, symmetries: int = 0) -> NDArray[np.float32]:
+        """Class probabilities K x H x W float32 of one image of any size.
+
+        image: H x W, or with channels H x W x C or C x H x W, gray values as they come from the file: they are brought
+        to those of the training images here. symmetries: 1, 4 (flips) or 8 are averaged; 0: as the network was made
+        for. DataError when the image does not fit the network or holds NaN; a warning when its gray values can hardly
+        be those the network knows.
+        """
+        normalisation, how = self.trained.normalisation, self.trained.how
+        raw_CHW = _channels_first(np.asarray(image), self.trained.metadata["channels"])
+        if advice := unlike_training(raw_CHW.dtype, normalisation):
+            warnings.warn(f"the image {advice}", stacklevel=2)
+        return predict_image(
+            self.trained.network,
+            rescaling(normalisation, raw_CHW, "image")(raw_CHW),
+            len(self.class_names),
+            tile_px=how.tile_px,
+            batch=how.batch,
+            symmetries=symmetries or how.symmetries,
+            average=how.average,
+        )
+
+    def segment(self, image: ArrayLike, *, symmetries: int = 0) -> NDArray[np.int32]:
+        """The objects of one image, H x W int32: 0 background, 1..N the objects. Arguments and errors as `predict`.
+
+        ConfigError when no objects can be made of the network's classes.
+        """
+        check_classes(self.class_names)
+        return to_instances(self.predict(image, symmetries=symmetries), self.instances or InstanceSettings())
+
+
+def load(*networks: str | os.PathLike[str], device: str = "auto", precision: str = "auto") -> Model:
+    """A network that comes with the package ("em", "phc", "hela"), of a run folder, of a weights file, or several as
+    one.
+
+    device: "cpu", "cuda", "cuda:1", ...; precision: "fp32" or "bf16"; "auto" as `unet predict`. RunError when there is
+    no such network.
+    """
+    if not networks:
+        raise RunError(f"name a network to load: a run folder, a weights file or one of {', '.join(shipped())}")
+    found = [_found(os.fspath(name)) for name in networks]
+    return Model(load_trained(found, device, precision), chosen_settings(found[0]))
+
+
+def _found(name: str) -> Path:
+    path = find_network(name)
+    if path is None:
+        there = ", ".join(shipped()) or "none in this installation"
+        raise RunError(f"{name}: no run folder, weights file or network of the package ({there}); check the name")
+    return path
+
+
+def _channels_first(raw: NDArray[Any], channels: int) -> NDArray[Any]:
+    """One image C x H x W; DataError when its axes do not fit the number of channels."""
+    if raw.ndim == 2:
+        raw = raw[None]
+    elif raw.ndim == 3 and raw.shape[0] != channels and raw.shape[2] == channels:
+        raw = np.moveaxis(raw, 2, 0)
+    if raw.ndim != 3 or raw.shape[0] != channels or min(raw.shape) < 1 or raw.dtype.kind not in "buif":
+        wanted = "H x W" if channels == 1 else f"H x W x {channels}"
+        raise DataError(f"the image is {raw.dtype} of shape {raw.shape}; the network takes one image {wanted}, numbers")
+    return raw.astype(np.uint8) if raw.dtype == np.bool_ else raw
