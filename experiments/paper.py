@@ -45,6 +45,7 @@ from collections.abc import Callable
 
 from unet.cli import main
 from unet.config import Config
+from unet.study import paper_tables
 from unet.study.design import Arm, Changes, Comparison, Study
 
 CELLS = ("phc", "hela")
@@ -80,6 +81,7 @@ STUDY = Study(
         Arm("wide-silver", "as silver, 64 channels", recipe("silver", wide=True), CELLS),
     ),
     comparisons=(Comparison("silver", "gold"),),
+    front=paper_tables.page,
 )
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from unet.config import Config, from_dict, profile, to_dict
@@ -88,7 +89,8 @@ class Study:
     data: names of published sets, or "folder" for images of one's own (data.folder in the base). base: changes to the
     profile that all arms share. tested: scores by data set that the comparisons are tested on.
     noise: arms whose gradient noise is measured, all at the trained weights of the first of them. plan: what the study
-    decides; without one everything it finds is exploratory.
+    decides; without one everything it finds is exploratory. front: writes a page of its own over all profiles from the
+    folder of the results, results/NAME/README.md.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Study:
     tested: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: TESTED)
     noise: tuple[str, ...] = ()
     plan: Plan | None = None
+    front: Callable[[Study, Path], str] | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

@@ -24,6 +24,10 @@ PROFILES = {
     "updates of Adam with a rate that falls to a fiftieth, which trains to where the scores stand still.",
     "decide-cells": "The size at which questions about large tiles and cells are decided: five levels, 16 channels, "
     "tiles of 508 px, 3000 updates of Adam with a rate that falls to a fiftieth.",
+    "membranes": "What came nearest to the paper's table on EM: four levels, 32 channels, tiles of 316 px, 3000 "
+    "updates, averaged weights.",
+    "cells": "What came nearest to the paper's table of cells: three classes, five levels, tiles of 508 px, 3000 or "
+    "3500 updates, averaged weights, seeds and watershed.",
     "quick": "The two-minute size; for a first look only.",
     "smoke": "Synthetic images and a network of a few thousand weights: shows that the study runs, and nothing else.",
 }

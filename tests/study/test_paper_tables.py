@@ -1,0 +1,83 @@
+"""The paper's tables: means of runs by hand, ensembles, what is reached; nothing is picked from several runs."""
+
+import json
+from dataclasses import replace
+
+from unet.config import from_dict, profile, to_yaml
+from unet.study import registry
+
+STUDY = registry.study_of(registry.find("paper"))
+ENVIRONMENT = {"device": "cpu", "processor": "EPYC", "packages": {"torch": "2"}, "threads": 1, "parameters": 1925058,
+               "precision": "bf16", "commit": "0123456789"}  # fmt: skip
+SCORES = {"pixel_error": 0.06, "rand_error": 0.05, "warping_error": 0.0004, "v_rand": 0.97, "v_info": 0.98}
+
+
+def store(results, size, arm, data, seed, scores, seconds=600.0, fold=0, **more):
+    folder = results / "paper" / size / f"{arm}-{data}-seed{seed}"
+    folder.mkdir(parents=True)
+    config = from_dict({"data": {"name": data, "fold": fold}}, profile(size))
+    (folder / "config.yaml").write_text(to_yaml(replace(config, train=replace(config.train, seed=seed))))
+    record = {
+        "study": "paper",
+        "profile": size,
+        "arm": arm,
+        "data": data,
+        "seed": seed,
+        "seconds": seconds,
+        "command": "",
+    }
+    for name, content in (
+        ("environment", ENVIRONMENT),
+        ("record", record),
+        ("scores", {"scores": scores, "notes": [], "by_frame": {}, "thresholds": {}, "frames": []} | more),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    (folder / "metrics.jsonl").write_text('{"update": 1, "part": "train", "loss": 1.0, "loss_max": 1.0}\n')
+
+
+def line(page, *words):
+    found = [row for row in page.splitlines() if all(word in row for word in words)]
+    assert len(found) == 1, found
+    return [cell.strip() for cell in found[0].strip("|").split("|")]
+
+
+def test_rows_are_means_over_seeds_beside_the_papers(tmp_path):
+    archive = {"protocols": {"archive": {"scores": SCORES}}, "labels": {"note": "recovered copy"}}
+    for seed, shift in enumerate((0.0, 0.002)):
+        found = {f"test_{name}": value + shift for name, value in SCORES.items()}
+        store(tmp_path, "membranes", "whole", "em", seed, found, 600 + 600 * seed, test=archive)
+    for seed, (fold, v_rand) in enumerate(((0, 0.95), (1, 0.98), (0, 0.96))):
+        store(tmp_path, "membranes", "folds", "em", seed, SCORES | {"v_rand": v_rand}, fold=fold)
+    objects = {"objects_found": 90, "objects_missed": 2, "objects_merged": 1, "objects_split": 4, "objects_spurious": 3}
+    store(tmp_path, "cells", "gold", "hela", 0, {"seg": 0.76, "seg_components": 0.6, **objects})
+    store(tmp_path, "cells", "gold", "hela", 1, {"seg": 0.80, "seg_components": 0.6, **objects})
+    ensemble = tmp_path / "paper" / "ensembles" / "five networks"
+    ensemble.mkdir(parents=True)
+    kept = {"protocols": {"paper": {"scores": SCORES | {"v_rand": 0.9735}}}, "runs": ["a", "b"]}
+    (ensemble / "test-scores.json").write_text(json.dumps(kept))
+    page = STUDY.front(STUDY, tmp_path)
+    assert line(page, "ours, one network")[1:] == [
+        "0.0610 ± 0.0014", "0.0510 ± 0.0014", "0.001400 ± 0.001414", "0.9710 ± 0.0014", "0.9810 ± 0.0014",
+        "2", "1.9 M", "15 on 1 core",
+    ]  # fmt: skip
+    assert line(page, "archive's own script")[4] == "0.9700 ± 0.0000"
+    assert line(page, "ours, 2 networks as one")[4] == "0.9735"
+    assert line(page, "part 1 ")[4:7] == ["0.9550 ± 0.0071", "0.9800 ± 0.0000", "2"]
+    assert line(page, "part 2 ")[4:7] == ["0.9800", "0.9800", "1"]
+    assert line(page, "**all**")[4] == "0.9633 ± 0.0153"
+    assert line(page, "ours", "DIC-HeLa")[2:10] == [
+        "0.7800 ± 0.0283", "0.6000 ± 0.0000", "90", "2", "1", "4", "3", "2",
+    ]  # fmt: skip
+    assert line(page, "u-net (Table 2", "PhC-U373")[2] == "0.9203"
+    assert "- DIC-HeLa, SEG 0.7756: reached, 0.7800 (gold masks of the other sequence, mean of 2)." in page
+    assert "- PhC-U373, SEG 0.9203: no run yet." in page
+    assert "- EM, V_rand 0.97276: reached, 0.9735 (ensemble five networks)." in page
+    assert "- EM, Rand error 0.0382: not reached, 0.0500 (ensemble five networks)." in page
+    assert "recovered copy" in page
+
+
+def test_the_page_is_written_with_the_report_and_stands_without_runs(tmp_path):
+    assert "no run yet" in STUDY.front(STUDY, tmp_path)
+    store(tmp_path, "cells", "gold", "hela", 0, {"seg": 0.7, "mean_iou": 0.5})
+    registry.write_report(STUDY, "cells", tmp_path, tmp_path / "plan.yaml")
+    assert "not reached, 0.7000" in (tmp_path / "paper" / "README.md").read_text()

@@ -1,0 +1,177 @@
+"""The paper's two tables with our rows beside theirs: results/paper/README.md, made from the evidence alone.
+
+Rows stand for the arms of experiments/paper.py; ensembles are read from results/paper/ensembles/NAME/test-scores.json,
+as `unet evaluate RUN RUN ... --test --out DIR` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unet.evaluation.published_scores import EM_TEST
+from unet.runs.folder import TEST_SCORES
+from unet.study import choice, evidence, text
+from unet.study.choice import Runs
+from unet.study.design import Study
+from unet.study.directions import ON_TEST, higher_is_better
+from unet.study.evidence import Evidence
+from unet.study.paper import TARGETS
+from unet.study.stats import Summary, summary
+
+ENSEMBLES = "ensembles"
+MEMBRANES, CELLS = "membranes", "cells"
+EM_SCORES = ("pixel_error", "rand_error", "warping_error", "v_rand", "v_info")
+SEG_ENTRIES = (
+    ("u-net (Table 2 of the paper, test sequences)", {"phc": 0.9203, "hela": 0.7756}),
+    ("best ever handed in (challenge, test sequences)", {"phc": 0.931, "hela": 0.887}),
+)
+OBJECTS = ("objects_found", "objects_missed", "objects_merged", "objects_split", "objects_spurious")
+_COST = ["runs", "parameters", "min a run"]
+
+
+def page(study: Study, results: Path) -> str:
+    """The page's text; the same text for the same evidence."""
+    folder = results / study.name
+    runs = {profile: choice.by_key(evidence.load_all(folder / profile)) for profile in (MEMBRANES, CELLS)}
+    parts = [
+        f"# {study.title}, with our rows",
+        "<!-- made from the runs in this folder by `unet study`; do not edit -->",
+        f"{study.question} The recipe, the commands and what was decided when: [paper.py](../../paper.py); how it was "
+        "found: [recipe.md](../../recipe.md). Rows are means ± standard deviations over runs that differ in their "
+        "seed, never the best of several.",
+        "## Table 1: EM (ISBI 2012), the challenge's 30 test slices",
+        _test_table(study, runs[MEMBRANES], folder),
+        _labels(runs[MEMBRANES]),
+        _out_of_fold(runs[MEMBRANES]),
+        "## Table 2: SEG of the Cell Tracking Challenge",
+        _seg_table(study, runs[CELLS]),
+        _OTHER_SEQUENCE if runs[CELLS] else "",
+        "## Beside the paper's numbers",
+        _beside_the_paper(study, runs, folder),
+        f"Every run: [{MEMBRANES}]({MEMBRANES}/README.md), [{CELLS}]({CELLS}/README.md).",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_OTHER_SEQUENCE = (
+    "Ours: trained on one sequence, scored on the gold masks of the other, both ways equally often; the masks of the "
+    "challenge's test sequences are not public. SEG of components: the connected components of the cell class, "
+    "without markers. Objects: means over runs, of all reference objects of the frames that were left out."
+)
+
+
+def _of(runs: Runs, arm: str, data: str) -> list[Evidence]:
+    return [run for (name, where, _), run in runs.items() if (name, where) == (arm, data) and not run.diverged]
+
+
+def _spread(runs: Sequence[Evidence], score: str) -> str:
+    return text.spread(_summary(runs, score), score.removeprefix(ON_TEST))
+
+
+def _summary(runs: Sequence[Evidence], score: str) -> Summary | None:
+    values = [run.values[score] for run in runs if score in run.values]
+    return summary(values) if values else None
+
+
+def _cost(runs: Sequence[Evidence]) -> list[str]:
+    """Runs, parameters, minutes by the clock on how many cores."""
+    minutes = sum(run.record["seconds"] for run in runs) / len(runs) / 60
+    cores = sorted({int(run.environment.get("threads") or 0) for run in runs})
+    on = f" on {' or '.join(map(str, cores))} core{'s' * (cores != [1])}" if cores[0] else ""
+    parameters = {run.environment.get("parameters") for run in runs}
+    size = ", ".join(f"{n / 1e6:.1f} M" for n in sorted(filter(None, parameters)))
+    return [str(len(runs)), size, f"{minutes:.0f}{on}"]
+
+
+def _test_table(study: Study, runs: Runs, folder: Path) -> str:
+    rows = []
+    for entry in EM_TEST:
+        values = [f"{entry.scores[score]:g}" if score in entry.scores else "" for score in EM_SCORES]
+        rows.append([f"{entry.name} ({entry.table})", *values, "", "", ""])
+    for arm in ("whole", "wide-whole"):
+        if own := _of(runs, arm, "em"):
+            what = f"**ours, one network** ({study.arm(arm).what})"
+            rows.append([what, *(_spread(own, ON_TEST + score) for score in EM_SCORES), *_cost(own)])
+            archive = [run.stored["test"]["protocols"]["archive"]["scores"] for run in own if "test" in run.stored]
+            if archive:
+                values = [text.spread(summary([s[score] for s in archive]), score) for score in EM_SCORES]
+                rows.append(["the same by the archive's own script (10 of the slices)", *values, "", "", ""])
+    for name, saved in _ensembles(folder):
+        scores = saved["protocols"]["paper"]["scores"]
+        what = f"**ours, {len(saved['runs'])} networks as one** ({name})"
+        rows.append([what, *(text.number(scores[score], score) for score in EM_SCORES), "", "", ""])
+    return text.table(["network", *map(text.score_name, EM_SCORES), *_COST], rows)
+
+
+def _ensembles(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    files = sorted((folder / ENSEMBLES).glob(f"*/{TEST_SCORES}"))
+    return [(file.parent.name, evidence.read_json(file)) for file in files]
+
+
+def _labels(runs: Runs) -> str:
+    """Which labels the test slices were scored with."""
+    notes = {run.stored["test"]["labels"]["note"] for run in runs.values() if "test" in run.stored}
+    if not notes:
+        return ""
+    return (
+        f"Labels of the test slices: {'; '.join(sorted(notes))}. Their membranes are thicker than those of the "
+        "training slices (0.29 of the pixels against 0.22), so that the pixel error is larger here than out of fold. "
+        "They decided nothing."
+    )
+
+
+def _out_of_fold(runs: Runs) -> str:
+    own = _of(runs, "folds", "em")
+    if not own:
+        return ""
+    rows = []
+    for fold in sorted({run.config.data.fold for run in own}):
+        part = [run for run in own if run.config.data.fold == fold]
+        rows.append([f"part {fold + 1}", *(_spread(part, score) for score in EM_SCORES), *_cost(part)])
+    rows.append(["**all**", *(_spread(own, score) for score in EM_SCORES), *_cost(own)])
+    told = "Out of fold, training slices: six left out, networks of the 24 others; parts differ more than seeds."
+    return f"{told}\n\n{text.table(['left out', *map(text.score_name, EM_SCORES), *_COST], rows)}"
+
+
+def _seg_table(study: Study, runs: Runs) -> str:
+    head = ["network", "data", "SEG", "SEG of components", "found", "missed", "merged", "split", "spurious", *_COST]
+    rows = []
+    for data in ("phc", "hela"):
+        for name, values in SEG_ENTRIES:
+            rows.append([name, text.data_name(data), f"{values[data]:g}", *[""] * (len(head) - 3)])
+        for arm in ("gold", "silver", "wide-gold", "wide-silver"):
+            if own := _of(runs, arm, data):
+                counts = [f"{s.mean:.0f}" if (s := _summary(own, name)) else "" for name in OBJECTS]
+                scores = [_spread(own, "seg"), _spread(own, "seg_components")]
+                rows.append([f"**ours** ({study.arm(arm).what})", text.data_name(data), *scores, *counts, *_cost(own)])
+    return text.table(head, rows)
+
+
+def _beside_the_paper(study: Study, runs: Mapping[str, Runs], folder: Path) -> str:
+    """A line for each of the paper's numbers, the nearest of ours beside it."""
+    lines = []
+    for target in TARGETS:
+        best = [(name, value) for name, value in _ours(study, runs, folder, target.data, target.score)]
+        where = f"{text.data_name(target.data)}, {text.score_name(target.score)} {target.paper:g}"
+        if not best:
+            lines.append(f"- {where}: no run yet.")
+            continue
+        more = higher_is_better(target.score)
+        name, value = (max if more else min)(best, key=lambda pair: pair[1])
+        reached = value >= target.paper if more else value <= target.paper
+        shown = text.number(value, target.score)
+        lines.append(f"- {where}: {'reached' if reached else 'not reached'}, {shown} ({name}).")
+    return "\n".join(lines)
+
+
+def _ours(study: Study, runs: Mapping[str, Runs], folder: Path, data: str, score: str) -> Iterable[tuple[str, float]]:
+    """What stands beside a number of the paper: means of arms, and ensembles."""
+    arms, key = (("whole", "wide-whole"), ON_TEST + score) if data == "em" else (("gold", "wide-gold"), score)
+    for arm in arms:
+        found = _summary(_of(runs[MEMBRANES if data == "em" else CELLS], arm, data), key)
+        if found is not None:
+            yield f"{study.arm(arm).what}, mean of {found.n}", found.mean
+    for name, saved in _ensembles(folder) if data == "em" else ():
+        yield f"ensemble {name}", saved["protocols"]["paper"]["scores"][score]
