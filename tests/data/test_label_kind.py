@@ -89,9 +89,9 @@ def test_share_of_numbers_in_one_piece() -> None:
     one[0:5, 50:55], one[10:15, 50:55] = 3, 3  # two pieces
     one[20:40, 40:60], one[0, 59] = 4, 4  # a speck aside
     one[20:40, 0:5], one[20:40, 10:15] = 255, 255  # ignored
-    assert label_kind._share_in_one_piece([one]) == 0.75
-    assert label_kind._share_in_one_piece([one, np.zeros((3, 3), bool), np.ones((3, 3), bool)]) == 0.8
-    assert label_kind._share_in_one_piece([np.zeros((3, 3), int)]) == 1.0
+    assert label_kind.share_in_one_piece([one]) == 0.75
+    assert label_kind.share_in_one_piece([one, np.zeros((3, 3), bool), np.ones((3, 3), bool)]) == 0.8
+    assert label_kind.share_in_one_piece([np.zeros((3, 3), int)]) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,11 @@ import json
 
 import numpy as np
 import pytest
-import tifffile
 
 from unet.config import DataConfig
 from unet.data.load import load, references
 from unet.data.stack import Frame, Normalisation, Stack
-from unet.errors import DataError, RunError
-from unet.evaluation.comparison import compare
 from unet.evaluation.frames import FramePrediction, cross_entropy, pixel_scores
-from unet.evaluation.run import table
 from unet.evaluation.scoring import kind_of, picture_rows, record, score
 from unet.metrics.pixel import blog_iou, confusion, foreground_overlap
 from unet.prediction.instances import Choice, InstanceSettings, choose_settings
@@ -188,81 +184,6 @@ def test_pixel_scores_pool_over_frames_and_hold_no_nan():
     only_unknown = pixel_scores([predicted(stack.frames[1])], stack.class_names)
     assert only_unknown["pixel_accuracy"] is None
     assert only_unknown["loss"] is None
-
-
-def test_two_files_membranes(tmp_path):
-    label = np.stack([grid(), grid(step=16)])
-    tifffile.imwrite(tmp_path / "l.tif", label * 255, photometric="minisblack")
-    tifffile.imwrite(tmp_path / "p.tif", label.astype(np.float32), photometric="minisblack")
-    saved = compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")
-    assert saved["scores"]["v_rand"] == pytest.approx(1)
-    assert "v rand" in table(saved)
-    assert (tmp_path / "out" / "prediction.png").stat().st_size > 1000
-    with pytest.raises(RunError, match="--overwrite"):
-        compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")
-    eight_bit = tmp_path / "p8.tif"
-    tifffile.imwrite(eight_bit, label * 255, photometric="minisblack")
-    assert compare(eight_bit, tmp_path / "l.tif", tmp_path / "out8")["scores"]["rand_error"] == 0
-
-
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.bool_])
-def test_a_mask_of_0_and_1_is_a_prediction_in_every_type(tmp_path, kind):
-    label = np.stack([grid(), grid(step=16)])
-    tifffile.imwrite(tmp_path / "l.tif", label.astype(np.bool_), photometric="minisblack")
-    tifffile.imwrite(tmp_path / "p.tif", label.astype(kind), photometric="minisblack")
-    scores = compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")["scores"]
-    assert (scores["pixel_accuracy"], scores["iou_cell"], scores["v_rand"]) == (1, 1, pytest.approx(1))
-
-
-def test_two_files_objects(tmp_path):
-    gold = np.zeros((1, 30, 30), np.uint16)
-    gold[0, 2:10, 2:10], gold[0, 15:25, 2:10] = 1, 2
-    tifffile.imwrite(tmp_path / "l.tif", gold)
-    tifffile.imwrite(tmp_path / "p.tif", np.where(gold == 2, 0, gold))
-    scores = compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")["scores"]
-    assert scores["seg"] == 0.5
-    assert [scores[f"objects_{name}"] for name in OUTCOMES] == [1, 1, 0, 0, 0]
-
-
-@pytest.mark.parametrize(
-    ("prediction", "message"),
-    [
-        (np.zeros((3, 8, 8), np.float32), "both must be"),
-        (np.full((1, 8, 8), 7.0, np.float32), "0..1"),
-        (np.full((1, 8, 8), np.nan, np.float32), "0..1"),
-    ],
-)
-def test_files_that_do_not_fit(tmp_path, prediction, message):
-    tifffile.imwrite(tmp_path / "l.tif", np.eye(8, dtype=np.uint8)[None] * 255, photometric="minisblack")
-    tifffile.imwrite(tmp_path / "p.tif", prediction, photometric="minisblack")
-    with pytest.raises(DataError, match=message):
-        compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("file", ["p", "l"])
-def test_objects_with_numbers_below_0_are_refused(tmp_path, file):
-    gold = np.zeros((1, 30, 30), np.int16)
-    gold[0, 2:10, 2:10], gold[0, 15:25, 2:10] = 1, 2
-    bad = np.where(gold == 2, -1, gold)
-    for name in "pl":
-        tifffile.imwrite(tmp_path / f"{name}.tif", bad if name == file else gold)
-    with pytest.raises(DataError, match=rf"{file}\.tif: holds the label -1; number the objects from 1"):
-        compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("files", ["p", "l", "pl"])
-@pytest.mark.parametrize(("kind", "largest"), [(np.uint32, 2**32 - 1), (np.uint64, 2**64 - 1)])
-@pytest.mark.parametrize("background", [0, 5])
-def test_objects_with_large_numbers_are_told_apart(tmp_path, files, kind, largest, background):
-    gold = np.full((2, 30, 30), background, kind)
-    gold[:, 2:10, 2:10], gold[:, 15:25, 2:10] = 1, 2
-    large = np.where(gold == 2, kind(largest), np.where(gold == 1, kind(largest - 2**31), gold))
-    for name in "pl":
-        tifffile.imwrite(tmp_path / f"{name}.tif", large if name in files else gold, photometric="minisblack")
-    scores = compare(tmp_path / "p.tif", tmp_path / "l.tif", tmp_path / "out")["scores"]
-    assert scores["seg"] == 1
 
 
 def test_cells_that_only_a_silver_label_knows_are_not_scored_against_the_gold_truth():

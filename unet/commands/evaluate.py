@@ -31,9 +31,22 @@ class Arguments:
     data_folder: Annotated[str, tyro.conf.arg(name="data.folder")] = ""
     """Where the images of a run lie by now, if they have moved; the run remembers it."""
     prediction: str = ""
-    """Image file with probabilities (float in 0..1, or 8-bit), or with instances where the labels are instances."""
+    """Image file, or folder of them, with probabilities (float in 0..1, 8- or 16-bit), masks, class numbers, or, where
+    the labels are instances, numbered objects."""
     labels: str = ""
-    """Image file with the labels of --prediction: 0 / 255 (or 0 / 1) membranes and cells, or instances."""
+    """Image file, or folder of them, with the labels of --prediction; what they were taken for is said."""
+    label_kind: Annotated[Literal["auto", "binary", "classes", "instances"], tyro.conf.arg(name="data.label-kind")] = (
+        "auto"
+    )
+    """What --labels mean, where that is not what they were taken for."""
+    label_map: Annotated[tuple[str, ...], tyro.conf.arg(name="data.label-map")] = ()
+    """Table of the values of --labels, as for unet train."""
+    foreground: Annotated[Literal["high", "low"], tyro.conf.arg(name="data.foreground")] = "high"
+    """Which of the two values of binary --labels is the foreground."""
+    scores: Annotated[Literal["auto", "classes", "membranes", "objects"], tyro.conf.arg(name="data.scores")] = "auto"
+    """Scores of --prediction; membranes: also those of the EM challenge (foreground = cells)."""
+    partial: bool = False
+    """The --labels hold some of the objects only: leave out the scores that need all of them."""
     out: str = ""
     """Folder for the results of --prediction (default: beside it, named PREDICTION-scores) or of several runs."""
     overwrite: bool = False
@@ -55,6 +68,8 @@ def main(argv: list[str]) -> int:
         raise ConfigError("name either run folders, or --prediction with --labels (see unet evaluate --help)")
     if bool(arguments.prediction) != bool(arguments.labels):
         raise ConfigError("--prediction and --labels go together")
+    if arguments.runs and (flag := _of_files(arguments)):
+        raise ConfigError(f"{flag} goes with --prediction and --labels; a run knows its labels")
     if arguments.symmetries not in (0, 1, 4, 8):
         raise ConfigError(f"--symmetries {arguments.symmetries}: use 1, 4 or 8")
     if arguments.ensemble and len(arguments.runs) < 2:
@@ -89,13 +104,42 @@ def main(argv: list[str]) -> int:
         terminal.result(table(scored(paths, Path(arguments.out), terminal, symmetries, average)))
         terminal.result(f"picture: {Path(arguments.out) / PICTURE}")
         return 0
-    from unet.evaluation.comparison import compare
+    return _files(arguments, terminal)
 
-    prediction = Path(arguments.prediction)
+
+def _files(arguments: Arguments, terminal: Terminal) -> int:
+    """A prediction that somebody made, and its labels."""
+    from unet.config import DataConfig
+    from unet.evaluation.comparison import PICTURE, compare
+    from unet.evaluation.run import table
+
+    prediction, labels = Path(arguments.prediction), Path(arguments.labels)
     out = Path(arguments.out) if arguments.out else prediction.with_name(f"{prediction.stem}-scores")
-    terminal.result(table(compare(prediction, Path(arguments.labels), out, arguments.overwrite, terminal)))
-    terminal.result(f"picture: {out / 'prediction.png'}")
+    said = DataConfig(
+        folder=arguments.labels,
+        label_kind=arguments.label_kind,
+        label_map=arguments.label_map,
+        foreground=arguments.foreground,
+        scores=arguments.scores,
+    )
+    scores = compare(
+        prediction, labels, out, said, partial=arguments.partial, overwrite=arguments.overwrite, terminal=terminal
+    )
+    terminal.result(table(scores))
+    terminal.result(f"picture: {out / PICTURE}")
     return 0
+
+
+def _of_files(arguments: Arguments) -> str:
+    """The first flag that was given and is for --prediction only; empty: none."""
+    flags = {
+        "--data.label-kind": arguments.label_kind != "auto",
+        "--data.label-map": bool(arguments.label_map),
+        "--data.foreground": arguments.foreground != "high",
+        "--data.scores": arguments.scores != "auto",
+        "--partial": arguments.partial,
+    }
+    return next((flag for flag, given in flags.items() if given), "")
 
 
 def _test(arguments: Arguments, terminal: Terminal) -> int:

@@ -55,7 +55,7 @@ def recognise(labels_HW: list[Pixels]) -> tuple[LabelKind, str]:
     if gapless and len(classes) <= 4:
         return "classes", as_classes
     many = len(classes) > _FEW
-    single = _share_in_one_piece(labels_HW, enough=_ENOUGH if many else None)
+    single = share_in_one_piece(labels_HW, enough=_ENOUGH if many else None)
     if many and single < _SINGLE / 2:
         raise DataError(
             f"labels: {shown} lie in many pieces: neither classes nor objects; threshold the masks to 0 and 255, or "
@@ -165,7 +165,7 @@ def _outside(labels_HW: list[Pixels], names: list[str], allowed: set[int], rule:
     return wrong
 
 
-def _share_in_one_piece(labels_HW: list[Pixels], enough: int | None = None) -> float:
+def share_in_one_piece(labels_HW: list[Pixels], enough: int | None = None) -> float:
     """Of all numbers above 0 in all images, the share that form one 8-connected piece (specks below 1 % aside).
 
     enough: look at no further image once so many numbers have been seen.

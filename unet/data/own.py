@@ -44,16 +44,16 @@ def read(
     Raises DataError naming every offender at once: missing counterpart, unreadable file, other shape, other number of
     channels, NaN, label value outside the classes.
     """
-    table = _table(folder, config)
+    table = label_table(folder, config)
     found = read_pairs(folder, config, table is not None and table.colours, on_frame)
     _check_images(found)
     made = Target.configured(config)
-    kind, why, labels, class_names = _read_labels(folder, config, found, table)
+    kind, why, labels, class_names = read_labels(folder, config, found, table)
     if kind == "instances":
         class_names = made.class_names
     elif made.kind != "cell":
         found.wrong.append(f"data.target {made.kind} needs labels with a number per object; these were read as {kind}")
-    if wrong := _unfit_scores(config, kind):
+    if wrong := unfit_scores(config, kind):
         found.wrong.append(wrong)
     if config.scores == "membranes" and len(class_names) != 2:
         found.wrong.append(f"data.scores membranes needs two classes; there are {', '.join(class_names)}")
@@ -77,7 +77,7 @@ def read(
 
 def instances(folder: Path, config: DataConfig) -> dict[str, InstanceImage]:
     """The objects of instance labels by frame name, untouched (reference of SEG); empty for other kinds of labels."""
-    if _table(folder, config) is not None:
+    if label_table(folder, config) is not None:
         return {}
     found = read_pairs(folder, config)
     if found.wrong:
@@ -86,7 +86,7 @@ def instances(folder: Path, config: DataConfig) -> dict[str, InstanceImage]:
     return {p.name: _instances(p.label) for p in found.pairs} if kind == "instances" else {}
 
 
-def _table(folder: Path, config: DataConfig) -> LabelMap | None:
+def label_table(folder: Path, config: DataConfig) -> LabelMap | None:
     """What `data.label_map`, else classes.txt, says of values; None when neither does."""
     if config.label_map:
         return LabelMap.parse(config.label_map)
@@ -94,7 +94,7 @@ def _table(folder: Path, config: DataConfig) -> LabelMap | None:
     return LabelMap.parse(lines) if is_table(lines) else None
 
 
-def _read_labels(
+def read_labels(
     folder: Path, config: DataConfig, found: Found, table: LabelMap | None
 ) -> tuple[LabelKind, str, list[LabelImage] | None, tuple[str, ...]]:
     """Kind of the labels, why, class indices (None of instances), names of the classes; adds what is wrong."""
@@ -118,7 +118,7 @@ def _read_labels(
     return kind, why, labels, class_names
 
 
-def _unfit_scores(config: DataConfig, kind: LabelKind) -> str:
+def unfit_scores(config: DataConfig, kind: LabelKind) -> str:
     """What is wrong with the scores or the foreground asked for, where labels are of this kind; empty: nothing."""
     if config.scores == "objects" and kind != "instances":
         return f"data.scores objects needs labels with a number per object; these were read as {kind}"

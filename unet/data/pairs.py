@@ -28,7 +28,7 @@ IMAGES, LABELS = ("images", "imagesTr"), ("labels", "masks", "labelsTr")
 """Names of the two folders; the first that is there is taken."""
 
 _SILENT = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")  # notes beside images are no mistake
-_ENDINGS = re.compile(r"[_-](masks?|labels?|seg|segmentation|gt)$", re.IGNORECASE)  # of the names of labels
+ENDINGS = re.compile(r"[_-](masks?|labels?|seg|segmentation|gt)$", re.IGNORECASE)  # of the names of labels
 _CHANNEL = re.compile(r"_(\d{4})$")  # of an image of nnU-Net
 OnFrame = Callable[[int, int], None]
 
@@ -64,17 +64,17 @@ def read_pairs(
     found = Found()
     with reading(folder):
         parts = _part(folder, IMAGES), _part(folder, LABELS)
-        images, labels = (_list(folder, part, found.wrong) for part in parts)
+        images, labels = (list_images(folder, part, found.wrong) for part in parts)
     images = _without_channel(parts[0], images, found.wrong) if parts[0] == "imagesTr" else images
     labels = _renamed(images, labels)
     keys = sorted(images.keys() | labels.keys(), key=natural_key)
     for done, key in enumerate(keys):
         on_frame(done, 2 * len(keys))
         if key not in labels:
-            near = _nearest(key, labels, images)
+            near = nearest_name(key, labels, images)
             found.wrong.append(f"{parts[0]}/{images[key].name}: no label of this name in {parts[1]}/{near}")
         elif key not in images:
-            near = _nearest(key, images, labels)
+            near = nearest_name(key, images, labels)
             found.wrong.append(f"{parts[1]}/{labels[key].name}: no image of this name in {parts[0]}/{near}")
         else:
             _read_pair(folder, key, images[key], labels[key], colours, found)
@@ -96,7 +96,7 @@ def _part(folder: Path, names: tuple[str, ...]) -> str:
     )
 
 
-def _list(folder: Path, part: str, wrong: list[str]) -> dict[str, Path]:
+def list_images(folder: Path, part: str, wrong: list[str]) -> dict[str, Path]:
     """Image files below folder/part by their relative name, composed, without suffix."""
     files: dict[str, Path] = {}
     base = folder / part
@@ -143,13 +143,13 @@ def _renamed(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Path
     taken = images.keys() & labels.keys()
     result: dict[str, Path] = {}
     for key, path in labels.items():
-        short = _ENDINGS.sub("", key)
+        short = ENDINGS.sub("", key)
         fits = key not in taken and short in images and short not in taken and short not in result
         result[short if fits else key] = path
     return result
 
 
-def _nearest(key: str, there: dict[str, Path], own: dict[str, Path]) -> str:
+def nearest_name(key: str, there: dict[str, Path], own: dict[str, Path]) -> str:
     """The name most like `key` that has no partner either, in words; empty when none is like it."""
     close = difflib.get_close_matches(key, [k for k in there if k not in own], n=1, cutoff=0.5)
     return f" (nearest: {there[close[0]].name})" if close else ""

@@ -1,28 +1,34 @@
-"""Scores of a prediction somebody else made: two image files, no run.
+"""Scores of a prediction somebody else made: files or folders of images, no run.
 
-Axes: N frames, H rows, W columns.
+Axes: N frames, K classes, H rows, W columns.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.data.images.tiff import read_gray
-from unet.data.stack import Frame, Normalisation, Stack
-from unet.errors import DataError, RunError
+from unet.config import DataConfig
+from unet.data.own import label_table, read_labels, unfit_scores
+from unet.data.pairs import Found
+from unet.data.stack import IGNORE, Frame, Normalisation, Stack
+from unet.errors import Problems, RunError
+from unet.evaluation.constant import missing_classes, warnings_of
 from unet.evaluation.frames import FramePrediction, cross_entropy
 from unet.evaluation.scoring import Scores, or_none, picture_rows, record, score
+from unet.evaluation.strangers import Reading, add_predictions, as_objects, as_probabilities, numbered, pair_files
+from unet.evaluation.strangers import read_labels as read_label_files
 from unet.files import write_json
 from unet.metrics.ctc import ctc_scores
 from unet.metrics.instance import match_objects, seg
 from unet.metrics.outcomes import outcomes
-from unet.metrics.pixel import confusion
-from unet.terminal import Bar, Terminal
+from unet.metrics.pixel import confusion, mean_iou
+from unet.terminal import Terminal
 from unet.views.mistakes import OBJECTS_LEGEND, object_mistakes
 from unet.views.worst_frames import Row, draw_rows
 
@@ -30,81 +36,151 @@ SCORES, PICTURE = "scores.json", "prediction.png"
 MOST_ROWS = 3
 QUIET = Terminal(quiet=True)
 
+_NEED_ALL = ("foreground_iou", "ap", "ap_50", "ap_75", "pq", "pq_segmentation", "pq_recognition", "objects_spurious")
+"""Scores of objects that count what the labels do not hold as wrong."""
+
 
 def compare(
-    prediction: Path, labels: Path, out: Path, overwrite: bool = False, terminal: Terminal = QUIET
+    prediction: Path,
+    labels: Path,
+    out: Path,
+    config: DataConfig | None = None,
+    *,
+    partial: bool = False,
+    overwrite: bool = False,
+    terminal: Terminal = QUIET,
 ) -> dict[str, Any]:
-    """Score a prediction file against a label file; writes scores.json and prediction.png into the folder `out`.
+    """Score predictions against labels, files or folders; writes scores.json and prediction.png into the folder `out`.
 
-    Labels with values 0 and one other are membranes and cells: the prediction is a probability of cell (float in 0..1,
-    or 8-bit). Labels with more values are instances: the prediction holds instances too (integers).
+    What the labels are is recognised as it is for training, said, and overruled by `config` (label_kind, label_map,
+    foreground, scores). Two or more classes: the prediction is probabilities, masks or class numbers, and gets the
+    scores of pixels; those of the EM challenge where `config.scores` says membranes. Instances: the prediction holds
+    numbered objects. partial: the labels hold some of the objects only; scores that need all of them are left out.
 
     DataError for unreadable files, other shapes or unfit values; RunError when `out` holds results already.
     """
     if (out / SCORES).exists() and not overwrite:
         raise RunError(f"{out} holds scores already; name another folder with --out, or add --overwrite")
-    predicted, reference = read_gray(prediction), read_gray(labels)
-    if predicted.shape != reference.shape:
-        raise DataError(
-            f"{prediction} is {predicted.shape} but {labels} is {reference.shape}; both must be N x H x W alike"
-        )
-    if reference.dtype == np.bool_:
-        reference = reference.astype(np.uint8)
-    if not np.issubdtype(reference.dtype, np.integer):
-        raise DataError(f"{labels}: labels are {reference.dtype}; use integers")
-    values = np.unique(reference)
-    objects = len(values) > 2 or (values.size == 2 and values[0] != 0)
-    with terminal.bar("scoring") as bar:
-        if objects:
-            return _objects(prediction, _numbered(prediction, predicted), _numbered(labels, reference), out, bar)
-        return _membranes(prediction, predicted, reference, out, bar)
+    config = config or DataConfig(folder=str(labels))
+    files, notes = pair_files(prediction, labels)
+    folder = labels if labels.is_dir() and (labels / "classes.txt").is_file() else labels.parent
+    table = label_table(folder, config)
+    found = read_label_files(files, table is not None and table.colours)
+    kind, why, truth, class_names = read_labels(folder, config, found, table)
+    if wrong := unfit_scores(config, kind):
+        found.wrong.append(wrong)
+    if config.scores == "membranes" and len(class_names) != 2:
+        found.wrong.append(f"data.scores membranes needs two classes; these labels were read as {kind}")
+    if found.wrong:
+        raise Problems(labels, found.wrong)
+    terminal.say(f"labels: {labels}: {len(found.pairs)} images, read as {kind} ({why})")
+    paths = add_predictions(found, files, kind)
+    maps = [pair.image for pair in found.pairs]
+    place = paths[0] if len(paths) == 1 else prediction
+    if kind == "instances":
+        results = as_objects(place, maps)
+        taken_for = "numbered objects"
+        scores, rows = _objects(found, results, partial, terminal)
+    else:
+        reading = as_probabilities(place, maps, len(class_names))
+        taken_for = reading.taken_for
+        scores, rows = _pixels(prediction, found, truth or [], class_names, reading, config, terminal)
+    terminal.say(f"prediction: {prediction}: read as {taken_for}")
+    scores.notes[:0] = notes
+    out.mkdir(parents=True, exist_ok=True)
+    draw_rows(out / PICTURE, rows, f"{prediction.name}, worst first")
+    saved = {
+        "prediction": str(prediction), "prediction_read_as": taken_for, "labels": str(labels), "labels_read_as": kind,
+        "frames": [pair.name for pair in found.pairs], **record(scores),
+    }  # fmt: skip
+    write_json(out / SCORES, saved)
+    return saved
 
 
-def _membranes(
-    prediction: Path, predicted: NDArray[Any], reference: NDArray[Any], out: Path, bar: Bar
-) -> dict[str, Any]:
-    cells = _probabilities(prediction, predicted)
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+def _pixels(
+    prediction: Path,
+    found: Found,
+    truth: Sequence[NDArray[np.uint8]],
+    class_names: tuple[str, ...],
+    reading: Reading,
+    config: DataConfig,
+    terminal: Terminal,
+) -> tuple[Scores, list[Row]]:
+    membranes = config.scores == "membranes"
+    if membranes and class_names == ("background", "foreground"):
+        class_names = ("membrane", "cell")
     frames = []
-    for number, (cell, label) in enumerate(zip(cells, reference, strict=True)):
-        known = (label > 0).astype(np.uint8)
-        frame = Frame(f"{prediction.name}[{number:02d}]", prediction.name, cell[None], known)
-        both = np.stack([1 - cell, cell])
-        counts = confusion(known, (cell > 0.5).astype(np.uint8), 2)
-        frames.append(FramePrediction(frame, both, cross_entropy(both, known), counts))
-    names = ("membrane", "cell")
-    stack = Stack(prediction.name, tuple(p.frame for p in frames), names, Normalisation(scale=1.0), str(prediction))
-    scores = score(frames, stack, {}, on_step=bar.steps)
-    draw_rows(out / PICTURE, picture_rows(frames, stack, {}, scores), f"{prediction.name}, worst first")
-    return _saved(prediction, [p.frame.name for p in frames], scores, out)
+    for pair, label, both in zip(found.pairs, truth, reading.maps, strict=True):
+        frame = Frame(pair.name, pair.sequence, 1 - both[:1], label)
+        counts = confusion(label, both.argmax(axis=0).astype(np.uint8), len(class_names))
+        frames.append(FramePrediction(frame, both, math.nan if reading.hard else cross_entropy(both, label), counts))
+    stack = Stack(
+        prediction.name, tuple(p.frame for p in frames), class_names, Normalisation(scale=1.0), str(prediction),
+        "membranes" if membranes else "classes", own=True,
+    )  # fmt: skip
+    with terminal.bar("scoring") as bar:
+        scores = score(frames, stack, {}, on_step=bar.steps)
+    if reading.hard:
+        for values in (scores.values, *scores.by_frame.values()):
+            values.pop("loss")
+    scores.notes += missing_classes([p.frame for p in frames], class_names, "given")
+    scores.notes += _unknown(truth) + _reversed(frames)
+    return scores, picture_rows(frames, stack, {}, scores, most=MOST_ROWS)
 
 
-def _numbered(path: Path, masks_NHW: NDArray[Any]) -> NDArray[np.int32]:
-    """Instances as int32; numbers too large for that become smaller ones, since only which pixels share one counts."""
-    if not np.issubdtype(masks_NHW.dtype, np.integer):
-        raise DataError(f"{path}: the labels are instances, so the prediction must hold instances (integers)")
-    if masks_NHW.min() < 0:
-        raise DataError(f"{path}: holds the label {masks_NHW.min()}; number the objects from 1, the background is 0")
-    if masks_NHW.max() > np.iinfo(np.int32).max:
-        numbers, ranks = np.unique(masks_NHW, return_inverse=True)
-        masks_NHW = ranks.reshape(masks_NHW.shape) + (numbers[0] != 0)
-    return masks_NHW.astype(np.int32)
+def _unknown(truth: Sequence[NDArray[np.uint8]]) -> list[str]:
+    share = sum(int((label == IGNORE).sum()) for label in truth) / sum(label.size for label in truth)
+    return [f"partial truth: {share:.1%} of the pixels have no label and are not scored"] if share else []
+
+
+def _reversed(frames: Sequence[FramePrediction]) -> list[str]:
+    """A line where the prediction, its two classes exchanged, agrees better with the labels."""
+    counts = np.sum([p.confusion for p in frames], axis=0)
+    if len(counts) != 2:
+        return []
+    as_it_is, turned = mean_iou(counts), mean_iou(counts[:, ::-1])
+    if math.isnan(turned) or turned <= as_it_is:
+        return []
+    return [
+        f"warning: with its classes exchanged the prediction agrees better (mean IoU {turned:.3f} against "
+        f"{as_it_is:.3f}): is the foreground of the labels their low value (--data.foreground low), or the prediction "
+        "inverted?"
+    ]
+
+
+# -- objects -----------------------------------------------------------------------------------------------------------
 
 
 def _objects(
-    prediction: Path, predicted: NDArray[np.int32], reference: NDArray[np.int32], out: Path, bar: Bar
-) -> dict[str, Any]:
-    references, results = list(reference), list(predicted)
-    names = [f"{prediction.name}[{number:02d}]" for number in range(len(references))]
-    found = ctc_scores(dict(zip(names, references, strict=True)), dict(zip(names, results, strict=True)))
-    found |= {f"objects_{name}": float(count) for name, count in outcomes(references, results)._asdict().items()}
-    scores = Scores({name: or_none(value) for name, value in found.items()}, {})
-    for i, (name, reference, result) in enumerate(zip(names, references, results, strict=True)):
-        bar.steps(len(names) + i, 2 * len(names))
-        scores.by_frame[name] = {"seg": or_none(seg([reference], [result]))}
+    found: Found, results: Sequence[NDArray[np.int32]], partial: bool, terminal: Terminal
+) -> tuple[Scores, list[Row]]:
+    names = [pair.name for pair in found.pairs]
+    references = [numbered(pair.label) for pair in found.pairs]
+    values = ctc_scores(dict(zip(names, references, strict=True)), dict(zip(names, results, strict=True)))
+    fates = outcomes(references, results)
+    values |= {f"objects_{name}": float(count) for name, count in fates._asdict().items()}
+    if partial:
+        values = {name: value for name, value in values.items() if name not in _NEED_ALL}
+    scores = Scores({name: or_none(value) for name, value in values.items()}, {})
+    whole = seg(references, [np.ones_like(reference) for reference in references])
+    scores.constant = {} if math.isnan(whole) else {"seg": whole}
+    with terminal.bar("scoring") as bar:
+        for i, (name, reference, result) in enumerate(zip(names, references, results, strict=True)):
+            bar.steps(i, len(names))
+            scores.by_frame[name] = {"seg": or_none(seg([reference], [result]))}
+    if partial:
+        scores.notes.append("partial truth: scores that count objects without a label as wrong are left out")
+    elif 2 * fates.spurious > sum(fates[:-1]):
+        scores.notes.append(
+            f"{fates.spurious} predicted objects have no counterpart among {sum(fates[:-1])} labelled ones: if the "
+            "labels hold some of the objects only, say --partial"
+        )
+    scores.notes += warnings_of(scores.values, scores.constant)
     worst = sorted(range(len(names)), key=lambda i: _or_inf(scores.by_frame[names[i]]["seg"]))[:MOST_ROWS]
-    rows = [_object_row(names[i], references[i], results[i]) for i in worst]
-    draw_rows(out / PICTURE, rows, f"{prediction.name}, worst first")
-    return _saved(prediction, names, scores, out)
+    return scores, [_object_row(names[i], references[i], results[i]) for i in worst]
 
 
 def _object_row(name: str, reference: NDArray[np.int32], result: NDArray[np.int32]) -> Row:
@@ -114,21 +190,6 @@ def _object_row(name: str, reference: NDArray[np.int32], result: NDArray[np.int3
     missed = sum(not match.result for match in match_objects(reference, result))
     caption = f"{OBJECTS_LEGEND}; {missed} missed"
     return Row(frame, np.stack([1 - found, found]), object_mistakes(reference, result), caption)
-
-
-def _probabilities(path: Path, predicted: NDArray[Any]) -> NDArray[np.float32]:
-    if predicted.dtype == np.uint8 and predicted.max() > 1:  # 0 and 1 alone are a mask
-        return predicted.astype(np.float32) / np.float32(255)
-    values = predicted.astype(np.float32)
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-        raise DataError(f"{path}: probabilities must lie in 0..1 (or be 8-bit); rescale them")
-    return values
-
-
-def _saved(prediction: Path, names: list[str], scores: Scores, out: Path) -> dict[str, Any]:
-    saved = {"data": str(prediction), "frames": names, **record(scores)}
-    write_json(out / SCORES, saved)
-    return saved
 
 
 def _or_inf(value: float | None) -> float:

@@ -293,6 +293,8 @@ def table(scores: dict[str, Any]) -> str:
     rows = [(name, name.replace("_", " "), value) for name, value in scores["scores"].items()]
     width = max(len(shown) for _, shown, _ in rows)
     head = f"held-out scores, {len(scores['frames'])} frames, stitched full-size images, eval mode"
+    if "prediction" in scores:
+        head = f"scores of {scores['prediction']} against {scores['labels']}, {len(scores['frames'])} frames"
     if MEMBERS in scores:
         head += f", mean of {len(scores[MEMBERS])} networks"
     lines = [head]
