@@ -41,31 +41,14 @@ Expected
 """  # noqa: E501
 
 import sys
-from collections.abc import Callable
 
 from unet.cli import main
-from unet.config import Config
 from unet.study import paper_tables
-from unet.study.design import Arm, Changes, Comparison, Study
+from unet.study.design import Arm, Comparison, Study
+from unet.study.settings import cell_recipe
 
 CELLS = ("phc", "hela")
-WIDE = {"base_channels": 64, "variant": "released"}
-
-
-def recipe(labels: str, wide: bool = False) -> Callable[[Config], Changes]:
-    """The changes of an arm on cells against the profile `cells`, by data set."""
-
-    def changes(base: Config) -> Changes:
-        phc = base.data.name.endswith("phc")
-        return {
-            "data": {"labels": labels},
-            "augment": {"zoom": 1.6, "gray": ["strong"]} if phc else {"zoom": 1.0},
-            "model": WIDE if wide else {"base_channels": 16, "dropout": 0.1},
-            "train": {"updates": 3000 if phc else 3500},
-        }
-
-    return changes
-
+WIDE = {"model": {"base_channels": 64, "variant": "released"}}
 
 STUDY = Study(
     name="paper",
@@ -74,11 +57,11 @@ STUDY = Study(
     arms=(
         Arm("folds", "every slice scored by networks that did not see its block", data=("em",)),
         Arm("whole", "trained on the whole stack, scored on the test slices", {"data": {"split": "all"}}, ("em",)),
-        Arm("gold", "gold masks of the other sequence", recipe("gold"), CELLS),
-        Arm("silver", "silver masks of the other sequence", recipe("silver"), CELLS),
-        Arm("wide-whole", "as whole, 64 channels", {"data": {"split": "all"}, "model": WIDE}, ("em",)),
-        Arm("wide-gold", "as gold, 64 channels", recipe("gold", wide=True), CELLS),
-        Arm("wide-silver", "as silver, 64 channels", recipe("silver", wide=True), CELLS),
+        Arm("gold", "gold masks of the other sequence", cell_recipe("gold"), CELLS),
+        Arm("silver", "silver masks of the other sequence", cell_recipe("silver"), CELLS),
+        Arm("wide-whole", "as whole, 64 channels", {"data": {"split": "all"}, **WIDE}, ("em",)),
+        Arm("wide-gold", "as gold, 64 channels", cell_recipe("gold", WIDE), CELLS),
+        Arm("wide-silver", "as silver, 64 channels", cell_recipe("silver", WIDE), CELLS),
     ),
     comparisons=(Comparison("silver", "gold"),),
     front=paper_tables.page,

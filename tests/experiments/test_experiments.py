@@ -34,6 +34,7 @@ def test_all_studies_are_there():
     assert set(STUDIES) == {
         "baselines",
         "paper",
+        "ablation",
         "tile_vs_batch",
         "weight_map",
         "adam_vs_sgd",
@@ -49,7 +50,7 @@ def test_a_page_says_what_it_asks_how_it_is_run_and_what_to_expect(stem):
     text = ast.get_docstring(ast.parse((FOLDER / f"{stem}.py").read_text())) or ""
     for part in ("Question", "What was reported", "Command", "Run time", "Expected"):
         assert re.search(rf"^{part}$", text, re.M), part
-    named = {"paper": ["cells", "membranes"]}.get(stem, ["full"])
+    named = ["cells", "membranes"] if stem in ("paper", "ablation") else ["full"]
     for name in STUDIES[stem].plan.seeds if STUDIES[stem].plan else named:
         command = f"unet study {STUDIES[stem].name}"
         assert f"{command} --profile {name}" in text or (f"{command} --jobs 2" in text and "decide-cells" in text)
@@ -57,7 +58,7 @@ def test_a_page_says_what_it_asks_how_it_is_run_and_what_to_expect(stem):
 
 
 def test_the_lists_of_arms_in_the_docstrings_are_the_arms():
-    for stem in ("tile_vs_batch", "weight_map", "augmentation", "leakage", "faults"):
+    for stem in ("tile_vs_batch", "weight_map", "augmentation", "leakage", "faults", "ablation"):
         text = ast.get_docstring(ast.parse((FOLDER / f"{stem}.py").read_text())) or ""
         listed = re.findall(r"^\s*\| ([a-z][a-z0-9-]*)\s+\|", text.split("Arms")[1], re.M)
         assert [name for name in listed if name != "arm"] == [arm.name for arm in STUDIES[stem].arms if not arm.grid]
@@ -296,3 +297,16 @@ def test_the_readme_names_pages_that_exist():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert (FOLDER / target).exists(), target
     assert all(f"({stem}.py)" in text for stem in STUDIES)
+
+
+@pytest.mark.parametrize(("size", "data"), [("membranes", "em"), ("cells", "hela"), ("cells", "phc")])
+def test_the_ablation_leaves_out_one_ingredient_of_the_recipe_at_a_time(size, data):
+    study = STUDIES["ablation"]
+    recipe = resolve(study, size, "recipe", data, 3)
+    two = {"data.target", "weight.classes", "weight.w0"}
+    for arm in study.arms:
+        if data in study.data_of(arm) and arm.name != "recipe":
+            keys = set(difference(recipe, resolve(study, size, arm.name, data, 3)))
+            assert keys == two if arm.name == "two-classes" else len(keys) == 1, arm.name
+    if data != "em":  # the same runs as those of the paper page, trained once
+        assert difference(recipe, resolve(STUDIES["paper"], size, "gold", data, 3)) == []

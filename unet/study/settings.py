@@ -47,6 +47,24 @@ def input_pixels(config: Config) -> int:
     return config.train.batch * config.train.accumulate * config.tile.input_px**2
 
 
+def cell_recipe(labels: str, size: Changes | None = None) -> Callable[[Config], Changes]:
+    """What the recipe of the paper page changes against the profile `cells` on a cell set.
+
+    labels: gold or silver masks; size: another network than that of 16 channels.
+    """
+
+    def changes(base: Config) -> Changes:
+        phc = base.data.name.endswith("phc")
+        return {
+            "data": {"labels": labels},
+            "augment": {"zoom": 1.6, "gray": ["strong"]} if phc else {"zoom": 1.0},
+            "train": {"updates": 3000 if phc else 3500},
+            **(size or {"model": {"base_channels": 16, "dropout": 0.1}}),
+        }
+
+    return changes
+
+
 ADAM_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 """Rates that Adam is tuned on; the profiles of the studies have the third."""
 
