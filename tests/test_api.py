@@ -104,3 +104,42 @@ def test_importing_the_package_does_not_import_torch():
     code = "import sys, unet; assert 'torch' not in sys.modules; assert 'load' in dir(unet); unet.nothing"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "module 'unet' has no attribute 'nothing'" in done.stderr
+
+
+def test_objects_are_scored_by_seg():
+    labels, found = np.zeros((2, 20, 20), np.int32)
+    labels[2:6, 2:6], labels[10:14, 10:14] = 3, 7
+    found[2:6, 2:5], found[10:12, 10:14] = 1, 2  # IoU 0.75; half of the object is no match
+    scores = unet.evaluate(found, labels)
+    assert scores["seg"] == pytest.approx(0.75 / 2)
+    assert (scores["objects_found"], scores["objects_missed"], scores["objects_spurious"]) == (1, 1, 1)
+
+
+def test_probabilities_are_scored_by_pixels_and_by_the_challenge_where_asked_for():
+    labels = np.zeros((40, 40), np.uint8)
+    labels[:, :18], labels[:, 20:], labels[:2] = 1, 1, 255
+    cell = np.where(labels == 1, 0.9, 0.2).astype(np.float32)
+    cell[5, 0] = 0.1  # one pixel of 1444 cells is wrong
+    scores = unet.evaluate(cell, labels)
+    assert scores["pixel_accuracy"] == pytest.approx(1 - 1 / (38 * 40))
+    assert scores["iou_0"] == pytest.approx(76 / 77)
+    assert "v_rand" not in scores
+    assert unet.evaluate(np.stack([1 - cell, cell]), labels) == pytest.approx(scores, nan_ok=True)
+    labels[:2, :18], labels[:2, 18:20], labels[:2, 20:] = 1, 0, 1  # the challenge's scores need every pixel
+    cell[:2] = np.where(labels[:2] == 1, 0.9, 0.2)
+    challenge = unet.evaluate(cell, labels, scores="membranes")
+    assert challenge["v_rand"] > 0.99
+    assert challenge["iou_membrane"] == pytest.approx(80 / 81)
+
+
+def test_what_cannot_be_scored_is_refused():
+    labels = np.eye(8, dtype=np.uint8)
+    for prediction, wrong, match in (
+        (np.ones((8, 7)), labels, "their sides must agree"),
+        (np.ones((8, 8)), labels * 0.5, "they are H x W integers"),
+        (np.ones((1, 8, 8, 1)), labels, "their sides must agree"),
+        (np.full((8, 8), 1.5), labels, "prediction: "),
+        (np.full((3, 8, 8), 1 / 3), labels, "scores of membranes need two classes; there are 3"),
+    ):
+        with pytest.raises(DataError, match=match):
+            unet.evaluate(prediction, wrong, "membranes")

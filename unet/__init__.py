@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-_API = ("Model", "load")
+_API = ("Model", "evaluate", "load")
 
 
 def __getattr__(name: str) -> Any:

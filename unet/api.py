@@ -1,18 +1,25 @@
-"""The networks from Python: `unet.load("em").predict(image)`."""
+"""The networks and the scores from Python: `unet.load("em").predict(image)`, `unet.evaluate(prediction, labels)`."""
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unet.data.rescale import rescaling
+from unet.data.stack import IGNORE, Frame, Kind, Normalisation, Stack
 from unet.errors import DataError, RunError
+from unet.evaluation.comparison import object_values
+from unet.evaluation.frames import FramePrediction, cross_entropy
+from unet.evaluation.scoring import score
+from unet.evaluation.strangers import as_objects, as_probabilities, numbered
+from unet.metrics.pixel import confusion
 from unet.prediction.files import unlike_training
 from unet.prediction.instances import InstanceSettings, to_instances
 from unet.prediction.objects import check_classes
@@ -78,6 +85,38 @@ def load(*networks: str | os.PathLike[str], device: str = "auto", precision: str
         raise RunError(f"name a network to load: a run folder, a weights file or one of {', '.join(shipped())}")
     found = [_found(os.fspath(name)) for name in networks]
     return Model(load_trained(found, device, precision), chosen_settings(found[0]))
+
+
+def evaluate(
+    prediction: ArrayLike, labels: ArrayLike, scores: Literal["auto", "classes", "membranes", "objects"] = "auto"
+) -> dict[str, float]:
+    """Scores of the prediction of one image, by the names of scores.json; a score that is not defined is NaN.
+
+    labels: H x W integers, 0 background; 255 carries no score, except of objects. prediction: numbered objects H x W
+    (integers), or probabilities K x H x W, or of the foreground alone H x W (floats in 0..1), or class numbers H x W.
+    scores: objects (SEG and others), classes (pixels), membranes (the EM challenge's too; class 1 is the cell); auto:
+    objects for integers, classes for floats. DataError when they do not fit together.
+    """
+    predicted, known = np.asarray(prediction), np.asarray(labels)
+    if known.ndim != 2 or known.dtype.kind not in "bui":
+        raise DataError(f"the labels are {known.dtype} of shape {known.shape}; they are H x W integers")
+    maps = predicted[None] if predicted.ndim == 2 else predicted
+    if maps.ndim != 3 or maps.shape[1:] != known.shape:
+        raise DataError(f"the prediction has shape {predicted.shape}, the labels {known.shape}; their sides must agree")
+    if scores == "objects" or (scores == "auto" and predicted.dtype.kind in "bui"):
+        reference, result = numbered(known), as_objects(Path("prediction"), [maps])[0]
+        return object_values(["image"], [reference], [result])[0]
+    label = known.astype(np.uint8)
+    classes = max(2, len(maps), int(label[label != IGNORE].max(initial=1)) + 1)
+    both = as_probabilities(Path("prediction"), [maps], classes).maps[0]
+    counts = confusion(label, both.argmax(axis=0).astype(np.uint8), classes)
+    frame = FramePrediction(Frame("image", "", both[:1], label), both, cross_entropy(both, label), counts)
+    names = ("membrane", "cell") if scores == "membranes" else tuple(map(str, range(classes)))
+    kind: Kind = "membranes" if scores == "membranes" else "classes"
+    if kind == "membranes" and classes != 2:
+        raise DataError(f"scores of membranes need two classes; there are {classes}")
+    found = score([frame], Stack("image", (frame.frame,), names, Normalisation(), "", kind, own=True), {}).values
+    return {name: math.nan if value is None else value for name, value in found.items()}
 
 
 def _found(name: str) -> Path:

@@ -26,7 +26,7 @@ from unet.evaluation.strangers import read_labels as read_label_files
 from unet.files import write_json
 from unet.metrics.ctc import ctc_scores
 from unet.metrics.instance import match_objects, seg
-from unet.metrics.outcomes import outcomes
+from unet.metrics.outcomes import Outcomes, outcomes
 from unet.metrics.pixel import confusion, mean_iou
 from unet.terminal import Terminal
 from unet.views.mistakes import OBJECTS_LEGEND, object_mistakes
@@ -159,9 +159,7 @@ def _objects(
 ) -> tuple[Scores, list[Row]]:
     names = [pair.name for pair in found.pairs]
     references = [numbered(pair.label) for pair in found.pairs]
-    values = ctc_scores(dict(zip(names, references, strict=True)), dict(zip(names, results, strict=True)))
-    fates = outcomes(references, results)
-    values |= {f"objects_{name}": float(count) for name, count in fates._asdict().items()}
+    values, fates = object_values(names, references, results)
     if partial:
         values = {name: value for name, value in values.items() if name not in _NEED_ALL}
     scores = Scores({name: or_none(value) for name, value in values.items()}, {})
@@ -181,6 +179,15 @@ def _objects(
     scores.notes += warnings_of(scores.values, scores.constant)
     worst = sorted(range(len(names)), key=lambda i: _or_inf(scores.by_frame[names[i]]["seg"]))[:MOST_ROWS]
     return scores, [_object_row(names[i], references[i], results[i]) for i in worst]
+
+
+def object_values(
+    names: Sequence[str], references: Sequence[NDArray[np.int32]], results: Sequence[NDArray[np.int32]]
+) -> tuple[dict[str, float], Outcomes]:
+    """Scores of numbered objects by name, and what became of each kind; names: of the frames."""
+    values = ctc_scores(dict(zip(names, references, strict=True)), dict(zip(names, results, strict=True)))
+    fates = outcomes(references, results)
+    return values | {f"objects_{name}": float(count) for name, count in fates._asdict().items()}, fates
 
 
 def _object_row(name: str, reference: NDArray[np.int32], result: NDArray[np.int32]) -> Row:
