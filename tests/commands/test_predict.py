@@ -141,6 +141,20 @@ def test_the_runs_own_normalisation(tmp_path, monkeypatch, capsys, dtype):
     np.testing.assert_allclose(found, predict_image(network, normalised, 2, symmetries=8)[1], rtol=0, atol=1e-5)
 
 
+def test_a_value_of_no_data_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_run(
+        tmp_path / "run",
+        normalisation={"kind": "percentile", "offset": 0.0, "scale": 255.0, "low": 0.1, "high": 99.9},
+    )
+    image = gray(50, 60).astype(np.int16)
+    tifffile.imwrite("a.tif", image)
+    assert "no data" not in predict(capsys, "a.tif")[1]
+    image[:5] = -9999
+    tifffile.imwrite("b.tif", image)
+    assert "b.tif: 10.0% of the pixels are -9999, far from all others (0 to 255)" in predict(capsys, "b.tif")[1]
+
+
 def test_a_run_is_predicted_as_it_was_configured_unless_something_else_is_asked_for(place, capsys):
     config = from_dict({"model": to_dict(MODEL), "predict": {"symmetries": 4, "average": "logits"}})
     Path("run/config.yaml").write_text(to_yaml(config))

@@ -165,3 +165,18 @@ def test_objects_of_a_single_image_are_cut_like_it(tmp_path):
     gold = own.instances(tmp_path, DataConfig(folder=str(tmp_path)))
     assert list(gold) == [frame.name for frame in read(tmp_path).frames]
     np.testing.assert_array_equal(np.concatenate(list(gold.values()), axis=1), labels)
+
+
+def test_pixels_of_no_data_are_said(tmp_path):
+    """A fill value that a percentile falls on squeezes the gray values of the image into a corner."""
+
+    def filled(image):
+        image = image.astype(np.float32)
+        image[:16] = -9999
+        return image
+
+    lines = []
+    folder = cases.write(tmp_path, image_of=filled, names=("{i}.tif", "{i}.tif"))
+    own.read(folder, DataConfig(folder=str(folder)), lines.append)
+    assert lines[0].startswith("data: images/0.tif: 10.0% of the pixels are -9999, far from all others (")
+    assert lines[0].endswith(" (and so in 5 more images)")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import unet.data.rescale as module
-from unet.data.rescale import order_statistics, percentiles, rescaling
+from unet.data.rescale import fill_value, order_statistics, percentiles, rescaling
 from unet.data.stack import Normalisation
 from unet.errors import DataError
 
@@ -110,3 +110,32 @@ def test_a_pass_can_be_stopped():
     with pytest.raises(InterruptedError):
         percentiles(np.zeros((50, 50), np.uint8), (0, 100), check)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("fill", "values", "dtype"),
+    [(-9999, (0, 255), "f4"), (65535, (100, 4095), "u2"), (0, (1000, 1900), ">u2"), (-1, (-1, 0), "i2")],
+)
+@pytest.mark.usefixtures("small_blocks")
+def test_a_value_of_no_data_is_said(fill, values, dtype):
+    rng = np.random.default_rng(0)
+    plane = rng.integers(*values, (60, 60), endpoint=True).astype(dtype)
+    percentile = Normalisation("percentile", low=0.1, high=99.9)
+    assert fill_value(plane[None], percentile) == ""
+    plane[:6] = fill
+    said = fill_value(np.stack([plane[::-1], plane]), percentile)
+    if fill == -1:  # as near to the others as they are to each other
+        assert said == ""
+        return
+    assert said.startswith(f"10.0% of the pixels are {fill}, far from all others ({plane[6:].min():g} to ")
+    assert fill_value(plane[None], Normalisation()) == ""  # of fixed numbers
+    plane[:6] = plane[6:12]
+    plane[0, :4] = fill  # of 3600 pixels more than a thousandth, on which the percentile falls
+    assert fill_value(plane[None], percentile).startswith("0.1% of the pixels")
+    assert fill_value(plane[None], Normalisation("percentile", low=1, high=99)) == ""
+
+
+def test_the_background_of_a_sparse_image_is_no_value_of_no_data():
+    sparse = np.zeros((1, 40, 40), np.uint8)
+    sparse[0, 5:8, 5:8] = np.arange(150, 159).reshape(3, 3)
+    assert fill_value(sparse, Normalisation("minmax")) == ""

@@ -27,6 +27,7 @@ from unet.data.label_map import LabelMap, is_table
 from unet.data.masks import Target
 from unet.data.normalise import normalisation
 from unet.data.pairs import Found, OnFrame, read_pairs
+from unet.data.rescale import fill_value
 from unet.data.stack import Frame, InstanceImage, LabelImage, Stack
 from unet.errors import ConfigError, DataError, Problems
 
@@ -60,6 +61,9 @@ def read(
     if found.wrong:
         raise Problems(folder, found.wrong)
     normalise = normalisation(config, (pair.image.dtype for pair in found.pairs))
+    filled = [f"{p.image_place}: {text}" for p in found.pairs if (text := fill_value(p.image, normalise))]
+    if filled:
+        say(f"data: {filled[0]}" + (f" (and so in {len(filled) - 1} more images)" if len(filled) > 1 else ""))
     frames = []
     for i, pair in enumerate(found.pairs):
         on_frame(len(found.pairs) + i, 2 * len(found.pairs))

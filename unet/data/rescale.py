@@ -57,6 +57,44 @@ def rescaling(
     return Rescaling(low, np.where(high > low, high - low, 1.0))
 
 
+_MOSTLY = 0.9  # of the pixels: a value that fills more is the background of a sparse image
+
+
+def fill_value(image_CHW: NDArray[Any], normalisation: Normalisation, check: Check | None = None) -> str:
+    """What is said of an image whose darkest or brightest gray value looks like one of "no data"; empty: nothing.
+
+    That is a value which the normalisation takes for 0 or 1, and which lies further from all others than they lie from
+    each other, so that they share less than half of the range. The image may be a memory map.
+    """
+    if normalisation.kind == "fixed":
+        return ""
+    allowed = [q / 100 for q in (normalisation.percentiles[0], 100 - normalisation.percentiles[1])]
+    for plane in image_CHW:
+        blocks = [(float(b.min()), float(b.max())) for b in _blocks(plane, check)]
+        ends = min(low for low, _ in blocks), max(high for _, high in blocks)
+        counts, low, high = [0, 0], math.inf, -math.inf
+        for block in _blocks(plane, check):
+            counts = [n + int((block == end).sum()) for n, end in zip(counts, ends, strict=True)]
+            between = block[(block > ends[0]) & (block < ends[1])]
+            if between.size:
+                low, high = min(low, float(between.min())), max(high, float(between.max()))
+        span = high - low
+        far = [
+            count > most * plane.size and gap > span
+            for count, most, gap in zip(counts, allowed, (low - ends[0], ends[1] - high), strict=True)
+        ]
+        low, high = (low if far[0] else min(low, ends[0])), (high if far[1] else max(high, ends[1]))
+        for end, count, is_far in zip(ends, counts, far, strict=True):
+            gap = low - end if end == ends[0] else end - high
+            if is_far and count < _MOSTLY * plane.size and gap > high - low > 0:
+                return (
+                    f"{count / plane.size:.1%} of the pixels are {end:g}, far from all others ({low:g} to {high:g}): a "
+                    "value of no data? It leaves them less than half of the contrast; give these pixels a usual gray "
+                    "value, or crop them"
+                )
+    return ""
+
+
 def _darkest_brightest(
     plane_HW: NDArray[Any], normalisation: Normalisation, check: Check | None
 ) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from unet import __version__
 from unet.data.images.calibration import read_calibration
 from unet.data.images.mapped import release, slabs
 from unet.data.images.tiff import read_images
-from unet.data.rescale import rescaling
+from unet.data.rescale import fill_value, rescaling
 from unet.data.stack import Normalisation
 from unet.errors import DataError, RunError
 from unet.files import sync_folder, write_error
@@ -209,6 +209,8 @@ def _prepare(task: Task, settings: Settings, raw_NCHW: NDArray[Any], n: int, wat
     """What maps a window of image n to the network's input; DataError when the image holds NaN or infinite values."""
     name = task.source.name if len(raw_NCHW) == 1 else f"{task.source.name}, image {n + 1}"
     normalise = rescaling(settings.normalisation, raw_NCHW[n], name, watch.check)
+    if advice := fill_value(raw_NCHW[n], settings.normalisation, watch.check):
+        watch.say(f"{name}: {advice}")
 
     def prepare(window_CHW: NDArray[Any]) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):  # it is reported below
