@@ -69,3 +69,34 @@ def test_a_score_that_is_best_where_a_slice_is_empty_says_so_and_counts_as_the_w
     values = Evidence(tmp_path, "a", "em", 0).values
     assert values["warping_error"] == 1.0
     assert values["pixel_error"] == scores.values["pixel_error"]
+
+
+def test_objects_get_dice_and_what_was_split_and_merged_outside_the_unknown(tmp_path):
+    """Two equal objects that the prediction runs into one: one bit of merge, and Dice 2 x 200 / (200 + 220)."""
+    two = np.zeros((40, 40), np.int32)
+    two[5:15, 5:15], two[5:15, 17:27] = 4, 9
+    stack = stack_of([(two > 0).astype(np.uint8)], [two])
+    prediction = predicted(stack.frames[0])
+    prediction.probabilities[:, 5:15, 15:17] = np.array([0.1, 0.9])[:, None, None]
+    values = score([prediction], stack, {"f0": two}).values
+    assert values["foreground_dice"] == pytest.approx(400 / 420)
+    assert (values["vi_split"], values["vi_merge"]) == (0, pytest.approx(1))
+    two_known = stack_of([np.where(two == 9, 255, two > 0).astype(np.uint8)], [two])
+    known = predicted(two_known.frames[0])
+    known.probabilities[:] = prediction.probabilities
+    assert score([known], two_known, {"f0": two}).values["vi_merge"] == 0
+
+
+def test_the_calibration_error_pools_known_pixels_and_its_points_are_kept():
+    label = np.zeros((2, 10, 10), np.uint8)
+    label[:, :5], label[1, 9] = 1, 255
+    stack = stack_of(list(label))
+    frames = [predicted(frame) for frame in stack.frames]
+    for frame in frames:
+        cell = np.where(frame.frame.label == 1, 0.8, 0.3)  # sure by 0.8 and 0.7, always right
+        frame.probabilities[:] = [1 - cell, cell]
+    scores = score(frames, stack, {})
+    assert scores.values["expected_calibration_error"] == pytest.approx((100 * 0.2 + 90 * 0.3) / 190)
+    wanted = [(pytest.approx(0.7), 1, 90), (pytest.approx(0.8), 1, 100)]
+    assert scores.reliability == wanted
+    assert record(scores)["reliability"] == [list(point) for point in wanted]

@@ -55,6 +55,15 @@ def whole(trained) -> Page:
     return page(trained)
 
 
+def test_the_reliability_plot_shows_the_points_of_the_scores(trained):
+    points = json.loads((trained / "scores.json").read_text())["reliability"]
+    assert sum(point[2] for point in points) == 2 * 150 * 170
+    text = run_page.make(read(trained))
+    assert "Reliability" in text
+    drawn = json.loads(Page(text).all("svg")[0]["data-points"])[0]
+    assert [p[2:] for p in drawn["p"]] == [[f"{sure:.4g}", f"{right:.4g}"] for sure, right, _ in points]
+
+
 def test_every_part_is_there(whole):
     assert [s["id"] for s in whole.all("section")] == [
         "scores", "curves", "pictures", "worst-tiles", "frames", "configuration", "environment", "command",

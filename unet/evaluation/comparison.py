@@ -36,7 +36,10 @@ SCORES, PICTURE = "scores.json", "prediction.png"
 MOST_ROWS = 3
 QUIET = Terminal(quiet=True)
 
-_NEED_ALL = ("foreground_iou", "ap", "ap_50", "ap_75", "pq", "pq_segmentation", "pq_recognition", "objects_spurious")
+_NEED_ALL = (
+    "foreground_iou", "foreground_dice", "ap", "ap_50", "ap_75", "pq", "pq_segmentation", "pq_recognition",
+    "objects_spurious",
+)  # fmt: skip
 """Scores of objects that count what the labels do not hold as wrong."""
 
 
@@ -123,9 +126,11 @@ def _pixels(
     )  # fmt: skip
     with terminal.bar("scoring") as bar:
         scores = score(frames, stack, {}, on_step=bar.steps)
-    if reading.hard:
+    if reading.hard:  # it names classes, without a probability
+        scores.reliability = []
         for values in (scores.values, *scores.by_frame.values()):
             values.pop("loss")
+            values.pop("expected_calibration_error", None)
     scores.notes += missing_classes([p.frame for p in frames], class_names, "given")
     scores.notes += _unknown(truth) + _reversed(frames)
     return scores, picture_rows(frames, stack, {}, scores, most=MOST_ROWS)

@@ -20,6 +20,7 @@ from unet.data.masks import unannotated
 from unet.data.stack import IGNORE, InstanceImage, Kind, Stack
 from unet.evaluation.constant import baseline, challenge_baseline, warnings_of
 from unet.evaluation.frames import FramePrediction, pixel_scores
+from unet.metrics.calibration import reliability
 from unet.metrics.ctc import ctc_scores
 from unet.metrics.em import em_sweeps
 from unet.metrics.instance import seg
@@ -38,6 +39,7 @@ class Scores:
     """values: score by name. thresholds: at which probability a swept score is best. notes: what to know about them.
 
     constant: what the best constant prediction (one class everywhere) reaches in the scores that tell most.
+    reliability: by bin of confidence its mean, the share of the pixels that is right, and their number.
     """
 
     values: dict[str, float | None]
@@ -45,6 +47,7 @@ class Scores:
     thresholds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     constant: dict[str, float] = field(default_factory=dict)
+    reliability: list[tuple[float, float, int]] = field(default_factory=list)
 
 
 def kind_of(stack: Stack) -> Kind:
@@ -83,6 +86,9 @@ def score(
         {p.frame.name: pixel_scores([p], stack.class_names, stack.own) for p in predictions},
         constant=baseline(predictions),
     )
+    if scores.values["pixel_accuracy"] is not None:  # there is something to tell apart
+        trusted = reliability((_label(p), p.probabilities) for p in predictions)
+        scores.values["expected_calibration_error"], scores.reliability = or_none(trusted.error), trusted.points()
     if kind_of(stack) == "membranes":
         _add_membrane_scores(scores, predictions, on_step)
     elif kind_of(stack) == "objects":
@@ -242,5 +248,6 @@ def record(scores: Scores) -> dict[str, Any]:
         "thresholds": scores.thresholds,
         "notes": scores.notes,
         "constant": scores.constant,
+        "reliability": [list(point) for point in scores.reliability],
         "by_frame": scores.by_frame,
     }

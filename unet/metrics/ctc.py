@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from unet.metrics.information import variation_of_information
 from unet.metrics.instance import (
     Ignore,
     Mask,
@@ -32,8 +33,9 @@ def ctc_scores(
     them `det` is scored, over the frames that have markers. ignore: pixels of unknown label, of any of the annotated
     frames; `seg` and `det` never look at it.
 
-    Returns seg, foreground_iou, ap (mean over IoU 0.5..0.95), ap_50, ap_75, pq, pq_segmentation, pq_recognition,
-    objects (reference objects scored) and, with markers, det, det_splits, det_false_negatives, det_false_positives.
+    Returns seg, foreground_iou, foreground_dice, ap (mean over IoU 0.5..0.95), ap_50, ap_75, pq, pq_segmentation,
+    pq_recognition, vi_split, vi_merge, objects (reference objects scored) and, with markers, det, det_splits,
+    det_false_negatives, det_false_positives.
 
     Raises ValueError when a result is missing, and as the single scores do.
     """
@@ -41,15 +43,19 @@ def ctc_scores(
     unknown = [(ignore or {}).get(key) for key in references]
     precision = average_precision(reference, found, unknown)
     panoptic = panoptic_quality(reference, found, unknown)
+    iou, vi = foreground_iou(reference, found, unknown), variation_of_information(reference, found, unknown)
     scores = {
         "seg": seg(reference, found),
-        "foreground_iou": foreground_iou(reference, found, unknown),
+        "foreground_iou": iou,
+        "foreground_dice": 2 * iou / (1 + iou),
         "ap": math.fsum(precision.values()) / len(precision),
         "ap_50": precision[0.5],
         "ap_75": precision[0.75],
         "pq": panoptic.quality,
         "pq_segmentation": panoptic.segmentation,
         "pq_recognition": panoptic.recognition,
+        "vi_split": vi.split,
+        "vi_merge": vi.merge,
         "objects": float(sum(len(np.unique(mask[mask != 0])) for mask in reference)),
     }
     if markers is not None:

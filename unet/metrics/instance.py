@@ -192,7 +192,7 @@ def foreground_iou(
     Raises ValueError as `seg` does, and for an ignore mask of another shape.
     """
     shared = union = 0
-    for reference, result, unknown in _with_ignore(references, results, ignore):
+    for reference, result, unknown in with_ignore(references, results, ignore):
         known = True if unknown is None else ~unknown
         shared += int(((reference != 0) & (result != 0) & known).sum())
         union += int((((reference != 0) | (result != 0)) & known).sum())
@@ -246,7 +246,7 @@ def panoptic_quality(
     return Panoptic(segmentation * recognition, segmentation, recognition)
 
 
-def _with_ignore(
+def with_ignore(
     references: Sequence[Mask], results: Sequence[Mask], ignore: Sequence[Ignore | None] | None
 ) -> list[tuple[Mask, Mask, Ignore | None]]:
     if len(references) != len(results):
@@ -268,7 +268,7 @@ def known_overlaps(
 ) -> list[tuple[Overlaps, NDArray[np.int64]]]:
     """Overlaps outside the ignored pixels, and the ids of result objects of which more than half lies in them."""
     found = []
-    for reference, result, unknown in _with_ignore(references, results, ignore):
+    for reference, result, unknown in with_ignore(references, results, ignore):
         if unknown is None:
             found.append((overlaps(reference, result), np.zeros(0, np.int64)))
             continue

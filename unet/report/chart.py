@@ -176,7 +176,7 @@ def _draw_line(drawing: _Drawing, line: Line, x_axis: _Axis, y_axis: _Axis) -> N
             continue
         point = (x_axis.place(x), y_axis.place(y))
         pieces[-1].append(point)
-        shown.append([_f(point[0]), _f(point[1]), f"{x:,.0f}", number(y)])
+        shown.append([_f(point[0]), _f(point[1]), f"{x:,.0f}" if x == round(x) else number(x), number(y)])
     path = "".join(_path(piece) for piece in pieces if piece)
     drawing.parts.append(element("path", d=path, class_=f"line {style}{' faint' if line.faint else ''}"))
     for piece in pieces:

@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from unet.config import to_yaml
-from unet.report import chart, pictures
+from unet.report import chart, pictures, reliability
 from unet.report.chart import Line
 from unet.report.markup import Markup, code, details, element, join, note, section, table
 from unet.report.page import badge, document, headline
@@ -128,7 +128,9 @@ def _scores(run: Run) -> Markup:
     protocol = PROTOCOL.format(why=WHY[run.config.data.name] if paper else "")
     count = f"{frames} frame{'s' * (frames != 1)}"
     told = f"{protocol} {count}; rotations averaged: {run.scores.get('symmetries', run.scores.get('rotations', 1))}."
-    return section("Scores", note(told), table(head, rows), *_protocols(list(paper.values())), *notes)
+    plot = reliability.plot(dict(run.scores))
+    figure = element("div", plot, class_="grid-of-charts") if plot else None
+    return section("Scores", note(told), table(head, rows), *_protocols(list(paper.values())), *notes, figure)
 
 
 def _protocols(targets: list[Target]) -> list[Markup]:

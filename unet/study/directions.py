@@ -8,7 +8,9 @@ ON_TEST = "test_"
 HIGHER_IS_BETTER = {
     "mean_iou_last5": True, "mean_iou": True, "pixel_accuracy": True, "blog_iou": True, "seg": True,
     "seg_components": True, "objects_found": True, "det": True,
-    "foreground_iou": True, "ap": True, "ap_50": True, "ap_75": True, "pq": True, "v_rand": True, "v_info": True,
+    "vi_split": False, "vi_merge": False, "expected_calibration_error": False,
+    "foreground_iou": True, "foreground_dice": True, "ap": True, "ap_50": True, "ap_75": True, "pq": True,
+    "v_rand": True, "v_info": True,
     "pq_segmentation": True, "pq_recognition": True,
     "pixel_error": False, "misclassification": False, "rand_error": False, "rand_error_before_2015": False,
     "warping_error": False, "warping_error_classic": False,
@@ -18,7 +20,8 @@ HIGHER_IS_BETTER = {
 }  # fmt: skip
 _WITHOUT_WORST = (  # no worst value that a diverged run could stand for
     "loss", "loss_last5", "spikes", "train_loss", "det_splits", "det_false_negatives", "det_false_positives",
-    "objects_missed", "objects_merged", "objects_split", "objects_spurious",
+    "objects_missed", "objects_merged", "objects_split", "objects_spurious", "vi_split", "vi_merge",
+    "expected_calibration_error",
 )  # fmt: skip
 WORST = {name: 0.0 if better else 1.0 for name, better in HIGHER_IS_BETTER.items() if name not in _WITHOUT_WORST}
 """The worst value of every score that has one."""

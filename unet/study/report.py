@@ -41,7 +41,7 @@ def make(study: Study, profile: str, folder: Path) -> str:
         f"# {study.title}: profile `{profile}`",
         "<!-- made from the runs in this folder by `unet study`; do not edit -->",
         study.question,
-        PROFILES.get(profile, ""),
+        _size(study, profile),
         _counts(study, profile, runs),
         "## Verdict",
         verdicts(study, profile, found),
@@ -55,6 +55,12 @@ def make(study: Study, profile: str, folder: Path) -> str:
         sections.costs(runs),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _size(study: Study, profile: str) -> str:
+    """What runs of a profile are; on a folder of one's own none of them is synthetic."""
+    said = PROFILES.get(profile, "")
+    return said.replace("Synthetic images", "Images of your own") if set(study.data) == {"folder"} else said
 
 
 def verdicts(study: Study, profile: str, found: list[Finding]) -> str:
