@@ -17,7 +17,7 @@ unet.data unet.model unet.loss unet.runs
 unet.device unet.tiles
 unet.views
 unet.prediction
-unet.evaluation
+unet.evaluation unet.export
 unet.training
 unet.study
 unet.report unet.api
