@@ -46,6 +46,10 @@ class Launcher(ShimLauncher):
 
     most_blocks = None
 
+    @property
+    def holds(self):
+        return self.blocks, self.most_blocks
+
     def resident_blocks(self, *kernel):
         resident = super().resident_blocks(*kernel)
         return min(resident, self.most_blocks or resident)

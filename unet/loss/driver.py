@@ -13,7 +13,7 @@ import torch
 
 from unet.errors import one_line
 from unet.loss.compile import SOURCE, Binary, KernelError, compile_source, missing
-from unet.loss.launch import FINISH, PASSES, Params
+from unet.loss.launch import FINISH, PASSES, Kernels, Params
 from unet.loss.plan import BLOCK, PLANAR, kind_name
 
 _lock = threading.Lock()
@@ -55,10 +55,19 @@ class CudaLauncher:
         self.capability = properties.major * 10 + properties.minor
         self.multiprocessors = properties.multi_processor_count
         self._functions: dict[tuple[str, str], tuple[Any, int]] = {}
+        self._sequences: dict[tuple[str, Kernels], list[tuple[Any, int]]] = {}  # functions and their blocks
 
-    def launch(self, kind: str, kernels: Sequence[tuple[str, int]], params: Params) -> None:
+    @property
+    def holds(self) -> tuple[int, int | None]:
+        """The device, and the bound of its grids."""
+        return self.index, self.most_blocks
+
+    def launch(self, kind: str, kernels: Kernels, params: Params) -> None:
         """Start kernels, each with so many blocks, on the current stream of the device."""
-        functions = [(self._function(kind, kernel)[0], blocks) for kernel, blocks in kernels]
+        functions = self._sequences.get((kind, kernels))
+        if functions is None:
+            functions = [(self._function(kind, kernel)[0], blocks) for kernel, blocks in kernels]
+            self._sequences[kind, kernels] = functions
         start(self.index, functions, BLOCK, params)
 
     def resident_blocks(self, kind: str, kernel: str) -> int:
@@ -101,25 +110,31 @@ def load(index: int, binary: Binary, expressions: dict[str, str], threads: int =
 def start(index: int, functions: Sequence[tuple[Any, int]], threads: int, params: ctypes.Structure) -> None:
     """Start loaded kernels, each with so many blocks, on torch's current stream of the device. The structure is their
     one parameter."""
-    driver = _bindings()
     argument = ctypes.c_void_p(ctypes.addressof(params))  # copied before a call returns
     place = ctypes.addressof(argument)
     with _AS_IT_IS if torch.cuda.current_device() == index else torch.cuda.device(index):
-        _bind_context(index)
         stream = torch.cuda.current_stream(index).cuda_stream
+        cu_launch_kernel = _bindings().cuLaunchKernel
         for function, blocks in functions:
-            _check(driver.cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, place, 0))
+            answer = cu_launch_kernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, place, 0)
+            if answer[0]:
+                if not _bind_context(index):
+                    _check(answer)
+                _check(cu_launch_kernel(function, blocks, 1, 1, threads, 1, 1, 0, stream, place, 0))
 
 
 _AS_IT_IS = nullcontext()
 
 
-def _bind_context(index: int) -> None:
-    """Give the calling thread the device's primary context, which is torch's, when it has none (as autograd's may)."""
+def _bind_context(index: int) -> bool:
+    """Give the calling thread the device's primary context, which is torch's, when it has none (as autograd's may);
+    whether that was so. Asking before every launch would cost as much as the launch."""
     driver = _bindings()
-    if int(_check(driver.cuCtxGetCurrent())) == 0:
-        device = _check(driver.cuDeviceGet(index))
-        _check(driver.cuCtxSetCurrent(_check(driver.cuDevicePrimaryCtxRetain(device))))
+    if int(_check(driver.cuCtxGetCurrent())):
+        return False
+    device = _check(driver.cuDeviceGet(index))
+    _check(driver.cuCtxSetCurrent(_check(driver.cuDevicePrimaryCtxRetain(device))))
+    return True
 
 
 @cache

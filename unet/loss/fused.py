@@ -96,8 +96,8 @@ def _directly(arguments: tuple[Any, ...], mode: Mode) -> tuple[Tensor, Tensor]:
     if not (torch.is_grad_enabled() and logits.requires_grad):
         return _forward(*arguments)[:2]  # type: ignore[return-value]
     function = _OnePass if _takes_one_pass(logits, mode) else _Recompute
-    found: tuple[Tensor, Tensor] = function.apply(*arguments)  # type: ignore[no-untyped-call]
-    return found
+    counts: list[Tensor] = []
+    return function.apply(logits, arguments[1:], counts), counts[0]  # type: ignore[no-untyped-call]
 
 
 def _takes_one_pass(logits: Tensor, mode: Mode) -> bool:
@@ -108,49 +108,74 @@ def _takes_one_pass(logits: Tensor, mode: Mode) -> bool:
 
 
 class _Recompute(torch.autograd.Function):
-    """The gradient is computed when it is asked for."""
+    """The gradient is computed when it is asked for. The counts, which have none, leave by a list."""
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
-        logits, target, weight, valid, _, ctx.ignore_index = arguments
-        loss, confusion, denominator = _forward(*arguments)
-        ctx.save_for_backward(denominator, logits, target, weight, valid)
-        ctx.mark_non_differentiable(confusion)
-        ctx.set_materialize_grads(False)
-        return loss, confusion
+    def forward(ctx: Any, logits: Tensor, rest: tuple[Any, ...], counts: list[Tensor]) -> Tensor:
+        loss, confusion, _ = _computed(ctx, logits, rest, with_gradient=False)
+        counts.append(confusion)
+        return loss
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor | None, _confusion: None) -> tuple[Any, ...]:
-        if upstream is None:
-            return (None,) * 6
-        # Enabled: a second derivative will be asked for, and the operator refuses it.
-        compute: Any = torch.ops.unet.cross_entropy_gradient if torch.is_grad_enabled() else _gradient
-        return compute(upstream, *ctx.saved_tensors, ctx.ignore_index), None, None, None, None, None
+    def backward(ctx: Any, upstream: Tensor | None) -> tuple[Any, ...]:
+        return None if upstream is None else _asked(ctx, upstream, None), None, None
 
 
 class _OnePass(torch.autograd.Function):
     """The gradient is there when the loss is; backward hands it out once and computes it anew if asked again."""
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
-        logits, target, weight, valid, _, ctx.ignore_index = arguments
-        loss, confusion, denominator, ctx.gradient = _one_pass(*arguments)
-        ctx.save_for_backward(denominator, logits, target, weight, valid)
-        ctx.mark_non_differentiable(confusion)
-        ctx.set_materialize_grads(False)
-        return loss, confusion
+    def forward(ctx: Any, logits: Tensor, rest: tuple[Any, ...], counts: list[Tensor]) -> Tensor:
+        loss, confusion, ctx.gradient = _computed(ctx, logits, rest, with_gradient=True)
+        counts.append(confusion)
+        return loss
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor | None, _confusion: None) -> tuple[Any, ...]:
+    def backward(ctx: Any, upstream: Tensor | None) -> tuple[Any, ...]:
         if upstream is None:
-            return (None,) * 6
+            return None, None, None
         gradient, ctx.gradient = ctx.gradient, None
-        arguments = (upstream, *ctx.saved_tensors, ctx.ignore_index)
-        if gradient is None or torch.is_grad_enabled():  # enabled: a second derivative will be asked for, and refused
-            gradient = torch.ops.unet.cross_entropy_gradient(*arguments)
+        return _asked(ctx, upstream, gradient), None, None
+
+
+def _computed(
+    ctx: Any, logits: Tensor, rest: tuple[Any, ...], *, with_gradient: bool
+) -> tuple[Tensor, Tensor, MaybeTensor]:
+    """Loss, counts and, if asked for, the gradient for an upstream of 1; keeps what `_asked` needs."""
+    target, weight, valid, reduction, ignore_index = rest
+    ctx.set_materialize_grads(False)
+    gradient = ctx.key = None
+    if _has_kernels(logits):
+        reference.check(logits, target, weight, valid)
+        inputs = launch.prepare(logits, target, weight, valid, ignore_index)
+        if with_gradient:
+            (loss, confusion, sums), gradient = launch.forward_with_gradient(_launcher(logits), inputs, reduction)
         else:
-            _rewrite(gradient, *arguments)
-        return gradient, None, None, None, None, None
+            loss, confusion, sums = launch.forward(_launcher(logits), inputs, reduction)
+        _, target, weight, valid, ctx.ignore_index, ctx.key = inputs
+    else:
+        loss, confusion, sums = _forward(logits, *rest)
+        ctx.ignore_index = ignore_index
+        if with_gradient:
+            gradient = _gradient(torch.ones_like(loss), sums, logits, target, weight, valid, ignore_index)
+    ctx.save_for_backward(logits, target, weight, valid, sums)
+    return loss, confusion, gradient
+
+
+def _asked(ctx: Any, upstream: Tensor, gradient: MaybeTensor) -> Tensor:
+    """The gradient of the logits; `gradient` is the one for an upstream of 1 where it is there, and is used up."""
+    logits, target, weight, valid, sums = ctx.saved_tensors
+    if torch.is_grad_enabled():  # a second derivative will be asked for, and the operator refuses it
+        denominator = sums.flatten()[0]
+        arguments = (upstream, denominator, logits, target, weight, valid, ctx.ignore_index)
+        found: Tensor = torch.ops.unet.cross_entropy_gradient(*arguments)
+        return found
+    if ctx.key is not None:
+        inputs = launch.Inputs(logits, target, weight, valid, ctx.ignore_index, ctx.key)
+        return launch.backward(_launcher(logits), inputs, upstream, sums, gradient)
+    if gradient is not None and upstream == 1:
+        return gradient
+    return _gradient(upstream, sums, logits, target, weight, valid, ctx.ignore_index)
 
 
 # -- shapes and types, for tracing -----------------------------------------------------------------------------------
@@ -205,29 +230,13 @@ def _forward(
     reference.check(logits, target, weight, valid)
     if _has_kernels(logits):
         inputs = launch.prepare(logits, target, weight, valid, ignore_index)
-        return launch.forward(_launcher(logits), inputs, reduction)
+        result = launch.forward(_launcher(logits), inputs, reduction)
+        return result.loss, result.confusion, result.denominator
     carries = reference.valid_pixels(target, valid, ignore_index)
     losses = reference.pixel_losses(logits, target, carries)
     loss = reference.reduce(losses, weight, carries, reduction)
     divisor = reference.divisor(losses, weight, carries, reduction)
     return loss, reference.confusion_counts(logits, target, carries), divisor
-
-
-def _one_pass(
-    logits: Tensor, target: Tensor, weight: MaybeTensor, valid: MaybeTensor, reduction: Any, ignore_index: int
-) -> tuple[Tensor, ...]:
-    reference.check(logits, target, weight, valid)
-    if _has_kernels(logits):
-        inputs = launch.prepare(logits, target, weight, valid, ignore_index)
-        result, gradient = launch.forward_with_gradient(_launcher(logits), inputs, reduction)
-        return *result, gradient
-    loss, confusion, divisor = _forward(logits, target, weight, valid, reduction, ignore_index)
-    return (
-        loss,
-        confusion,
-        divisor,
-        _gradient(torch.ones_like(loss), divisor, logits, target, weight, valid, ignore_index),
-    )
 
 
 def _gradient(
@@ -245,13 +254,6 @@ def _gradient(
     carries = reference.valid_pixels(target, valid, ignore_index)
     gradient = reference.pixel_gradients(logits, target, weight, carries, upstream / denominator)
     return torch.empty_like(logits).copy_(gradient)
-
-
-def _rewrite(gradient: Tensor, upstream: Tensor, denominator: Tensor, logits: Tensor, *rest: Any) -> None:
-    if _has_kernels(logits):
-        launch.backward(_launcher(logits), launch.prepare(logits, *rest), upstream, denominator, gradient)
-    elif upstream != 1:
-        gradient.copy_(_gradient(upstream, denominator, logits, *rest))
 
 
 for _name, _fake, _real in (

@@ -7,9 +7,9 @@ source. Nothing here waits for the device or reads from it, so that all of it ca
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -20,6 +20,8 @@ from unet.loss.plan import CHANNELS_LAST, LOGIT_NAMES, STRIDED, TARGET_NAMES, Pl
 REDUCTIONS = ("sum", "mean", "weighted_mean")
 PASSES = ("share_pass", "forward_pass", "one_pass", "backward_pass")
 FINISH = "finish"
+Kernels = tuple[tuple[str, int], ...]
+"""Names of kernels, and how many blocks of each are started."""
 
 
 class Params(ctypes.Structure):
@@ -47,30 +49,43 @@ _OF_THE_PLAN = tuple(f.name for f in fields(Plan) if f.name not in ("kind", "lay
 class Launcher(Protocol):
     """Runs kernels on one device, in the order of the calls."""
 
-    def launch(self, kind: str, kernels: Sequence[tuple[str, int]], params: Params) -> None:
+    @property
+    def holds(self) -> Hashable:
+        """What the numbers of resident blocks depend on: which device, and what bounds them."""
+
+    def launch(self, kind: str, kernels: Kernels, params: Params) -> None:
         """Start kernels, each with so many blocks; `kind` is the template argument of all passes (FINISH has none)."""
 
     def resident_blocks(self, kind: str, kernel: str) -> int:
         """How many blocks of the kernel the device runs at a time."""
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The tensors of a loss, brought to what the kernels read. Broadcast weights and masks have strides of 0."""
+class Inputs(NamedTuple):
+    """The tensors of a loss, brought to what the kernels read. Broadcast weights and masks have strides of 0.
+
+    key: all that a plan depends on; equal for tensors that differ in their values, and in their addresses but by
+    multiples of 16 bytes.
+    """
 
     logits: Tensor
     target: Tensor
     weight: Tensor | None
     valid: Tensor | None
     ignore_index: int
+    key: tuple[Any, ...]
 
 
 class Forward(NamedTuple):
-    """loss, denominator: float32 scalars; confusion: C x C int64."""
+    """loss: float32 scalar; confusion: C x C int64; sums: float32, the denominator, then what the blocks found."""
 
     loss: Tensor
     confusion: Tensor
-    denominator: Tensor
+    sums: Tensor
+
+    @property
+    def denominator(self) -> Tensor:
+        """What the sum of weight * loss was divided by, a float32 scalar."""
+        return self.sums[0]
 
 
 def prepare(logits: Tensor, target: Tensor, weight: Tensor | None, valid: Tensor | None, ignore_index: int) -> Inputs:
@@ -83,7 +98,13 @@ def prepare(logits: Tensor, target: Tensor, weight: Tensor | None, valid: Tensor
         weight = _expanded(weight if weight.dtype == torch.float32 else weight.to(torch.float32), target)
     if valid is not None:
         valid = _expanded(valid.to(torch.bool).view(torch.uint8), target)
-    return Inputs(logits, target, weight, valid, ignore_index)
+    key = (
+        *(logits.shape, logits.dtype, logits.stride(), logits.data_ptr() & 15),
+        *(target.dtype, target.stride(), target.data_ptr() & 15, ignore_index),
+        None if weight is None else (weight.stride(), weight.data_ptr() & 15),
+        None if valid is None else (valid.stride(), valid.data_ptr() & 15),
+    )
+    return Inputs(logits, target, weight, valid, ignore_index, key)
 
 
 def _expanded(array: Tensor, target_NHW: Tensor) -> Tensor:
@@ -97,8 +118,7 @@ def supported(logits: Tensor) -> bool:
 
 def forward(launcher: Launcher, inputs: Inputs, reduction: str) -> Forward:
     """Loss and confusion counts; reads logits, targets and weights once. Two launches."""
-    plan, params = _start(inputs, reduction, None)
-    return _sums(launcher, inputs, plan, params, ("forward_pass",))
+    return _sums(launcher, inputs, _found(launcher, inputs, ("forward_pass",), reduction, None), None)
 
 
 def forward_with_gradient(launcher: Launcher, inputs: Inputs, reduction: str) -> tuple[Forward, Tensor]:
@@ -108,9 +128,8 @@ def forward_with_gradient(launcher: Launcher, inputs: Inputs, reduction: str) ->
     (mean) or targets and weights (weighted_mean) finds it. For `sum` two suffice.
     """
     gradient = empty_like(inputs.logits)
-    plan, params = _start(inputs, reduction, gradient)
     passes = ("one_pass",) if reduction == "sum" else ("share_pass", "one_pass")
-    return _sums(launcher, inputs, plan, params, passes), gradient
+    return _sums(launcher, inputs, _found(launcher, inputs, passes, reduction, gradient), gradient), gradient
 
 
 def backward(
@@ -118,17 +137,19 @@ def backward(
 ) -> Tensor:
     """The gradient of the logits, times the scalar `upstream`; the softmax is computed anew. One launch.
 
-    A `gradient` of forward_with_gradient is rewritten, unless `upstream` is 1: then the kernel ends at once, having
-    read that one number on the device.
+    denominator: that of the forward computation, or the `sums` that begin with it. A `gradient` of
+    forward_with_gradient is rewritten, unless `upstream` is 1: then the kernel ends at once, having read that one
+    number on the device.
     """
     rewrites = gradient is not None
     gradient = empty_like(inputs.logits) if gradient is None else gradient
-    plan, params = _start(inputs, "sum", gradient)
+    way = _found(launcher, inputs, ("backward_pass",), "sum", gradient)
     upstream = upstream if upstream.dtype == torch.float32 else upstream.to(torch.float32)
+    params = _params(way, inputs, gradient)
     params.skip_if_one = rewrites
     params.upstream, params.denominator = upstream.data_ptr(), denominator.data_ptr()
-    if plan.chunks:
-        launcher.launch(plan.kind, [("backward_pass", _grid(launcher, plan, "backward_pass"))], params)
+    if way.kernels:
+        launcher.launch(way.plan.kind, way.kernels, params)
     return gradient
 
 
@@ -157,36 +178,61 @@ def _unfilled() -> Iterator[None]:
         settings.fill_uninitialized_memory = before
 
 
-_plans: dict[tuple[Any, ...], tuple[Plan, bytes]] = {}
-MOST_PLANS = 1024
+class Way(NamedTuple):
+    """How kernels are launched for tensors of one shape, type and layout: found once, then kept."""
+
+    plan: Plan
+    kernels: Kernels
+    description: bytes  # the parameters, but for addresses
+    counts: int  # of the blocks that count, together
+
+
+_ways: dict[tuple[Any, ...], Way] = {}
+MOST_WAYS = 1024
 
 
 def forget_plans() -> None:
     """Make every plan anew, for tests that change how plans are made."""
-    _plans.clear()
+    _ways.clear()
 
 
-def _start(inputs: Inputs, reduction: str, gradient: Tensor | None) -> tuple[Plan, Params]:
-    """The plan and all parameters that follow from the tensors. Kept for tensors that differ in their values and in
-    their addresses but by multiples of 16 bytes."""
-    addresses: list[int | None] = []
-    logits, target = inputs.logits, inputs.target
-    described: list[Any] = [logits.shape, logits.dtype, target.dtype, reduction, inputs.ignore_index]
-    for array in (logits, gradient, target, inputs.weight, inputs.valid):
-        address = None if array is None else array.data_ptr()
-        addresses.append(address)
-        described += (None,) if array is None or address is None else (array.stride(), address & 15)
-    key = tuple(described)
-    found = _plans.get(key)
-    if found is None:
-        if len(_plans) >= MOST_PLANS:
-            _plans.clear()
-        plan = make_plan(logits, target, inputs.weight, inputs.valid, gradient)
-        found = _plans[key] = plan, bytes(_described(plan, inputs, reduction, gradient))
-    plan, description = found
-    params = Params.from_buffer_copy(description)
-    params.logits, params.gradient, params.target, params.weight, params.valid = addresses
-    return plan, params
+def _found(launcher: Launcher, inputs: Inputs, passes: tuple[str, ...], reduction: str, gradient: Tensor | None) -> Way:
+    """The way these passes are launched, with `finish` behind those that sum."""
+    written = None if gradient is None else (gradient.stride(), gradient.data_ptr() & 15)
+    key = (launcher.holds, passes, reduction, written, inputs.key)
+    way = _ways.get(key)
+    if way is None:
+        if len(_ways) >= MOST_WAYS:
+            _ways.clear()
+        way = _ways[key] = _make_way(launcher, inputs, passes, reduction, gradient)
+    return way
+
+
+def _make_way(
+    launcher: Launcher, inputs: Inputs, passes: tuple[str, ...], reduction: str, gradient: Tensor | None
+) -> Way:
+    logits = inputs.logits
+    plan = make_plan(logits, inputs.target, inputs.weight, inputs.valid, gradient)
+    kernels = [(name, min(plan.chunks, launcher.resident_blocks(plan.kind, name))) for name in passes if plan.chunks]
+    params = _described(plan, inputs, reduction, gradient)
+    params.blocks = kernels[-1][1] if kernels else 0
+    counts = max(params.blocks, 1) * unrolled(logits.shape[1]) ** 2
+    if passes != ("backward_pass",):
+        kernels.append((FINISH, 1))
+    return Way(plan, tuple(kernels), bytes(params), counts)
+
+
+def _params(way: Way, inputs: Inputs, gradient: Tensor | None) -> Params:
+    """The parameters of a launch, with the addresses of what is read and of the gradient."""
+    params = Params.from_buffer_copy(way.description)
+    params.logits, params.target = inputs.logits.data_ptr(), inputs.target.data_ptr()
+    if inputs.weight is not None:
+        params.weight = inputs.weight.data_ptr()
+    if inputs.valid is not None:
+        params.valid = inputs.valid.data_ptr()
+    if gradient is not None:
+        params.gradient = gradient.data_ptr()
+    return params
 
 
 def _described(plan: Plan, inputs: Inputs, reduction: str, gradient: Tensor | None) -> Params:
@@ -212,27 +258,23 @@ def _described(plan: Plan, inputs: Inputs, reduction: str, gradient: Tensor | No
     return params
 
 
-def _grid(launcher: Launcher, plan: Plan, kernel: str) -> int:
-    return min(plan.chunks, launcher.resident_blocks(plan.kind, kernel))
-
-
-def _sums(launcher: Launcher, inputs: Inputs, plan: Plan, params: Params, passes: tuple[str, ...]) -> Forward:
+def _sums(launcher: Launcher, inputs: Inputs, way: Way, gradient: Tensor | None) -> Forward:
     """Launch the passes that sum chunk by chunk, and `finish`. Their memory is torch's, freed in the stream's order."""
     classes, device = inputs.logits.shape[1], inputs.logits.device
-    table = unrolled(classes) > 0  # else the kernel counts into `confusion` itself, which must begin with zeros
-    kernels = [(kernel, _grid(launcher, plan, kernel)) for kernel in passes] if plan.chunks else []
-    params.blocks = kernels[-1][1] if kernels else 0
+    params = _params(way, inputs, gradient)
+    chunks = max(way.plan.chunks, 1)
     with unfilled():
-        partials = torch.empty((2, max(plan.chunks, 1)), dtype=torch.float32, device=device)
+        # The blocks' 32-bit counts lie behind the partial results: every array more costs the processor two us.
+        sums = torch.empty(1 + 2 * chunks + way.counts, dtype=torch.float32, device=device)
         loss = torch.empty((), dtype=torch.float32, device=device)
-        denominator = torch.empty((), dtype=torch.float32, device=device)
-        confusion = (torch.empty if table else torch.zeros)((classes, classes), dtype=torch.int64, device=device)
-        if table:
-            counts = torch.empty(max(params.blocks, 1) * classes**2, dtype=torch.int32, device=device)
-            params.block_confusions = counts.data_ptr()
-    params.partial_losses = partials.data_ptr()
-    params.partial_shares = params.partial_losses + 4 * partials.shape[1]
+        # Without counts of its own the kernel counts into `confusion` itself, which must begin with zeros.
+        new = torch.empty if way.counts else torch.zeros
+        confusion = new((classes, classes), dtype=torch.int64, device=device)
+    params.denominator = place = sums.data_ptr()
+    params.partial_losses = place + 4
+    params.partial_shares = place + 4 * (1 + chunks)
+    if way.counts:
+        params.block_confusions = place + 4 * (1 + 2 * chunks)
     params.confusion, params.loss = confusion.data_ptr(), loss.data_ptr()
-    params.denominator = denominator.data_ptr()
-    launcher.launch(plan.kind, [*kernels, (FINISH, 1)], params)
-    return Forward(loss, confusion, denominator)
+    launcher.launch(way.plan.kind, way.kernels, params)
+    return Forward(loss, confusion, sums)

@@ -11,8 +11,8 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
         Mutant(
             "shares where the losses stand",
             _LAUNCH,
-            "params.partial_losses + 4 * partials.shape[1]",
-            "params.partial_losses",
+            "params.partial_shares = place + 4 * (1 + chunks)",
+            "params.partial_shares = place + 4",
         ),
         Mutant("ignored byte as it is", _LAUNCH, "ignore_index &= 255", "ignore_index &= 127"),
     ),
@@ -57,14 +57,32 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
             "covered // runs.pixels) if aligned",
             "-(-covered // runs.pixels)) if aligned",
         ),
-        Mutant("alignment not in the key", _LAUNCH, "(array.stride(), address & 15)", "(array.stride(),)"),
+        Mutant("alignment not in the key", _LAUNCH, "logits.stride(), logits.data_ptr() & 15", "logits.stride()"),
+        Mutant(
+            "alignment of targets not in the key", _LAUNCH, "target.stride(), target.data_ptr() & 15", "target.stride()"
+        ),
+        Mutant(
+            "alignment of weights not in the key",
+            _LAUNCH,
+            "(weight.stride(), weight.data_ptr() & 15)",
+            "(weight.stride(),)",
+        ),
+        Mutant(
+            "alignment of masks not in the key", _LAUNCH, "(valid.stride(), valid.data_ptr() & 15)", "(valid.stride(),)"
+        ),
+        Mutant(
+            "alignment of the gradient not in the key",
+            _LAUNCH,
+            "(gradient.stride(), gradient.data_ptr() & 15)",
+            "(gradient.stride(),)",
+        ),
     ),
     "several_items_per_thread": (
         Mutant(
             "half as many shares",
             _LAUNCH,
-            "params.partial_losses + 4 * partials.shape[1]",
-            "params.partial_losses + 2 * partials.shape[1]",
+            "params.partial_shares = place + 4 * (1 + chunks)",
+            "params.partial_shares = place + 4 + 2 * chunks",
         ),
     ),
     "agrees_with_the_reference": (
@@ -101,21 +119,47 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
         ),
     ),
     "plans_are_not_mixed_up": (
-        Mutant("strides not in the key", _LAUNCH, "(array.stride(), address & 15)", "(address & 15,)"),
+        Mutant("strides not in the key", _LAUNCH, "logits.dtype, logits.stride(), logits", "logits.dtype, logits"),
+        Mutant(
+            "strides of targets not in the key",
+            _LAUNCH,
+            "target.dtype, target.stride(), target",
+            "target.dtype, target",
+        ),
+        Mutant(
+            "strides of weights not in the key",
+            _LAUNCH,
+            "(weight.stride(), weight.data_ptr() & 15)",
+            "(weight.data_ptr() & 15,)",
+        ),
+        Mutant(
+            "strides of masks not in the key",
+            _LAUNCH,
+            "(valid.stride(), valid.data_ptr() & 15)",
+            "(valid.data_ptr() & 15,)",
+        ),
+        Mutant("passes not in the key", _LAUNCH, "(launcher.holds, passes, reduction", "(launcher.holds, reduction"),
         Mutant(
             "reduction not in the key",
             _LAUNCH,
-            "target.dtype, reduction, inputs.ignore_index]",
-            "target.dtype, inputs.ignore_index]",
+            "passes, reduction, written",
+            "passes, written",
         ),
-        Mutant("ignored target not in the key", _LAUNCH, "reduction, inputs.ignore_index]", "reduction]"),
+        Mutant(
+            "ignored target not in the key", _LAUNCH, "target.data_ptr() & 15, ignore_index)", "target.data_ptr() & 15)"
+        ),
         Mutant(
             "type of the targets not in the key",
             _LAUNCH,
-            "target.dtype, reduction, inputs.ignore_index]",
-            "reduction, inputs.ignore_index]",
+            "*(target.dtype, target.stride()",
+            "*(target.stride()",
         ),
-        Mutant("type of the logits not in the key", _LAUNCH, "logits.dtype, target.dtype,", "target.dtype,"),
-        Mutant("shape not in the key", _LAUNCH, "logits.shape, logits.dtype,", "logits.dtype,"),
+        Mutant(
+            "type of the logits not in the key",
+            _LAUNCH,
+            "logits.shape, logits.dtype, logits.stride()",
+            "logits.shape, logits.stride()",
+        ),
+        Mutant("shape not in the key", _LAUNCH, "(logits.shape, logits.dtype,", "(logits.dtype,"),
     ),
 }

@@ -117,7 +117,7 @@ def run(
         else:
             forward, ready = launch.forward_with_gradient(launcher, inputs, case.reduction)
             gradient = launch.backward(launcher, inputs, upstream, forward.denominator, ready)
-    return Result(*forward, gradient)
+    return Result(forward.loss, forward.confusion, forward.denominator, gradient)
 
 
 def expected(case: Case, dtype: torch.dtype = torch.float64) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -89,11 +89,15 @@ class ShimLauncher:
         self.launched: list[str] = []
         self.shares: list[float] = []  # partial results of the last pass that made them
 
+    @property
+    def holds(self) -> int | tuple[int, int | None]:
+        return self.blocks
+
     def resident_blocks(self, kind: str, kernel: str) -> int:  # noqa: ARG002
         """Differs from kernel to kernel, as on a GPU."""
         return self.blocks + PASSES.index(kernel) % max(self.blocks, 1)
 
-    def launch(self, kind: str, kernels: Sequence[tuple[str, int]], params: Params) -> None:
+    def launch(self, kind: str, kernels: launch.Kernels, params: Params) -> None:
         program = self.kernels.program(kind)
         for kernel, blocks in kernels:
             self.launched.append(kernel)

@@ -128,7 +128,7 @@ def finish_adds_in_the_documented_order(kernels: Kernels) -> None:
             ):
                 setattr(params, name, array.ctypes.data)
             kind = plan.kind_name(FLOAT, BYTE, 2, plan.PLANAR)
-            ShimLauncher(kernels, schedule=RANDOM, seed=1).launch(kind, [(launch.FINISH, 1)], params)
+            ShimLauncher(kernels, schedule=RANDOM, seed=1).launch(kind, ((launch.FINISH, 1),), params)
             divisor = np.float32(ordered_total(shares)) if reduction == "mean" else np.float32(1)
             assert denominator[0] == divisor
             assert loss[0] == np.float32(ordered_total(losses) / np.float64(divisor))
