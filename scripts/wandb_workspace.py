@@ -37,6 +37,7 @@ CURVES = (
     ("held_out/loss", "updates", "held-out cross-entropy"),
     ("train/loss", "updates", "training loss"),
     ("train/gradient_norm", "updates", "gradient norm"),
+    ("train/pixel_accuracy", "updates", "training accuracy (where the fused loss counts it)"),
 )
 SUMMARY = {"mean_iou_last5": "held_out/mean_iou", "loss_last5": "held_out/loss", "spikes": "train/loss_max"}
 """Where a score that a study tests is found; the others stand under scores/."""

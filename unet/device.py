@@ -28,6 +28,7 @@ class Hardware:
     channels_last: bool
     workers: int
     threads: int = 0  # of the CPU arithmetic, 0: as torch chooses
+    cuda_graphs: bool = False  # the training step as one CUDA graph
 
 
 def prepare(config: Config, begun: Any = None) -> Hardware:
@@ -56,7 +57,14 @@ def choose(config: Config, begun: Any = None) -> Hardware:
     workers = settings.workers
     if workers < 0:
         workers = min(4, len(usable()) - 1) if device.type == "cuda" else 0
-    return Hardware(device, precision, compiled, settings.channels_last, workers, settings.threads)
+    graphs = settings.cuda_graphs != "off" and _has_graphs(device)
+    if settings.cuda_graphs == "on" and not graphs:
+        raise ConfigError(f"train.cuda_graphs: on needs an NVIDIA GPU, and the device is {device.type}; use auto")
+    return Hardware(device, precision, compiled, settings.channels_last, workers, settings.threads, graphs)
+
+
+def _has_graphs(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.version.hip is None
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h

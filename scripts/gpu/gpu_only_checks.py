@@ -6,6 +6,7 @@ import itertools
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from loss_checks import (
@@ -22,8 +23,16 @@ from loss_checks import (
 )
 from torch import Tensor
 
+from unet.config import from_dict
+from unet.geometry import output_size
 from unet.loss import reference
+from unet.loss.dispatch import choose_loss
 from unet.loss.fused import Mode, weighted_cross_entropy
+from unet.model import build
+from unet.tiles.shared_batches import Batch
+from unet.training.graphs import GraphedStep
+from unet.training.optim import make_optimizer
+from unet.training.step import EagerStep, Step
 
 OPERATORS = ("cross_entropy", "cross_entropy_gradient")
 
@@ -123,6 +132,32 @@ def graphs(device: torch.device) -> str:
             torch.cuda.synchronize(device)
             assert_same_bits(captured, run(other.but(weight=case.weight, valid=case.valid), mode))
     return "captured, replayed with other inputs"
+
+
+def training_steps_as_graphs(device: torch.device) -> str:
+    """Updates of a small network with dropout: the step replayed as one graph ends in the eager step's weights."""
+    config = from_dict({"model": {"base_channels": 8, "depth": 3, "dropout": 0.5}})
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(6, 2, 1, 92, 92, generator=generator).to(device)
+    side = output_size(92, 3)
+    target = torch.randint(0, 2, (6, 2, side, side), generator=generator, dtype=torch.uint8).to(device)
+    weight = torch.rand(6, 2, side, side, generator=generator).to(device)
+    for name, pooled in itertools.product(("adam", "sgd"), (False, True)):
+        ends = []
+        for graphs_too in (False, True):
+            model = build(config.model, 1, 2, 0).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            optimizer = make_optimizer(replace(config.optim, name=name), model)  # type: ignore[arg-type]
+            step: Step = EagerStep(model, choose_loss(config.loss, device), config.loss, pooled=pooled, bf16=True)
+            if graphs_too:
+                step = GraphedStep(step, model.parameters(), required=True, say=print)
+            for update in range(6):
+                torch.manual_seed(update)
+                optimizer.zero_grad(set_to_none=not step.keeps_gradients)
+                step(Batch(image[update], target[update], weight[update]))
+                optimizer.step()
+            ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+        torch.testing.assert_close(ends[1], ends[0], rtol=1e-4, atol=1e-5)
+    return "Adam and SGD, alone and pooled, with dropout"
 
 
 def compilation(device: torch.device) -> str:
@@ -250,6 +285,7 @@ GPU_CHECKS: tuple[Callable[[torch.device], str], ...] = (
     same_bits_on_every_stream,
     nothing_waits_for_the_device,
     graphs,
+    training_steps_as_graphs,
     quiet(compilation),
     operators,
     autocast_and_deterministic_mode,

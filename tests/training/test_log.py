@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from unet.config import from_dict
 from unet.runs.folder import TIMING, RunFolder
@@ -42,3 +43,32 @@ def test_a_run_without_held_out_frames_tells_its_speed(tmp_path, clock):
     journal.timing()
     (row,) = RunFolder(tmp_path).rows(TIMING)
     assert (row["tiles_per_s"], row["evaluation_s"]) == (2.0, 0.0)
+
+
+def test_counts_of_the_loss_are_shown_as_accuracy_and_iou(tmp_path):
+    """In the row of ten updates, of all their pixels; on the progress line, of the last update."""
+    shown, sent = [], []
+    journal = Journal(from_dict({"train": {"updates": 12}}), RunFolder(tmp_path), SimpleNamespace(log=sent.append))
+    journal.begin()
+    bar = SimpleNamespace(update=lambda _, note: shown.append(note))
+    for update in range(12):
+        counts = torch.tensor([[6, 2], [1, 1]]) if update < 9 else torch.tensor([[4, 0], [1, 5]])
+        journal.add(update, torch.tensor(0.5), torch.tensor(1.0), counts)
+        journal.flush()
+        journal.show(bar)
+    first, last = RunFolder(tmp_path).rows("metrics.jsonl")
+    assert first["pixel_accuracy"] == pytest.approx((9 * 7 + 9) / 100)
+    assert first["mean_iou"] == pytest.approx((58 / 86 + 14 / 42) / 2)  # hits 58 and 14, missed or false 28 and 28
+    assert (last["pixel_accuracy"], last["mean_iou"]) == (0.9, pytest.approx((4 / 5 + 5 / 6) / 2))
+    assert "accuracy 70.0%" in shown[0]
+    assert "accuracy 90.0%" in shown[9]  # although the row has been written
+    assert sent[0]["train/pixel_accuracy"] == first["pixel_accuracy"]
+
+
+def test_without_counts_the_row_is_as_it_was(tmp_path):
+    journal = Journal(from_dict({"train": {"updates": 1}}), RunFolder(tmp_path), SimpleNamespace(log=lambda _: None))
+    journal.begin()
+    journal.add(0, torch.tensor(0.5), torch.tensor(1.0))
+    journal.flush()
+    (row,) = RunFolder(tmp_path).rows("metrics.jsonl")
+    assert set(row) == {"update", "part", "loss", "loss_max", "gradient_norm", "lr"}

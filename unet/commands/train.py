@@ -18,7 +18,13 @@ from unet.errors import ConfigError, RunError, is_unicode
 from unet.runs.folder import CONFIG, claimed, unused
 from unet.terminal import Terminal, format_seconds
 
-FREE_KEYS = ("train.device", "train.workers", "train.threads", "data.folder")  # may differ when a run is resumed
+FREE_KEYS = (
+    "train.device",
+    "train.workers",
+    "train.threads",
+    "train.cuda_graphs",
+    "data.folder",
+)  # may differ when a run is resumed
 
 
 @dataclass(frozen=True)

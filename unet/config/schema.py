@@ -193,6 +193,7 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     channels_last: bool = True
     compile: Literal["auto", "on", "off"] = "auto"
+    cuda_graphs: Literal["auto", "on", "off"] = "auto"  # the step as one CUDA graph; auto: on an NVIDIA GPU
     deterministic: bool = False
     workers: int = -1  # processes that cut tiles; -1: none on a CPU, up to 4 beside a GPU
     threads: int = 0  # of the CPU arithmetic, 0: as torch chooses, said when training begins

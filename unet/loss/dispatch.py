@@ -12,17 +12,23 @@ from torch import Tensor
 from unet.config import LossConfig
 from unet.errors import ConfigError
 from unet.loss import reference
+from unet.loss.reference import LossResult
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits N x C x H x W, target N x H x W, weight N x H x W) -> scalar loss, differentiable."""
 
 
 class ChosenLoss(NamedTuple):
-    """The function, its name for the run's record, and a line to print (empty when there is nothing to say)."""
+    """The function, its name for the run's record, and a line to print (empty when there is nothing to say).
+
+    counted: the loss with its confusion counts, where these cost nothing; None elsewhere (on a CPU they would take a
+    third of its time).
+    """
 
     function: LossFunction
     name: str
     message: str
+    counted: Callable[[Tensor, Tensor, Tensor], LossResult] | None = None
 
 
 def choose_loss(config: LossConfig, device: torch.device) -> ChosenLoss:
@@ -38,9 +44,8 @@ def choose_loss(config: LossConfig, device: torch.device) -> ChosenLoss:
 
     reason = driver.unusable(device)
     if not reason:
-        return ChosenLoss(
-            lambda *inputs: fused.weighted_cross_entropy(*inputs, reduction=config.reduction).loss, "fused", ""
-        )
+        counted = partial(fused.weighted_cross_entropy, reduction=config.reduction)
+        return ChosenLoss(lambda *inputs: counted(*inputs).loss, "fused", "", counted)
     if config.implementation == "fused":
         raise ConfigError(f"loss.implementation: fused cannot be used, {reason}; use auto or reference")
     return plain._replace(message=f"loss: reference implementation ({reason})")

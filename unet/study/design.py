@@ -30,7 +30,7 @@ TUNING = 90
 TUNING_SHARE = 4  # tuning runs have the updates of a run divided by this
 
 SEQUENCES = ("phc", "hela", "synthetic-phc", "synthetic-hela")  # sets of two sequences
-MACHINE_KEYS = {"device", "workers", "threads"}  # of `train`: where a run runs, not what it is
+MACHINE_KEYS = {"device", "workers", "threads", "cuda_graphs"}  # of `train`: where a run runs, not what it is
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 

@@ -15,7 +15,7 @@ from unet.runs.folder import RunFolder
 from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
 
-FREE_KEYS = ("train.device", "train.workers", "train.threads", "data.folder", "data.root")
+FREE_KEYS = ("train.device", "train.workers", "train.threads", "train.cuda_graphs", "data.folder", "data.root")
 """What may differ when a run goes on: where it runs, and where its data lies."""
 
 

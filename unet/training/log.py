@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from unet.config import Config
 from unet.errors import Diverged
+from unet.metrics.pixel import mean_iou, pixel_accuracy
 from unet.runs.dashboard import Dashboard
 from unet.runs.folder import METRICS, TIMING, RunFolder
 from unet.terminal import Bar
@@ -32,7 +34,7 @@ class State:
     update: int = 0
     evaluated_at: int = 0
     first_loss: float = 0.0
-    window: list[list[float]] = field(default_factory=list)  # [loss, gradient norm] since the last row
+    window: list[list[float]] = field(default_factory=list)  # since the last row: [loss, gradient norm, confusion ...]
     best: dict[str, float] = field(default_factory=dict)
     metrics_bytes: int = 0
 
@@ -43,8 +45,9 @@ class Journal:
     def __init__(self, config: Config, folder: RunFolder, dashboard: Dashboard) -> None:
         self.config, self.folder, self.dashboard = config, folder, dashboard
         self.state = State()
-        self._pending: list[tuple[int, Tensor, Tensor]] = []  # losses still on the device
+        self._pending: list[tuple[int, Tensor, Tensor, Tensor | None]] = []  # still on the device
         self._waited = 0.0
+        self._last: list[float] = []  # the newest entry of the window
         self._clock = (time.perf_counter(), 0)  # when the timing row began, and at which update
 
     def begin(self) -> None:
@@ -52,9 +55,10 @@ class Journal:
         self.folder.truncate(METRICS, self.state.metrics_bytes)
         self._clock = (time.perf_counter(), self.state.update)
 
-    def add(self, update: int, loss: Tensor, norm: Tensor) -> None:
-        """Take the loss and the gradient norm of an update, left on their device until `flush`."""
-        self._pending.append((update, loss, norm))
+    def add(self, update: int, loss: Tensor, norm: Tensor, counts: Tensor | None = None) -> None:
+        """Take the loss, the gradient norm and, where it is known, the confusion (C x C, [target, predicted]) of an
+        update, left on their device until `flush`."""
+        self._pending.append((update, loss, norm, counts))
 
     def flush(self) -> None:
         """Bring losses from the device and write a row every LOG_EVERY updates.
@@ -62,11 +66,12 @@ class Journal:
         Diverged, with the tiles it came from, when one of them is not finite or has exploded.
         """
         state = self.state
-        for update, loss_tensor, norm_tensor in self._pending:
+        for update, loss_tensor, norm_tensor, counts in self._pending:
             loss, norm = float(loss_tensor), float(norm_tensor)
             state.first_loss = state.first_loss or loss
             self._check(update, loss, norm)
-            state.window.append([loss, norm])
+            self._last = [loss, norm, *([] if counts is None else counts.flatten().tolist())]
+            state.window.append(self._last)
             if (update + 1) % LOG_EVERY == 0 or update + 1 == self.config.train.updates:
                 self._log_window(update)
         self._pending.clear()
@@ -107,8 +112,9 @@ class Journal:
         """Move the progress bar: loss, speed, share of the time spent on waiting for data."""
         began, first = self._clock
         speed = self._speed(time.perf_counter() - began, max(1, self.state.update - first))
-        loss = self.state.window[-1][0] if self.state.window else None
-        shown = f"loss {loss:.4f}, " if loss is not None else ""
+        shown = f"loss {self._last[0]:.4f}, " if self._last else ""
+        if right := _shares_right(self._last[2:]):
+            shown += f"accuracy {right['pixel_accuracy']:.1%}, "
         note = f"{shown}{speed['tiles_per_s']:.1f} tiles/s, waiting for data {speed['data_wait_share']:.1%}"
         bar.update(self.state.update, note)
 
@@ -124,7 +130,7 @@ class Journal:
         )
 
     def _log_window(self, update: int) -> None:
-        losses, norms = zip(*self.state.window, strict=True)
+        losses, norms, *confusion = zip(*self.state.window, strict=True)
         self.state.window = []
         self._log(
             {
@@ -134,6 +140,7 @@ class Journal:
                 "loss_max": max(losses),
                 "gradient_norm": sum(norms) / len(norms),
                 "lr": learning_rate(self.config.optim, update, self.config.train.updates),
+                **_shares_right([sum(counts) for counts in confusion]),
             }
         )
 
@@ -150,3 +157,12 @@ class Journal:
             "seconds_per_update": seconds / updates,
             "data_wait_share": self._waited / seconds,
         }
+
+
+def _shares_right(confusion: Sequence[float]) -> dict[str, float]:
+    """Pixel accuracy and mean IoU on training tiles, of a flattened confusion; nothing where there is none."""
+    if not sum(confusion):
+        return {}
+    classes = math.isqrt(len(confusion))
+    counts = np.array(confusion, dtype=np.int64).reshape(classes, classes)
+    return {"pixel_accuracy": pixel_accuracy(counts), "mean_iou": mean_iou(counts)}

@@ -21,7 +21,6 @@ from unet.errors import Diverged, RunError, one_line
 from unet.evaluation.constant import missing_classes
 from unet.evaluation.frames import FramePrediction, pixel_scores, predict_frames
 from unet.loss.dispatch import choose_loss
-from unet.loss.reference import denominator, valid_pixels
 from unet.model import build, parameters
 from unet.prediction.overlap import Network
 from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
@@ -34,9 +33,11 @@ from unet.tiles.batches import batches
 from unet.tiles.shared_batches import Batch
 from unet.training.continuing import check_same_data, refuse_edits
 from unet.training.failures import explained
+from unet.training.graphs import GraphedStep
 from unet.training.log import LOG_EVERY, Journal, State
 from unet.training.optim import learning_rate, make_optimizer, weight_average
 from unet.training.setup import Setup
+from unet.training.step import EagerStep, Step
 from unet.training.wandb_panels import Panels
 from unet.training.warm_start import warm_start
 
@@ -131,7 +132,6 @@ class Trainer:
             self.parent = warm_start(model, config, stack, terminal.say)
         self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
         self.layout = layout
-        self.forward = torch.compile(self.model) if hardware.compile else self.model
         self.average = weight_average(config.optim, self.model)
         self.network = Network(
             self.scored,
@@ -143,11 +143,23 @@ class Trainer:
         )
         self.optimizer = make_optimizer(config.optim, self.model)
         self.loss = choose_loss(config.loss, hardware.device)
+        self.step = self._make_step()
 
     @property
     def scored(self) -> nn.Module:
         """What is evaluated and saved: the average of the weights where there is one."""
         return self.model if self.average is None else self.average.module
+
+    def _make_step(self) -> Step:
+        """The computation of a batch: as a CUDA graph where the hardware takes them."""
+        config, hardware = self.config, self.hardware
+        forward = torch.compile(self.model) if hardware.compile else self.model
+        pooled = config.train.accumulate > 1
+        eager = EagerStep(forward, self.loss, config.loss, pooled=pooled, bf16=hardware.precision == "bf16")
+        if not hardware.cuda_graphs:
+            return eager
+        required = config.train.cuda_graphs == "on"
+        return GraphedStep(eager, self.model.parameters(), required=required, say=self.terminal.say)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -195,23 +207,20 @@ class Trainer:
         rate = learning_rate(self.config.optim, update, settings.updates)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not self.step.keeps_gradients)
         total, divisor = (torch.zeros((), device=self.hardware.device) for _ in range(2))
-        pooled = settings.accumulate > 1 and self.config.loss.reduction != "sum"
+        counts: Tensor | None = None
         for _ in range(settings.accumulate):
             self.stopper.check()
-            image, target, weight = self._next(stream)
-            with torch.autocast(self.hardware.device.type, torch.bfloat16, enabled=self.hardware.precision == "bf16"):
-                logits = self.forward(image)
-            loss = self.loss.function(logits, target, weight)
-            if pooled:
-                share = denominator(weight, weight, valid_pixels(target), self.config.loss.reduction)
-                loss, divisor = loss * share, divisor + share
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        if pooled:
+            sums = self.step(self._next(stream))
+            total += sums.loss
+            if sums.divisor is not None:
+                divisor += sums.divisor
+            if sums.counts is not None:
+                counts = sums.counts + (0 if counts is None else counts)
+        if self.step.pooled:
             self._divide([total, *(p.grad for p in self.model.parameters() if p.grad is not None)], divisor)
-        self.journal.add(update, total, self._gradient_norm())
+        self.journal.add(update, total, self._gradient_norm(), counts)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
