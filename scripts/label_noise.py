@@ -31,7 +31,7 @@ from unet.training.dynamics import LossSeries, excess, follow
 from unet.training.probes import FAULTS, USUAL, area_under_curve, nearest_kinds, plant
 
 COLUMNS = ["data", "seed", "fault", "method", "value", "images", "seconds"]
-METHODS = ("last loss", "mean loss", "excess, second half", "nearest probes")
+METHODS = ("last loss", "mean loss", "late excess", "nearest probes")
 PROBES, HIDDEN, SIDE_PX = 6, 8, 256
 SHARED: dict[str, dict[str, Any]] = {
     "tile": {"input_px": 140},
@@ -82,7 +82,7 @@ def scores(series: LossSeries, shares: Mapping[str, Mapping[str, float]] | None,
     found = {
         "last loss": series.losses_EF[-1],
         "mean loss": series.losses_EF.mean(axis=0),
-        "excess, second half": np.median(late, axis=0),
+        "late excess": np.median(late, axis=0),
     }
     if shares is not None:
         nearest = [shares[name][fault] if name in shares else np.nan for name in series.names]
@@ -109,9 +109,8 @@ def planted(seed: int) -> Iterator[dict[str, Any]]:
         for method, values in scores(series, shares, fault).items():
             value = area_under_curve(values[asked], positive)
             yield _row("em", seed, fault, method, value, len(asked), seconds)
-    right = [
-        max(shares[series.names[f]].items(), key=lambda pair: pair[1])[0] == kinds[series.names[f]] for f in hidden
-    ]
+    named = {name: max(own, key=lambda kind: own[kind]) for name, own in shares.items()}
+    right = [named[series.names[f]] == kinds[series.names[f]] for f in hidden]
     yield _row("em", seed, "all kinds", "nearest probes", float(np.mean(right)), len(hidden), seconds)
 
 
@@ -166,7 +165,7 @@ _INTRODUCTION = f"""# Wrong labels by their series of losses
 <!-- written by scripts/label_noise.py from runs.csv -->
 
 **EM, planted.** The 30 slices in 120 quarters of 256 px; {HIDDEN} of each kind hidden among them (another image's
-label, the label 8 px off, the image out of focus), {PROBES} more of each kind, and {PROBES} usual ones, known (probes).
+label, the label 3 px off, the image out of focus), {PROBES} more of each kind, and {PROBES} usual ones, known (probes).
 A network of 8 channels is trained on all of them for {SHARED["train"]["updates"]} updates; the loss of each is noted
 every {EVERY}. Area under the curve: the probability that a hidden fault looks more suspicious than a usual image.
 
