@@ -16,7 +16,7 @@ from unet.training.loop import Trainer
 
 TINY = [
     "--model.base-channels", "2", "--model.depth", "2", "--tile.input-px", "52", "--train.batch", "1",
-    "--train.eval-every", "4", "--train.checkpoint-every", "2", "--train.device", "cpu", "--train.threads", "1",
+    "--train.eval-every", "2", "--train.checkpoint-every", "2", "--train.device", "cpu", "--train.threads", "1",
     "--train.workers", "0", "--wandb", "disabled",
 ]  # fmt: skip
 
@@ -69,6 +69,37 @@ def test_an_edited_configuration_is_refused_by_its_keys(stopped, capsys, old, ne
     assert (stopped / "split.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda _: None, "is gone since its checkpoint"),
+        (lambda content: content.replace(b"held_out", b"held-out"), "was edited after its checkpoint"),
+        (lambda content: content[:20], "is shorter than its checkpoint says"),
+    ],
+)
+def test_other_metrics_stop_a_resume_unless_told_and_cost_no_bit_of_the_weights(stopped, capsys, damage, told):
+    metrics = stopped / "metrics.jsonl"
+    before = metrics.read_bytes()
+    assert b"held_out" in before
+    twin = shutil.copytree(stopped, stopped.with_name("twin"))
+    changed = damage(before)
+    metrics.unlink() if changed is None else metrics.write_bytes(changed)
+    assert main(["train", "--resume", "--run", str(stopped)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"metrics.jsonl {told}; restore it, or go on without the rows so far with --lost-metrics" in error
+    assert (metrics.read_bytes() if metrics.exists() else None) == changed
+    assert main(["train", "--resume", "--run", str(stopped), "--lost-metrics"]) == 0
+    assert {json.loads(line)["update"] for line in metrics.read_text().splitlines()} == {4}
+    replaced = stopped / "metrics-replaced.jsonl"
+    assert (replaced.read_bytes() if replaced.exists() else None) == changed
+    assert main(["train", "--resume", "--run", str(twin)]) == 0
+    assert (twin / "metrics.jsonl").read_bytes().startswith(before)
+    weights, wanted = (load_weights(run / "weights.safetensors")[0] for run in (stopped, twin))
+    assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
+    metrics.unlink()
+    assert main(["evaluate", str(stopped), "--quiet"]) == 0  # trained weights need no metrics
+
+
 def test_a_run_goes_on_from_another_directory_and_with_moved_images(stopped, tmp_path, monkeypatch, capsys):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -83,11 +114,15 @@ def test_a_run_goes_on_from_another_directory_and_with_moved_images(stopped, tmp
     assert main(["evaluate", str(stopped)]) == 2
     assert main(["evaluate", str(stopped), "--data.folder", "../again", "--quiet"]) == 0
     assert json.loads((stopped / "scores.json").read_bytes())["scores"] == json.loads(scores)["scores"]
-    cases.write(tmp_path / "other", cases.inverted)
+    shutil.move(tmp_path / "again", tmp_path / "third")
     capsys.readouterr()
+    assert main(["reproduce", str(stopped), "--data.folder", "../third"]) == 0
+    assert "--config-file" in capsys.readouterr().out
+    assert load_yaml(stopped / "config.yaml").data.folder == str(tmp_path / "third")
+    cases.write(tmp_path / "other", cases.inverted)
     assert main(["evaluate", str(stopped), "--data.folder", str(tmp_path / "other")]) == 2
     assert "holds other images or labels than" in capsys.readouterr().err
-    assert load_yaml(stopped / "config.yaml").data.folder == str(tmp_path / "again")
+    assert load_yaml(stopped / "config.yaml").data.folder == str(tmp_path / "third")
 
 
 def test_changed_images_stop_a_resume_unless_told(stopped, tmp_path, capsys):

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -124,14 +125,37 @@ class RunFolder:
         except OSError as error:
             raise write_error(path, error) from error
 
-    def truncate(self, name: str, length: int) -> None:
-        """Cut a JSONL file back to `length` bytes: what a resumed run will write again."""
+    def truncate(self, name: str, length: int, digest: str = "") -> None:
+        """Cut a JSONL file back to `length` bytes: what a resumed run will write again.
+
+        digest: SHA-256 of these bytes as a checkpoint has it; empty: not known. RunError when they are not there or are
+        others.
+        """
         path = self.path / name
         if not path.exists() and length == 0:
             return
-        if not path.exists() or path.stat().st_size < length:
-            raise RunError(f"{path} is shorter than its checkpoint says; restore it, or start anew with --overwrite")
+        whole = path.exists() and path.stat().st_size >= length
+        if not whole or (digest and self.sha256_of(name, length) != digest):
+            what = "was edited after" if whole else "is shorter than" if path.exists() else "is gone since"
+            raise RunError(
+                f"{path} {what} its checkpoint{' says' * (not whole and path.exists())}; restore it, or go on without "
+                "the rows so far with --lost-metrics (the weights need none), or start anew with --overwrite"
+            )
         os.truncate(path, length)
+
+    def sha256_of(self, name: str, length: int) -> str:
+        """SHA-256 of the first `length` bytes of a file, hexadecimal; of a file that is not there: of nothing."""
+        path = self.path / name
+        if not path.exists():
+            return hashlib.sha256().hexdigest()
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read(length)).hexdigest()
+
+    def set_aside(self, name: str) -> None:
+        """Give a file a name of its own (`metrics-replaced.jsonl`), so that another can take its place."""
+        path = self.path / name
+        if path.exists():
+            path.replace(unused(path.with_name(f"{path.stem}-replaced{path.suffix}")))
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Rows of a JSONL file; a last row cut short by a crash is left out. RunError when another is damaged."""

@@ -1,9 +1,9 @@
 """A run made again: the command that its record calls for, what differs here from what it was made with, and, when it
 has been run, what differs in its results.
 
-A run folder is compared bit for bit. Of a study's evidence, whose curves are kept to six digits, rows are compared at
-these digits, and only the columns and scores that both have: what was added or renamed since is named, and is no
-difference.
+A run folder is compared bit for bit; scores that were added since are named, and are no difference. Of a study's
+evidence, whose curves are kept to six digits, rows are compared at these digits, and only the columns and scores that
+both have: what was added or renamed since is named, and is no difference either.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _compare_json(first: RunFolder, second: RunFolder, name: str, part: str = ""
         then, now = (value.get(part) if isinstance(value, dict) else None for value in (then, now))
     if not isinstance(then, dict) or not isinstance(now, dict):
         return "" if then == now else "holds something else"
-    keys = [key for key in then if key in now] if shared else list(dict.fromkeys([*then, *now]))
+    keys = [key for key in then if key in now] if shared else list(dict.fromkeys([*then, *([] if part else now)]))
     if shared and not keys:
         return "no score in common"
     changed = [key for key in keys if repr(then.get(key)) != repr(now.get(key))]

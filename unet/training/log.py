@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from unet.config import Config
-from unet.errors import Diverged
+from unet.errors import Diverged, RunError
 from unet.metrics.pixel import mean_iou, pixel_accuracy
 from unet.runs.dashboard import Dashboard
 from unet.runs.folder import METRICS, TIMING, RunFolder
@@ -37,6 +37,7 @@ class State:
     window: list[list[float]] = field(default_factory=list)  # since the last row: [loss, gradient norm, confusion ...]
     best: dict[str, float] = field(default_factory=dict)
     metrics_bytes: int = 0
+    metrics_sha256: str = ""  # of these bytes, when the state was saved; empty in older checkpoints
 
 
 class Journal:
@@ -50,10 +51,25 @@ class Journal:
         self._last: list[float] = []  # the newest entry of the window
         self._clock = (time.perf_counter(), 0)  # when the timing row began, and at which update
 
-    def begin(self) -> None:
-        """Go on from `state`: rows of updates that will be made again are cut off."""
-        self.folder.truncate(METRICS, self.state.metrics_bytes)
+    def begin(self, lost: bool = False) -> None:
+        """Go on from `state`: rows of updates that will be made again are cut off.
+
+        RunError when the rows before are not those that the state was saved with; `lost`: begin without any then, and
+        what is there is set aside.
+        """
+        try:
+            self.folder.truncate(METRICS, self.state.metrics_bytes, self.state.metrics_sha256)
+        except RunError:
+            if not lost:
+                raise
+            self.folder.set_aside(METRICS)
+            self.state.metrics_bytes = 0
         self._clock = (time.perf_counter(), self.state.update)
+
+    def seal(self) -> None:
+        """Flush the rows to disk and note their checksum: a checkpoint counts on the rows before it."""
+        self.folder.sync(METRICS)
+        self.state.metrics_sha256 = self.folder.sha256_of(METRICS, self.state.metrics_bytes)
 
     def add(self, update: int, loss: Tensor, norm: Tensor, counts: Tensor | None = None) -> None:
         """Take the loss, the gradient norm and, where it is known, the confusion (C x C, [target, predicted]) of an

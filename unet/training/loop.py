@@ -26,7 +26,7 @@ from unet.prediction.overlap import Network
 from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
 from unet.runs.dashboard import Dashboard, mirrored
 from unet.runs.environment import continued, describe
-from unet.runs.folder import METRICS, SPLIT, RunFolder, taken
+from unet.runs.folder import SPLIT, RunFolder, taken
 from unet.signals import Interrupted, Stopper
 from unet.terminal import Bar, Terminal
 from unet.tiles.batches import batches
@@ -55,6 +55,7 @@ def train(
     terminal: Terminal,
     dashboard: Dashboard | None = None,
     changed_data: bool = False,
+    lost_metrics: bool = False,
 ) -> RunFolder:
     """Train a network as configured into the run folder `path`; returns the folder with scores not yet made.
 
@@ -62,14 +63,15 @@ def train(
     was begun with where config leaves them open. Ctrl-C and SIGTERM write a checkpoint and raise
     unet.signals.Interrupted. All input is checked before the folder is touched. `dashboard`: where the run is mirrored;
     it is left open for what follows (default: one of its own). changed_data: go on although the images or labels are
-    not those that the run was begun with.
+    not those that the run was begun with. lost_metrics: go on although metrics.jsonl is not what the checkpoint left.
     """
     hardware = prepare(config, RunFolder(path).environment if resume else None)
     stack = load(config.data, terminal.say, terminal)
     if resume and not changed_data:
         check_same_data(RunFolder(path), stack)
     setup = Setup.of(config, hardware, stack)
-    return run(setup, path, resume=resume, overwrite=overwrite, terminal=terminal, dashboard=dashboard)
+    options = {"resume": resume, "overwrite": overwrite, "lost_metrics": lost_metrics}
+    return run(setup, path, **options, terminal=terminal, dashboard=dashboard)
 
 
 def run(
@@ -81,6 +83,7 @@ def run(
     terminal: Terminal,
     dashboard: Dashboard | None = None,
     callbacks: Sequence[Callback] = (),
+    lost_metrics: bool = False,
 ) -> RunFolder:
     """Hold the run folder `path` and train in it; the arguments are those of `train` and of `Trainer`."""
     config = setup.config
@@ -92,7 +95,7 @@ def run(
     ):
         if resume:
             folder.data_moved(config.data.folder)
-        Trainer(setup, folder, terminal, stopper, mirror, callbacks).run()
+        Trainer(setup, folder, terminal, stopper, mirror, callbacks).run(lost_metrics)
     return folder
 
 
@@ -163,9 +166,10 @@ class Trainer:
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Train to the end, evaluating and writing checkpoints on the way."""
+    def run(self, lost_metrics: bool = False) -> None:
+        """Train to the end, evaluating and writing checkpoints on the way; lost_metrics: see `Journal.begin`."""
         self._resume()
+        self.journal.begin(lost_metrics)
         self._record()
         updates = self.config.train.updates
         stream = self._stream()  # forks, which is best done before there are threads
@@ -336,6 +340,7 @@ class Trainer:
         self.journal.flush()
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             raise Diverged(f"update {self.state.update}: the weights are not finite; lower optim.lr and start anew")
+        self.journal.seal()
         state = {
             "format": 1,
             "model_config": to_dict(self.config.model),
@@ -346,7 +351,6 @@ class Trainer:
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        self.folder.sync(METRICS)  # a checkpoint counts on the rows before it
         save_checkpoint(self.folder.file(CHECKPOINTS), self.state.update, state)
 
     def _resume(self) -> None:
@@ -361,7 +365,6 @@ class Trainer:
             raise RunError(f"{self.folder.path}: no checkpoint is whole; start again with --overwrite")
         elif complaints:
             self.terminal.say(f"{self.folder.path}: no checkpoint is whole; it starts again from update 0")
-        self.journal.begin()
 
     def _restore(self, saved: dict[str, Any]) -> None:
         place = self.folder.path
