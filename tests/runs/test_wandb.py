@@ -122,6 +122,7 @@ def test_a_run_arrives_whole(tmp_path, monkeypatch, unmirrored):
         (weights,) = site.of_type("weights")
         assert weights.content("weights.safetensors") == (path / "weights.safetensors").read_bytes()
         assert weights.metadata["class_names"] == ["membrane", "cell"]
+        assert [name for name in site.artifacts if site.artifacts[name].type != "weights"] == []
 
 
 def check_listing(arrived, folder):
@@ -185,10 +186,16 @@ def check_pictures(arrived):
     assert arrived.values("scores/worst_frames")
 
 
-def test_an_offline_run_is_sent_later_by_wandb_sync(tmp_path, unmirrored):
+def test_an_offline_run_is_sent_later_from_another_place_and_leaves_nothing_outside(tmp_path, monkeypatch, unmirrored):
+    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    begun = tmp_path / "begun" / "em-seed0"
+    begun.parent.mkdir()
+    run(begun, configured(mode="offline", group="study/arm", tags=["mine"], weights=True))
+    assert (begun / METRICS).read_bytes() == unmirrored[0]
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
     path = tmp_path / "em-seed0"
-    run(path, configured(mode="offline", group="study/arm", tags=["mine"]))
-    assert (path / METRICS).read_bytes() == unmirrored[0]
+    begun.rename(path)
     with serve() as site:
         environment = {**os.environ, "WANDB_BASE_URL": site.address, "WANDB_API_KEY": KEY}
         command = [sys.executable, "-m", "wandb", "sync", "--yes", *map(str, path.glob("wandb/offline-run-*"))]
@@ -198,6 +205,8 @@ def test_an_offline_run_is_sent_later_by_wandb_sync(tmp_path, unmirrored):
         check_listing(arrived, RunFolder(path))
         check_rows(arrived, RunFolder(path))
         check_pictures(arrived)
+        assert arrived.files["weights.safetensors"] == (path / "weights.safetensors").read_bytes()
+        assert site.artifacts == {}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -283,6 +284,7 @@ def _connect(start: Start) -> Any:
     logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
     import wandb
 
+    _keep_inside(start.folder)
     wanted = start.config.wandb
     settings = wandb.Settings(
         init_timeout=wanted.timeout_s,
@@ -312,6 +314,19 @@ def _connect(start: Start) -> Any:
     if start.job_type != "evaluate":
         write_json(start.folder / IDENTITY, {"id": run.id, "project": run.project, "mode": start.mode})
     return run
+
+
+_ours: dict[str, str] = {}  # places that this process has set, by the variable
+
+
+def _keep_inside(folder: Path) -> None:
+    """Let W&B put what it stages and its own log into the run folder, not below the user's home.
+
+    Places that the user has set stay.
+    """
+    for variable, name in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
+        if os.environ.get(variable) == _ours.get(variable):
+            _ours[variable] = os.environ[variable] = str(folder.resolve() / "wandb" / name)
 
 
 def _known_identity(start: Start) -> str | None:
@@ -344,12 +359,24 @@ def _image_file(path: Path) -> Any:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
     import wandb
 
-    return wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
+    table = wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
+    table._log_type = "table-file"  # a file of the run alone: the artifact beside it would name absolute paths
+    return table
 
 
 def _send_artifact(run: Any, path: Path, kind: str, metadata: dict[str, Any]) -> None:
+    """Online as an artifact, which is not copied; offline, where one would name an absolute path, as a run's file."""
+    if run.settings.mode == "offline":
+        place = Path(run.dir) / path.name
+        place.unlink(missing_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, place)
+        run.save(str(place), base_path=run.dir, policy="end")
+        return
     import wandb
 
     artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind, metadata=metadata)
-    artifact.add_file(str(path), policy="mutable", skip_cache=True)  # no copies of large files elsewhere on the disk
+    artifact.add_file(str(path), policy="immutable", skip_cache=True)
     run.log_artifact(artifact, aliases=["final"])
