@@ -9,6 +9,7 @@ import pytest
 
 from tests.report.conftest import run, trained  # noqa: F401 (fixtures)
 from unet.cli import main
+from unet.study import registry
 
 PAGE = """
 from unet.study.design import Arm, Comparison, Study
@@ -66,6 +67,12 @@ def repository(tmp_path_factory) -> Path:
     run_study(folder / "made")
     (folder / "made" / "results").rename(folder / "experiments" / "results")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def pages(repository, monkeypatch):
+    """The package lies in that repository."""
+    monkeypatch.setattr(registry, "home", lambda: repository / "experiments")
 
 
 @pytest.mark.parametrize(

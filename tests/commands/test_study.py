@@ -11,6 +11,7 @@ import pytest
 from unet.cli import main
 from unet.config import load_yaml
 from unet.runs.folder import METRICS, RunFolder
+from unet.study import registry
 from unet.study.evidence import load
 from unet.study.store import unpack
 from unet.terminal import Terminal
@@ -63,10 +64,29 @@ def test_the_list_of_studies(capsys, monkeypatch, tmp_path):
     code, out, _ = study(capsys)
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [
-        "adam-vs-sgd", "augmentation", "baselines", "faults", "leakage", "paper", "tile-vs-batch", "weight-map",
+        "ablation", "adam-vs-sgd", "augmentation", "baselines", "faults", "leakage", "paper", "tile-vs-batch",
+        "weight-map",
     ]  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert "no studies here" in study(capsys)[1]
+    assert study(capsys)[1] == out  # those of the package's own repository, from anywhere
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["study"], ["study", "--status"], ["study", "trap"], ["study", "claims", "--results", "none"], ["report", "trap"]],
+)
+def test_python_of_the_current_folder_runs_by_its_path_alone(words, capsys, monkeypatch, tmp_path):
+    page = tmp_path / "experiments" / "trap.py"
+    page.parent.mkdir()
+    page.write_text("open('sprung', 'w').close()\n" + PAGE.replace("own-images", "trap"))
+    (tmp_path / "experiments" / "claims.py").write_text("open('sprung', 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "home", lambda: tmp_path / "installed" / "experiments")
+    assert main(words) == (0 if words in (["study"], ["study", "--status"]) else 2)
+    assert ("name its page, experiments/trap.py" in capsys.readouterr().err) == ("trap" in words)
+    assert not (tmp_path / "sprung").exists()
+    assert main(["study", "experiments/trap.py", "--dry-run", "--profile", "smoke"]) == 0
+    assert (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import time
 
 import pytest
 
+import unet
 from unet.cores import usable
 from unet.study.pool import Pool
+from unet.study.runner import Options
 
 TELL = """import json, os, sys
 sys.stdin.read()
@@ -68,3 +70,20 @@ def test_the_cores_of_one_that_has_ended_are_taken_again(tmp_path, monkeypatch):
     finally:
         pool.stop()
     assert pinned == [[0], [1], [0]]
+
+
+def test_a_process_imports_what_its_parent_does_and_nothing_of_the_current_folder(tmp_path, monkeypatch):
+    for place, text in (("here/unet", "raise ImportError('another package')"), ("added", "")):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "__init__.py").write_text(text)
+    (tmp_path / "added" / "extra_of_the_parent.py").write_text("WHERE = __file__")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "added")])
+    pool, log = Pool(1), tmp_path / "log"
+    assert Options("smoke", 1, tmp_path, tmp_path).worker[1] == "-P"
+    tell = "import sys; sys.stdin.read(); import unet, extra_of_the_parent as e; print(unet.__file__, e.WHERE)"
+    pool.start("a", [sys.executable, "-P", "-c", tell], "", log)
+    while not (ended := pool.reap()):
+        time.sleep(0.01)
+    assert ended[0].code == 0, log.read_text()
+    assert log.read_text().split() == [unet.__file__, str(tmp_path / "added" / "extra_of_the_parent.py")]

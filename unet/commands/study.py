@@ -64,7 +64,8 @@ def main(argv: list[str]) -> int:
         terminal.result("\n".join(_list()))
         return 0
     if flags.study == "claims" or Path(flags.study).name == registry.CLAIMS:
-        terminal.result(str(registry.write_claims(registry.FOLDER, Path(flags.results or registry.FOLDER / "results"))))
+        folder = Path(flags.study).parent if flags.study != "claims" else registry.home()
+        terminal.result(str(registry.write_claims(folder, Path(flags.results or folder / "results"))))
         return 0
     path = registry.find(flags.study)
     study = registry.study_of(path)
@@ -243,4 +244,4 @@ def _list() -> list[str]:
     for path in registry.study_pages():
         study = registry.study_of(path)
         lines.append(f"{study.name:<16} {study.title}")
-    return lines or ["no studies here: run this in the repository, or name a page's file"]
+    return lines or ["no studies beside this package: name a page's file"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -108,11 +109,12 @@ class Pool:
 def environment(at_once: int, cores: int) -> dict[str, str]:
     """Environment of one of several processes: a thread for each of its cores, unless OMP_NUM_THREADS says otherwise.
 
-    One run per core with one thread each does most.
+    One run per core with one thread each does most. It imports what this process does: started with -P, so that the
+    current folder does not come first.
     """
     values = dict(os.environ)
     if at_once > 1:
         values.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
     root = str(Path(__file__).resolve().parents[2])  # found also where the package is not installed
-    values["PYTHONPATH"] = os.pathsep.join(p for p in (root, values.get("PYTHONPATH", "")) if p)
+    values["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([root, *(str(Path(p).resolve()) for p in sys.path)]))
     return values

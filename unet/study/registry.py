@@ -1,4 +1,8 @@
-"""The pages in `experiments/`: finding them, reading their studies, writing what is made from their results."""
+"""The pages in `experiments/`: finding them, reading their studies, writing what is made from their results.
+
+Pages are Python, and reading one runs it. A name means a page of the repository that this package lies in, never one of
+the folder that happens to be the current one; another page is named by its path.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,14 @@ from unet.study import claims, figure, frozen, tables, verdicts
 from unet.study import report as study_report
 from unet.study.design import Study
 
-FOLDER = Path("experiments")
+NAME = "experiments"
 CLAIMS = "claims.py"
+
+
+def home() -> Path:
+    """The folder of the repository's pages, relative where the repository is the current folder."""
+    folder = Path(__file__).resolve().parents[2] / NAME
+    return Path(NAME) if folder.parent == Path.cwd() else folder
 
 
 def find(name: str) -> Path:
@@ -21,19 +31,22 @@ def find(name: str) -> Path:
     path = Path(name)
     if path.suffix == ".py":
         if not path.is_file():
-            raise ConfigError(f"{name}: no such file; name a page of {FOLDER}/")
+            raise ConfigError(f"{name}: no such file; name a page of {NAME}/")
         return path
-    path = FOLDER / f"{name.replace('-', '_')}.py"
+    path = home() / f"{name.replace('-', '_')}.py"
     if not path.is_file():
         known = [p.stem.replace("_", "-") for p in study_pages()]
-        hint = nearest(name, known) or f" (there are {', '.join(known)})" if known else "; run it in the repository"
+        hint = nearest(name, known) or f" (there are {', '.join(known)})" if known else "; name its page by its path"
+        here = Path(NAME) / path.name
+        if here.is_file():  # of another folder: it is not run for its name alone
+            hint = f"; for the one of the current folder name its page, {here}"
         raise ConfigError(f"there is no study {name!r}{hint}")
     return path
 
 
-def study_pages(folder: Path = FOLDER) -> list[Path]:
-    """The pages that define a study."""
-    return [p for p in sorted(folder.glob("*.py")) if "STUDY = Study(" in p.read_text(encoding="utf-8")]
+def study_pages(folder: Path | None = None) -> list[Path]:
+    """The pages of a folder (default: of the repository) that define a study."""
+    return [p for p in sorted((folder or home()).glob("*.py")) if "STUDY = Study(" in p.read_text(encoding="utf-8")]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -45,7 +58,7 @@ def study_of(path: Path) -> Study:
     """The study that a page defines; ConfigError when it has none."""
     study = read(path).get("STUDY")
     if not isinstance(study, Study):
-        raise ConfigError(f"{path}: defines no STUDY; name a page of {FOLDER}/ such as tile-vs-batch")
+        raise ConfigError(f"{path}: defines no STUDY; name a page of {NAME}/ such as tile-vs-batch")
     return study
 
 

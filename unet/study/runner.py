@@ -50,7 +50,7 @@ class Options:
     data: tuple[str, ...] = ()
     at_once: int = 1
     minutes: float = 0.0  # 0: until everything is done
-    worker: tuple[str, ...] = (sys.executable, "-m", "unet.study.worker")
+    worker: tuple[str, ...] = (sys.executable, "-P", "-m", "unet.study.worker")
 
     def run_folder(self, job: Job) -> Path:
         """Where a run is trained."""
@@ -322,7 +322,7 @@ class Runner:
                 continue
             self._require_data([job])
             arms = {arm: self._sibling(job, arm).config for arm in self.study.noise}
-            command = [sys.executable, "-m", "unet.study.noise", str(weights), str(kept), str(os.getpid())]
+            command = [sys.executable, "-P", "-m", "unet.study.noise", str(weights), str(kept), str(os.getpid())]
             yield partial(self._spawn, f"{job.name}-noise", command, noise.request(arms))
 
 
