@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from unet.config import (
     keys,
     load_yaml,
     note_renamed,
+    parse_yaml,
     profile,
     to_dict,
     to_yaml,
@@ -78,6 +80,11 @@ def test_mistakes_are_one_clear_line(values, message):
         ("[1, 2]", "found list"),
         ("optim: {lr: [", "not valid YAML"),
         ("optim:\n  lr: 1\n  ? 2\n", "unknown key"),
+        ("train: {updates: 1:1:1}", "train.updates: '1:1:1' is not an integer"),  # 3661 in YAML 1.1
+        ("optim: {lr: 1:30.5}", "optim.lr: '1:30.5' is not a finite number"),
+        ("wandb: {project: 2024-99-99}\ntrain: {seed: 1:1}", "train.seed: '1:1' is not"),
+        (f"train: {{updates: {'9' * 5000}}}", "not valid YAML"),
+        (f"train: {{updates: 1{':1' * 60000}}}", r"^train.updates: '1:1:1.{100,200} is not an integer$"),
     ],
 )
 def test_hostile_or_broken_yaml(text, message, tmp_path):
@@ -85,6 +92,16 @@ def test_hostile_or_broken_yaml(text, message, tmp_path):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_yaml(path)
+
+
+def test_numbers_are_those_of_yaml_1_1_but_for_the_base_of_60():
+    text = "[1, -2, 0x1F, 0b101, 017, 1_000, 1.5, .5, 1.e+3, .inf, 1e-3, 12:30, 2001-02-03, true]"
+    assert parse_yaml(text) == [
+        1, -2, 31, 5, 15, 1000, 1.5, 0.5, 1000.0, float("inf"), "1e-3", "12:30", "2001-02-03", True,
+    ]  # fmt: skip
+    for plain in text[1:-1].split(", "):
+        if ":" not in plain and plain.count("-") < 2:
+            assert parse_yaml(plain) == yaml.safe_load(plain)
 
 
 def test_a_huge_or_missing_file(tmp_path):
@@ -127,8 +144,6 @@ def test_keys_are_all_leaves():
 @given(st.floats(1e-9, 999), st.integers(1, 10**6), st.lists(st.text(max_size=5), max_size=3))
 def test_any_values_survive_yaml(lr, updates, tags):
     config = from_dict({"optim": {"lr": lr}, "train": {"updates": updates}, "wandb": {"tags": tags}})
-    import yaml
-
     assert from_dict(yaml.safe_load(to_yaml(config))) == config
 
 

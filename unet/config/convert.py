@@ -16,6 +16,7 @@ from unet.config.renamed import renamed
 from unet.config.schema import Config
 from unet.errors import ConfigError, nearest, one_line
 
+_MOST_SHOWN = 160  # characters of a value in a message
 MAX_YAML_BYTES = 128 * 2**10  # a configuration is a page of text; anything larger is a mistake or an attack
 
 
@@ -89,17 +90,23 @@ def _merge(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
         key, value = renamed(f"{prefix}{key}", value)
         key = key.removeprefix(prefix)
         if key not in hints:
-            raise ConfigError(f"unknown key {prefix + str(key)!r}{_suggest(prefix, str(key), hints)}")
+            raise ConfigError(f"unknown key {_shown(prefix + str(key))}{_suggest(prefix, str(key), hints)}")
         current = getattr(base, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, Mapping):
                 raise ConfigError(
-                    f"{prefix}{key}: expected keys below it ({', '.join(to_dict(current))}), got {value!r}"
+                    f"{prefix}{key}: expected keys below it ({', '.join(to_dict(current))}), got {_shown(value)}"
                 )
             changes[key] = _merge(current, value, f"{prefix}{key}.")
         else:
             changes[key] = _convert(value, hints[key], f"{prefix}{key}")
     return dataclasses.replace(base, **changes)
+
+
+def _shown(value: Any) -> str:
+    """A value as it was written, its middle left out where it is long."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 20]}...{text[-17:]}"
 
 
 def _suggest(prefix: str, key: str, hints: Mapping[str, Any]) -> str:
@@ -116,14 +123,14 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         options = get_args(kind)
         if value not in options or isinstance(value, bool):
             hint = nearest(str(value), map(str, options))
-            raise ConfigError(f"{key}: {value!r} is not one of {', '.join(map(str, options))}{hint}")
+            raise ConfigError(f"{key}: {_shown(value)} is not one of {', '.join(map(str, options))}{hint}")
         return value
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _convert(value, next(a for a in get_args(kind) if a is not type(None)), key)
     if origin is tuple:
         items = get_args(kind)
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{key}: expected a list, got {value!r}")
+            raise ConfigError(f"{key}: expected a list, got {_shown(value)}")
         if items[-1] is Ellipsis:
             return tuple(_convert(v, items[0], key) for v in value)
         if len(value) != len(items):
@@ -147,7 +154,7 @@ def _convert_scalar(value: Any, kind: type, key: str) -> Any:
                 return int(value) if isinstance(value, int) else int(number)
         except (ValueError, OverflowError):
             pass
-    raise ConfigError(f"{key}: {value!r} is not {'an' if kind is int else 'a'} {_KIND_NAMES[kind]}")
+    raise ConfigError(f"{key}: {_shown(value)} is not {'an' if kind is int else 'a'} {_KIND_NAMES[kind]}")
 
 
 _KIND_NAMES = {bool: "true or false", str: "text", int: "integer", float: "finite number"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -9,6 +10,24 @@ import yaml
 MOST_DEPTH = 20
 _OPENS = ("[", "{", "<block sequence start>", "<block mapping start>")
 _CLOSES = ("]", "}", "<block end>")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates and without numbers to the base of 60 (`1:30`), which it left out itself in version 1.2."""
+
+
+_UNWANTED = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag not in _UNWANTED]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_INT = r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$"
+_FLOAT = (
+    r"(?:(?:[-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(_INT), list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(_FLOAT), list("-+0123456789."))
 
 
 def parse_yaml(text: str) -> Any:
@@ -25,4 +44,10 @@ def parse_yaml(text: str) -> Any:
         depth += (kind in _OPENS) - (kind in _CLOSES)
         if depth > MOST_DEPTH:
             raise yaml.YAMLError("nested too deeply for a configuration")
-    return yaml.safe_load(text) or {}
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data() or {}
+    except ValueError as error:  # a number of thousands of digits
+        raise yaml.YAMLError(str(error)) from None
+    finally:
+        loader.dispose()

@@ -25,6 +25,7 @@ from unet.errors import ConfigError, nearest, one_line
 _PERCENTILES = (0.1, 99.9)
 _TOLERANCE = 1e-3  # by which values may leave 0..1 and still count as inside
 _TRIAL_PX = 64
+_LARGEST = 1000  # of all numbers in a transform: a blur over more pixels takes minutes a tile
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "strong": (
@@ -122,6 +123,7 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:
             named = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
             if None not in named:  # **mapping
+                _check_numbers(text, list(named.values()))
                 return call.func.id, {str(name): value for name, value in named.items()}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         pass
@@ -129,6 +131,15 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
         f"augment.gray: {text!r} is no call with literal keyword arguments; "
         "write for example GaussNoise(std_range=(0.01, 0.05), p=0.3)"
     )
+
+
+def _check_numbers(text: str, value: Any) -> None:
+    """ConfigError for a number, however deep in `value`, that no transform of gray values has a use for."""
+    if isinstance(value, (list, tuple, set)):
+        for item in value:
+            _check_numbers(text, item)
+    elif isinstance(value, (int, float)) and not abs(value) <= _LARGEST:
+        raise ConfigError(f"augment.gray: {text[:80]}: a number lies beyond {_LARGEST}; use smaller ones")
 
 
 def _make(kind: type, text: str, arguments: dict[str, Any]) -> Any:
