@@ -2,6 +2,8 @@
 
 import errno
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from unet.cli import COMMANDS, main
+from unet.commands.train import full_size_command, resolve
 
 
 def run(capsys, *words):
@@ -49,6 +52,13 @@ def test_every_command_has_help(command, capsys):
         (["trian"], "did you mean 'train'"),
         (["train", "--optim.lrr", "1"], "unknown option --optim.lrr; did you mean '--optim.lr'"),
         (["train", "--lr", "1"], "did you mean '--optim.lr'"),
+        (["train", "--epochs", "5"], "did you mean '--train.updates'"),
+        (["train", "--batch_size=4"], "did you mean '--train.batch'"),
+        (["train", "--seed", "1"], "did you mean '--train.seed'"),
+        (["train", "--output", "x"], "did you mean '--run'"),
+        (["predict", "run", "image.tif", "--output", "x"], "did you mean '--out'"),
+        (["train", "nowhere"], "'nowhere' is no folder and no data set"),
+        (["train", "helo"], "did you mean 'hela'"),
         (["train", "--optim.lr", "-1"], "optim.lr: -1.0 is not allowed"),
         (["train", "--weight.sigma-px", "inf"], "weight.sigma_px: inf is not allowed"),
         (["train", "--weight.w0", "inf"], "weight.w0: inf is not allowed"),
@@ -169,3 +179,86 @@ def test_flags_and_values_of_before_are_read(capsys):
     assert (resolved["optim"]["name"], resolved["data"]["ridge_px"]) == ("adam", 3)
     assert (resolved["weight"]["balance"], resolved["predict"]["symmetries"]) == ("inverse_frequency", 8)
     assert "--optim.kind is now called --optim.name" in err or not err  # said once by a process
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "study"])
+def test_the_help_of_the_narrowest_terminal_takes_no_minutes(command, monkeypatch, capsys):
+    """One column made the parser's help, drawn letter by letter, take minutes."""
+    monkeypatch.setenv("COLUMNS", "1")
+    started = time.process_time()
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert time.process_time() - started < 20
+    assert "--quiet" in capsys.readouterr().out
+
+
+def test_a_folder_or_a_data_set_in_front_is_what_is_trained_on(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve(["mine", "--profile", "quick"])[0].config.data.folder == str(tmp_path / "mine")
+    assert resolve(["hela", "--data.labels", "silver"])[0].config.data.name == "hela"
+
+
+def test_the_command_of_the_full_size_run_can_be_pasted(tmp_path, monkeypatch):
+    """It trains on the same data, whatever was said about it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my images").mkdir()
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/unet"])
+    small = ["my images", "--profile", "quick", "--data.label-map", "0=back ground", "1-9=cell", "--data.fold", "2",
+             "--data.percentiles", "1", "99"]  # fmt: skip
+    config = resolve(small)[0].config
+    program, command, *words = shlex.split(full_size_command(config))
+    assert (program, command) == ("/somewhere/bin/unet", "train")
+    again, _ = resolve(words)
+    assert again.config.data == config.data
+    assert again.config.model.base_channels == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], True),
+        (["--profile", "full"], False),
+        (["--model.base-channels", "16"], False),
+        (["--train.device", "cuda"], False),
+    ],
+)
+def test_without_a_profile_the_hours_of_the_papers_size_are_said(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["train", "--data.folder", str(tmp_path), *words]) == 2  # it holds no images
+    assert ("about 11 hours on two cores with bf16" in capsys.readouterr().err) == told  # 4000 x 4 tiles of 2.4 s
+
+
+@pytest.mark.parametrize(
+    ("command", "named"), [("predict", "RUN [RUN ...] IMAGES"), ("evaluate", "RUN"), ("reproduce", "RUN")]
+)
+def test_help_names_what_stands_for_runs_and_images(command, named, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert named in capsys.readouterr().out.split("\n")[0]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["tra"], ["train"]),
+        (["train", "--optim.l"], ["--optim.lr"]),
+        (["predict", "--over"], ["--overlay", "--overwrite"]),
+        (["evaluate", "--data.f"], ["--data.folder", "--data.foreground"]),
+        (["study", "--prof"], ["--profile"]),
+        (["data", "--from"], ["--from-file"]),
+        (["predict", "exi"], ["existing.tif"]),
+    ],
+)
+def test_the_shell_completes_commands_options_and_files(words, expected, tmp_path, capsys):
+    (tmp_path / "existing.tif").touch()
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    words = " ".join(map(shlex.quote, ["unet", *words]))
+    ask = f'COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _unet; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert sorted(done.stdout.split()) == expected

@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "one HTML page about a run or a study",
     "reproduce": "the command that makes a run again; --go runs it and compares the results",
     "sizes": "valid tile sizes, and the size of every layer for one of them",
+    "completion": "a script that lets bash and zsh complete commands and options",
 }
 
 

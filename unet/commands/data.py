@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from unet.commands.parse import known_flags, parse, refuse_unknown_flags
+from unet.commands.parse import parse
 from unet.config import Config
 from unet.errors import ConfigError, DataError, nearest
 from unet.terminal import Terminal
@@ -91,7 +91,6 @@ def _chosen(names: list[str], none: list[str]) -> list[str]:
 
 
 def _fetch(names: list[str], flags: list[str]) -> int:
-    refuse_unknown_flags(flags, ["--root", "--from-file", "--jpeg", "--quiet"], "unet data fetch")
     arguments = parse(FetchArguments, flags, "unet data fetch", "Download the published data sets and check them.")
     from unet.data.published.catalogue import data_sets
     from unet.data.published.fetch import fetch
@@ -118,7 +117,6 @@ def _fetch(names: list[str], flags: list[str]) -> int:
 
 
 def _verify(names: list[str], flags: list[str]) -> int:
-    refuse_unknown_flags(flags, ["--root", "--quiet"], "unet data verify")
     arguments = parse(VerifyArguments, flags, "unet data verify", "Check the data sets against their manifests.")
     from unet.data import isbi
     from unet.data.load import DEFAULT_ROOT, find_root
@@ -211,7 +209,6 @@ def _look(names: list[str], flags: list[str], program: str, description: str) ->
     for name in names:
         is_folder = "/" in name or Path(name).is_dir()
         flags = ["--data.folder" if is_folder else "--data.name", name, *flags]
-    refuse_unknown_flags(flags, known_flags(LookArguments), program)
     return parse(LookArguments, flags, program, description)
 
 

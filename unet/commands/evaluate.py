@@ -18,7 +18,7 @@ from unet.terminal import Terminal
 class Arguments:
     """Flags of `unet evaluate`."""
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN ...]")] = ()
     """Run folder; several of different folds: scored as one, into --out."""
     test: bool = False
     """Score the EM challenge's 30 test slices instead; several runs: their mean prediction, into --out."""

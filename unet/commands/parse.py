@@ -6,12 +6,17 @@ import contextlib
 import io
 import os
 import re
+import shutil
 from typing import Any, TypeVar
 
+from unet.commands.meant import meant
 from unet.config import keys
 from unet.errors import ConfigError, nearest
 
 T = TypeVar("T")
+
+NARROWEST = 60
+"""Columns that the help takes at least; a narrower terminal breaks its lines."""
 
 
 def parse(kind: type[T], argv: list[str], program: str, description: str, default: T | None = None) -> T:
@@ -22,9 +27,12 @@ def parse(kind: type[T], argv: list[str], program: str, description: str, defaul
     """
     import tyro
 
+    refuse_unknown_flags(argv, known_flags(kind), program)
     wants_help = any(word in ("-h", "--help") for word in argv)
     options: dict[str, Any] = {} if default is None else {"default": default}
     captured = io.StringIO()
+    if shutil.get_terminal_size().columns < NARROWEST:  # the help of a column of letters would take minutes
+        os.environ["COLUMNS"] = str(NARROWEST)
     try:
         with contextlib.ExitStack() as stack:
             if not wants_help:
@@ -41,11 +49,20 @@ def parse(kind: type[T], argv: list[str], program: str, description: str, defaul
 
 
 def known_flags(kind: type) -> list[str]:
-    """Flags of a command that takes the whole configuration: its own and one per configuration key."""
+    """Flags of a command: its own and, where it takes the whole configuration, one per configuration key."""
     import dataclasses
+    import typing
 
-    own = [f.name for f in dataclasses.fields(kind) if f.name != "config"]
-    return ["--" + name.replace("_", "-") for name in [*own, *keys()]]
+    import tyro
+
+    hints = typing.get_type_hints(kind, include_extras=True)
+    own = []
+    for field in dataclasses.fields(kind):
+        extras = getattr(hints[field.name], "__metadata__", ())
+        if field.name != "config" and tyro.conf.Positional not in extras:
+            named = next((name for extra in extras if (name := getattr(extra, "name", None))), field.name)
+            own.append("--" + named.replace("_", "-"))
+    return [*own, *("--" + key.replace("_", "-") for key in keys() if "config" in hints)]
 
 
 def refuse_unknown_flags(argv: list[str], known: list[str], program: str) -> None:
@@ -67,6 +84,8 @@ def _negated(flag: str) -> str:
 
 def _similar(flag: str, accepted: set[str]) -> str:
     """The nearest flag; a bare key such as --lr is looked up among the last parts of the dotted ones."""
+    if by_meaning := meant(flag, accepted):
+        return f"; did you mean {by_meaning!r}?"
     bare = flag[2:].split(".")[-1]
     same_ending = sorted(f for f in accepted if f.split(".")[-1].lstrip("-") == bare)
     return f"; did you mean {same_ending[0]!r}?" if same_ending else nearest(flag, accepted)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from unet.commands.parse import parse, refuse_unknown_flags
+from unet.commands.parse import parse
 from unet.config import PROFILES
 from unet.errors import ConfigError, RunError, nearest
 from unet.runs.folder import CONFIG
@@ -22,7 +22,7 @@ FILE = "report.html"
 class Arguments:
     """Flags of `unet report`."""
 
-    what: Annotated[str, tyro.conf.Positional] = ""
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN|STUDY]")] = ""
     """A run's folder (or its name below runs/), a study's name, page or folder of results; default: the newest run."""
     profile: str = ""
     """Of a study: the size whose results are shown; default: the only one that has results."""
@@ -40,7 +40,6 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Write the page and print its path."""
-    refuse_unknown_flags(argv, ["--profile", "--results", "--runs", "--data.folder", "--out", "--quiet"], "unet report")
     arguments = parse(Arguments, argv, "unet report", "One self-contained HTML page about a run or a study.")
     terminal = Terminal(arguments.quiet)
     run = find_run(arguments.what)

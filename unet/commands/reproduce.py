@@ -19,8 +19,10 @@ from unet.terminal import Terminal
 class Arguments:
     """Flags of `unet reproduce`."""
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, or a run of experiments/results or experiments/archive, packed or not."""
+    data_folder: Annotated[str, tyro.conf.arg(name="data.folder")] = ""
+    """Where the images of the run lie by now, if they have moved; the run remembers it."""
     go: bool = False
     """Run the command and compare scores, curves and weights with the run's."""
     out: str = ""
@@ -36,7 +38,12 @@ def main(argv: list[str]) -> int:
     from unet.runs.reproduce import Original, command
 
     terminal = Terminal(arguments.quiet)
-    original = Original.read(_folder(Path(arguments.run), terminal))
+    folder = _folder(Path(arguments.run), terminal)
+    if arguments.data_folder:
+        from unet.training.continuing import data_moved
+
+        data_moved(folder, arguments.data_folder, terminal)
+    original = Original.read(folder)
     target = _target(original.path, arguments.out, original.evidence)
     words = original.flags(target)
     for line in original.notes(_now(original)):
@@ -98,7 +105,7 @@ def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet
     found = compare(original, target)
     for what, difference in found:
         terminal.result(f"{what + ':':<21}{difference or _SAME[original.evidence]}")
-    for line in one_sided(original, target) if original.evidence else ():
+    for line in one_sided(original, target):
         terminal.result(f"# {line}")
     return 1 if any(difference for _, difference in found) else 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unet.commands.parse import parse, refuse_unknown_flags
+from unet.commands.parse import parse
 from unet.config import ModelConfig
 from unet.errors import GeometryError
 from unet.geometry import context, layer_sizes, nearest_valid, output_size, skip_misalignment, stride, valid_sizes
@@ -30,9 +30,6 @@ def main(argv: list[str]) -> int:
     """Print the table; a first bare number is the tile size."""
     if argv and argv[0].isdigit():
         argv = ["--tile", *argv]
-    refuse_unknown_flags(
-        argv, ["--tile", "--depth", "--allow-odd-pooling", "--lowest", "--highest", "--quiet"], "unet sizes"
-    )
     arguments = parse(Arguments, argv, "unet sizes", "Valid tile sizes, or all layers of one (unet sizes 572).")
     ModelConfig(depth=arguments.depth)
     if not arguments.tile:
