@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from unet.cli import COMMANDS, main
+from unet.commands import completion
 from unet.commands.train import full_size_command, resolve
 
 
@@ -232,7 +233,7 @@ def test_without_a_profile_the_hours_of_the_papers_size_are_said(words, told, tm
 
 
 @pytest.mark.parametrize(
-    ("command", "named"), [("predict", "RUN [RUN ...] IMAGES"), ("evaluate", "RUN"), ("reproduce", "RUN")]
+    ("command", "named"), [("predict", "[RUN ...] IMAGES [IMAGES ...]"), ("evaluate", "RUN"), ("reproduce", "RUN")]
 )
 def test_help_names_what_stands_for_runs_and_images(command, named, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
@@ -262,3 +263,4 @@ def test_the_shell_completes_commands_options_and_files(words, expected, tmp_pat
     ask = f'COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _unet; printf "%s\\n" "${{COMPREPLY[@]}}"'
     done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert sorted(done.stdout.split()) == expected
+    assert sorted(completion.names()) == sorted(COMMANDS)

@@ -110,9 +110,9 @@ def test_a_name_that_is_not_utf8_is_refused_at_once(capsys):
 
 
 WITHOUT = """
-    import os, sys
+    import os, sys, torch  # which asks for the name of the system
     sys.modules["fcntl"] = None
-    for name in ("register_at_fork", "sched_getaffinity", "sched_setaffinity", "posix_fallocate"):  # not on Windows
+    for name in ("fork", "register_at_fork", "sched_getaffinity", "sched_setaffinity", "posix_fallocate"):
         if hasattr(os, name):
             delattr(os, name)
 """

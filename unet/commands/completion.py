@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 
-from unet.cli import COMMANDS
+from unet import commands
 from unet.commands import data, study
 from unet.commands.parse import known_flags
 from unet.errors import ConfigError
@@ -35,9 +36,15 @@ def main(argv: list[str]) -> int:
         return 0
     if argv and argv not in (["bash"], ["zsh"]):
         raise ConfigError(f"unet completion {' '.join(argv)}: it takes bash, zsh or nothing")
-    cases = "".join(f'        {name}) flags="{" ".join(flags_of(name))}" ;;\n' for name in COMMANDS)
-    print(_HEAD + cases + _TAIL.replace("COMMANDS", " ".join(COMMANDS)), end="")
+    cases = "".join(f'        {name}) flags="{" ".join(flags_of(name))}" ;;\n' for name in names())
+    print(_HEAD + cases + _TAIL.replace("COMMANDS", " ".join(names())), end="")
     return 0
+
+
+def names() -> list[str]:
+    """The commands: the modules beside this one that have a `main`."""
+    beside = [module.name for module in pkgutil.iter_modules(commands.__path__)]
+    return [name for name in beside if hasattr(importlib.import_module(f"unet.commands.{name}"), "main")]
 
 
 def flags_of(command: str) -> list[str]:

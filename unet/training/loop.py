@@ -70,8 +70,10 @@ def train(
     if resume and not changed_data:
         check_same_data(RunFolder(path), stack)
     setup = Setup.of(config, hardware, stack)
-    options = {"resume": resume, "overwrite": overwrite, "lost_metrics": lost_metrics}
-    return run(setup, path, **options, terminal=terminal, dashboard=dashboard)
+    return run(
+        setup, path, resume=resume, overwrite=overwrite, terminal=terminal, dashboard=dashboard,
+        lost_metrics=lost_metrics,
+    )  # fmt: skip
 
 
 def run(
