@@ -14,6 +14,7 @@ import torch
 
 from unet.data.published.catalogue import data_sets
 from unet.errors import RunError
+from unet.evaluation.run import split_names
 from unet.files import write_text
 from unet.prediction.shipped import FOLDER, shipped
 from unet.prediction.trained import SCORES, WEIGHTS
@@ -52,7 +53,7 @@ def ship(run: Path, name: str) -> Path:
     config = folder.config
     weights, metadata = load_weights(run / WEIGHTS)
     scores = folder.read_json(SCORES) if (run / SCORES).is_file() else {}
-    test = folder.read_json(TEST_SCORES)["paper"] if (run / TEST_SCORES).is_file() else {}
+    test = folder.read_json(TEST_SCORES)["protocols"]["paper"] if (run / TEST_SCORES).is_file() else {}
     found = {key: value for key, value in (test or scores).get("scores", {}).items() if key in SHOWN}
     if not found:
         raise RunError(f"{run}: holds no scores; evaluate it first")
@@ -64,6 +65,7 @@ def ship(run: Path, name: str) -> Path:
             "seed": config.train.seed,
             "updates": config.train.updates,
             "scored_on": "test slices" if test else "left-out sequence",
+            "held_out": ", ".join(sorted({name.partition("/")[0] for name in split_names(folder, "held_out")})),
             "scores": found,
             "run": run.name,
         },
