@@ -92,8 +92,8 @@ def definitions(source: str) -> list[tuple[str, int]]:
     return [(node.name, (node.end_lineno or node.lineno) - node.lineno + 1) for node in nodes]
 
 
-def test_the_seven_are_there_and_nothing_else():
-    assert [source.stem[:2] for source in SOURCES] == [f"{n:02}" for n in range(1, 8)]
+def test_the_eight_are_there_and_nothing_else():
+    assert [source.stem[:2] for source in SOURCES] == [f"{n:02}" for n in range(1, 9)]
     assert {p.name for p in notebooks.FOLDER.iterdir() if not p.name.startswith((".", "__"))} == {
         "style.mplstyle", *(s.name for s in SOURCES), *(s.with_suffix(".ipynb").name for s in SOURCES)
     }  # fmt: skip
