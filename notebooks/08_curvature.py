@@ -15,11 +15,12 @@
 # descent at three rates, with and without momentum, beside the curvature at which a quadratic would become unstable:
 # 2 / rate, with momentum b 2 (1 + b) / rate.
 #
-# **Takes** about a minute of one CPU core (with `UNET_NOTEBOOKS=short` twenty seconds). Reads EM from `$UNET_DATA` or
+# **Takes** about 45 seconds on one quiet CPU core (with `UNET_NOTEBOOKS=short` 15). Reads EM from `$UNET_DATA` or
 # `data/`, else uses the built-in synthetic stack.
 
 # %%
 import os
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -34,7 +35,8 @@ from unet.config import DataConfig, ModelConfig
 from unet.data.load import load, name_here
 from unet.geometry import context
 from unet.model import build
-from unet.training.curvature import largest_curvature
+from unet.training.curvature import along, descend
+from unet.views.display import label_colours
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")
@@ -58,41 +60,48 @@ frames = stack.frames[:4]
 images = torch.from_numpy(np.stack([f.image[:, :side, :side] for f in frames]))
 labels = torch.from_numpy(np.stack([f.label[margin : side - margin, margin : side - margin] for f in frames])).long()
 
+figure, axes = plt.subplots(1, 8, figsize=(11, 1.6))
+for number, frame in enumerate(frames):
+    axes[2 * number].imshow(images[number, 0], cmap="gray", vmin=0, vmax=1)
+    axes[2 * number].set_title(frame.name, fontsize=7)
+    axes[2 * number + 1].imshow(label_colours(labels[number].numpy().astype(np.uint8), stack.classes))
+    axes[2 * number + 1].set_title("label", fontsize=7)
+for axis in axes:
+    axis.set_axis_off()
 
-def run(rate: float, momentum: float) -> dict[str, list[float]]:
-    """Losses and largest curvatures during gradient descent from the same weights."""
-    model = build(ModelConfig(base_channels=8, depth=depth, dropout=0.0), stack.channels, stack.classes, seed=0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum)
-    parameters = list(model.parameters())
+# %% [markdown]
+# *Figure 1. The four tiles and the labels of the part that the network predicts.*
+#
+# ## Going down
+#
+# The same first weights, four settings of gradient descent.
 
-    def loss() -> torch.Tensor:
-        return functional.cross_entropy(model(images), labels)
-
-    seen: dict[str, list[float]] = {"update": [], "loss": [], "curvature": []}
-    direction = None
-    for update in range(UPDATES + 1):
-        value = loss()
-        if update % EVERY == 0:
-            found = largest_curvature(loss, parameters, 25, tolerance=0.02, start=direction)
-            direction = found.direction
-            seen["update"].append(update)
-            seen["loss"].append(value.item())
-            seen["curvature"].append(found.value)
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-    return seen
-
-
+# %%
 SETTINGS = [(0.05, 0.0), (0.1, 0.0), (0.2, 0.0), (0.02, 0.9)]
-runs = {setting: run(*setting) for setting in SETTINGS}
+models = [
+    build(ModelConfig(base_channels=8, depth=depth, dropout=0.0), stack.channels, stack.classes, seed=0)
+    for _ in SETTINGS
+]
+
+
+def loss_of(model: torch.nn.Module) -> torch.Tensor:
+    return functional.cross_entropy(model(images), labels)
+
+
+seen = {
+    setting: descend(
+        partial(loss_of, model), torch.optim.SGD(model.parameters(), setting[0], setting[1]), UPDATES, EVERY
+    )
+    for setting, model in zip(SETTINGS, models)
+}
+print(f"{len(seen)} descents of {UPDATES} updates")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
-for colour, ((rate, momentum), seen) in zip(("C0", "C1", "C2", "C3"), runs.items()):
+for colour, ((rate, momentum), found) in zip(("C0", "C1", "C2", "C3"), seen.items()):
     name = f"rate {rate:g}" + (f", momentum {momentum:g}" if momentum else "")
-    axes[0].plot(seen["update"], seen["loss"], color=colour, label=name)
-    axes[1].plot(seen["update"], seen["curvature"], color=colour, label=name)
+    axes[0].plot(found.updates, found.losses, color=colour, label=name)
+    axes[1].plot(found.updates, found.curvatures, color=colour, label=name)
     axes[1].axhline(2 * (1 + momentum) / rate, color=colour, linestyle=":", linewidth=1)
 axes[0].set(xlabel="updates", ylabel="loss (nats)", title="loss on the four tiles")
 axes[1].set(xlabel="updates", ylabel="largest curvature", title="dotted: where a quadratic becomes unstable")
@@ -102,7 +111,7 @@ for axis in axes:
     axis.grid(axis="y")
 
 # %% [markdown]
-# *Figure 1. Loss and largest curvature of full-batch gradient descent. A curve that meets its dotted line has reached the
+# *Figure 2. Loss and largest curvature of full-batch gradient descent. A curve that meets its dotted line has reached the
 # edge of stability: the loss cannot be a quadratic there, or it would grow without bound.*
 
 # %%
@@ -110,17 +119,37 @@ rows = [
     "| rate | momentum | loss at first | loss at last | curvature at first | at last | limit 2 (1 + b) / rate | last / limit |",
     "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
 ]
-for (rate, momentum), seen in runs.items():
+for (rate, momentum), found in seen.items():
     limit = 2 * (1 + momentum) / rate
-    last = float(np.median(seen["curvature"][-5:]))
+    last = float(np.median(found.curvatures[-5:]))
     rows.append(
-        f"| {rate:g} | {momentum:g} | {seen['loss'][0]:.3f} | {seen['loss'][-1]:.3f} | {seen['curvature'][0]:.1f} | "
+        f"| {rate:g} | {momentum:g} | {found.losses[0]:.3f} | {found.losses[-1]:.3f} | {found.curvatures[0]:.1f} | "
         f"{last:.1f} | {limit:.1f} | {last / limit:.2f} |"
     )
-    assert np.isfinite(seen["loss"]).all()
+    assert np.isfinite(found.losses).all()
 Markdown("\n".join(rows))
 
 # %% [markdown]
-# *Table 1. Curvature at last: the median of the last five measurements.* What it says for the studies: a larger rate ends
-# in a flatter place, as long as it is stable; two optimizers are therefore compared at the best rate of each, and an
-# average of the weights stands between the walls that the iterates swing against.
+# *Table 1. Curvature at last: the median of the last five measurements.*
+#
+# ## Across the valley
+#
+# The loss along the steepest direction, where each descent ended, beside the parabola of the measured curvature.
+
+# %%
+figure, axes = plt.subplots(1, 4, figsize=(11, 2.6))
+for axis, ((rate, momentum), found), model in zip(axes, seen.items(), models):
+    steps = np.linspace(-1, 1, 41) * 2 * (0.1 / max(found.curvatures[-1], 1e-6)) ** 0.5
+    values = np.array(along(partial(loss_of, model), list(model.parameters()), found.direction, steps.tolist()))
+    slope = (values[21] - values[19]) / (steps[21] - steps[19])
+    axis.plot(steps, values, color="C0", label="loss")
+    parabola = values[20] + slope * steps + 0.5 * found.curvatures[-1] * steps**2
+    axis.plot(steps, parabola, color="black", linestyle=":", linewidth=1, label="parabola")
+    axis.set(title=f"rate {rate:g}, momentum {momentum:g}", xlabel="step", ylim=(0, 1.5 * values.max()))
+axes[0].legend()
+
+# %% [markdown]
+# *Figure 3. Where the loss stays below its parabola it is subquadratic: walls that are steep at the bottom and less so
+# higher up, between which gradient descent swings without leaving.* What it says for the studies: a larger rate ends in
+# a flatter place, as long as it is stable; two optimizers are therefore compared at the best rate of each; and an
+# average of the weights lies between the walls that the iterates swing against.

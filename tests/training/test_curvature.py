@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unet.training.curvature import largest_curvature
+from unet.training.curvature import along, descend, largest_curvature
 
 
 def test_a_quadratic_has_the_curvature_of_its_matrix():
@@ -52,3 +52,21 @@ def test_a_network_has_the_largest_eigenvalue_of_its_full_hessian():
 def test_a_plane_has_none():
     x = torch.ones(2, requires_grad=True)
     assert largest_curvature(lambda: (x**2).sum() * 0 + x.sum(), [x]).value == 0.0
+
+
+def test_a_descent_is_that_of_the_optimizer_and_a_parabola_is_seen_along_its_direction():
+    x = torch.tensor([1.0, 1.0], requires_grad=True)
+    scale = torch.tensor([4.0, 1.0])
+
+    def loss():
+        return 0.5 * (scale * x**2).sum()
+
+    seen = descend(loss, torch.optim.SGD([x], lr=0.1), updates=4, every=2)
+    assert seen.updates == (0, 2, 4)
+    assert x.tolist() == pytest.approx([0.6**4, 0.9**4])  # each coordinate times 1 - rate x curvature
+    assert seen.losses == pytest.approx([2.5, 0.5 * (4 * 0.6**4 + 0.9**4), 0.5 * (4 * 0.6**8 + 0.9**8)])
+    assert seen.curvatures == pytest.approx([4.0] * 3, rel=1e-2)
+    before = x.tolist()
+    left, middle, right = along(loss, [x], seen.direction, [-0.5, 0.0, 0.5])
+    assert left + right - 2 * middle == pytest.approx(4.0 * 0.25, rel=1e-2)
+    assert x.tolist() == before

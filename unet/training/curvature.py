@@ -57,6 +57,55 @@ def largest_curvature(
     return Curvature(value, tuple(direction), residual)
 
 
+class Descent(NamedTuple):
+    """What was seen on the way down: before which updates, losses, largest curvatures; direction of the last one."""
+
+    updates: tuple[int, ...]
+    losses: tuple[float, ...]
+    curvatures: tuple[float, ...]
+    direction: tuple[Tensor, ...]
+
+
+def descend(
+    loss: Callable[[], Tensor], optimizer: torch.optim.Optimizer, updates: int, every: int, iterations: int = 25
+) -> Descent:
+    """Take steps down a loss that is the same in each, and look at its largest curvature every few of them.
+
+    loss: as for `largest_curvature`. There is a look before the first update and one after the last, if it is due.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    seen: list[tuple[int, float, float]] = []
+    direction: tuple[Tensor, ...] | None = None
+    for update in range(updates + 1):
+        value = loss()
+        if update % every == 0:
+            found = largest_curvature(loss, parameters, iterations, tolerance=0.02, start=direction)
+            direction = found.direction
+            seen.append((update, value.item(), found.value))
+        if update < updates:
+            optimizer.zero_grad()
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    counts, losses, curvatures = zip(*seen, strict=True)
+    return Descent(counts, losses, curvatures, direction or ())
+
+
+def along(
+    loss: Callable[[], Tensor], parameters: Sequence[Tensor], direction: Sequence[Tensor], steps: Sequence[float]
+) -> list[float]:
+    """The loss at the parameters plus each of the steps times a direction; the parameters come back as they were."""
+    kept = [p.detach().clone() for p in parameters]
+    found = []
+    with torch.no_grad():
+        for step in steps:
+            for p, origin, d in zip(parameters, kept, direction, strict=True):
+                p.copy_(origin + step * d)
+            found.append(float(loss()))
+        for p, origin in zip(parameters, kept, strict=True):
+            p.copy_(origin)
+    return found
+
+
 def _dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     return float(sum((x * y).sum().double() for x, y in zip(a, b, strict=True)))
 
