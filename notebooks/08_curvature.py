@@ -149,7 +149,7 @@ for axis, ((rate, momentum), found), model in zip(axes, seen.items(), models):
 axes[0].legend()
 
 # %% [markdown]
-# *Figure 3. Where the loss stays below its parabola it is subquadratic: walls that are steep at the bottom and less so
-# higher up, between which gradient descent swings without leaving.* What it says for the studies: a larger rate ends in
-# a flatter place, as long as it is stable; two optimizers are therefore compared at the best rate of each; and an
-# average of the weights lies between the walls that the iterates swing against.
+# *Figure 3. Near the bottom the parabola fits; farther out the loss is steeper on one side and flatter on the other, so
+# that swings grow where the curvature passes its limit and lead to where it is smaller.* What it says for the studies: a
+# larger rate ends in a flatter place, as long as it is stable; two optimizers are therefore compared at the best rate of
+# each; and an average of the weights lies between the walls that the iterates swing against.
