@@ -1,8 +1,9 @@
-"""Which cores this process may use: a container, a scheduler or `taskset` may allow fewer than the machine has."""
+"""Which cores and GPUs this process may use: a container, a scheduler or `taskset` may allow fewer than there are."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from contextlib import suppress
 from itertools import pairwise
 
@@ -29,3 +30,17 @@ def pin(process: int, cores: list[int]) -> None:
     if cores and hasattr(os, "sched_setaffinity"):
         with suppress(OSError):
             os.sched_setaffinity(process, cores)
+
+
+GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+def gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; asked without loading torch."""
+    if (allowed := os.environ.get(GPUS)) is not None:
+        return [name.strip() for name in allowed.split(",") if name.strip() and name.strip() != "-1"]
+    try:
+        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(number) for number in range(sum(line.startswith("GPU ") for line in told.splitlines()))]

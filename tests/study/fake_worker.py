@@ -3,6 +3,7 @@
 `python fake_worker.py PLAN RUN_FOLDER PARENT_PID < config.yaml`; PLAN is a JSON file:
     step_s      duration of an update              log          file that gets a line at every start and end
     fail        run names that end with an error   diverge      run names that end with failure.json
+    killed      run names whose worker is killed once, after update 12
     busy        run names whose folder is in use at the first try
     gain        score added by run name's arm, else 0
 """
@@ -76,6 +77,13 @@ def train(plan: dict, run: Path, text: str, stopped: list) -> int:
         append(run / "metrics.jsonl", row)
         if update % CHECKPOINT == 0:
             write(run / "checkpoint.json", json.dumps({"update": update}))
+        if (
+            update == 12
+            and run.name in plan.get("killed", [])
+            and not (mark := run.parent / f"{run.name}.was-killed").exists()
+        ):
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         if update == 10 and run.name in plan.get("diverge", []):
             write(run / "failure.json", json.dumps({"diverged": "update 10: loss nan"}))
             return 0

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import unet
-from unet.cores import usable
+from unet.cores import gpus, usable
 from unet.study.pool import Pool
 from unet.study.runner import Options
 
@@ -87,3 +87,34 @@ def test_a_process_imports_what_its_parent_does_and_nothing_of_the_current_folde
         time.sleep(0.01)
     assert ended[0].code == 0, log.read_text()
     assert log.read_text().split() == [unet.__file__, str(tmp_path / "added" / "extra_of_the_parent.py")]
+
+
+def test_each_of_several_has_a_gpu_in_turn(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    tell = [sys.executable, "-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"]
+
+    def seen(size, names):
+        pool = Pool(size)
+        for name in names:
+            pool.start(name, tell, "", tmp_path / f"{size}{name}.log")
+        while pool.names:
+            pool.reap()
+            time.sleep(0.01)
+        return [(tmp_path / f"{size}{name}.log").read_text().strip() for name in names]
+
+    assert seen(3, "abc") == ["4", "7", "4"]
+    assert seen(1, "a") == ["4,7"]  # alone it has all
+
+
+def test_gpus_are_counted_without_torch(tmp_path, monkeypatch):
+    told = tmp_path / "nvidia-smi"
+    told.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-1)'\necho 'GPU 1: B (UUID: GPU-2)'\necho '  MIG 1g: x'\n")
+    told.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert gpus() == ["0", "1"]
+    told.unlink()
+    assert gpus() == []
+    for value, found in (("", []), ("-1", []), ("3", ["3"]), ("GPU-1, 2", ["GPU-1", "2"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert gpus() == found

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from unet.data.published.download import Unavailable
 from unet.errors import DataError, RunError
 from unet.signals import Interrupted
 from unet.study import choice, evidence
+from unet.study.claim import Claims
 from unet.study.design import Arm, Study, make_job
 from unet.study.runner import Runner
 
@@ -181,13 +183,85 @@ def test_a_folder_in_use_is_tried_again(tmp_path, monkeypatch):
     assert keep_run_locks(tmp_path) == sorted(NAMES)
 
 
-def test_two_engines_do_not_work_on_one_study(tmp_path):
-    from unet.runs.lock import run_lock
+def test_a_worker_that_is_killed_goes_on_from_its_checkpoint(tmp_path):
+    run(tmp_path / "whole")
+    runner = run(tmp_path / "cut", plan={"killed": NAMES[:2]})
+    assert not runner.failed
+    assert sorted(started(tmp_path / "cut")) == sorted([*NAMES, *NAMES[:2]])
+    assert content(tmp_path / "cut" / "results") == content(tmp_path / "whole" / "results")
 
-    folder = tmp_path / "runs" / "small-study" / "smoke"
-    folder.mkdir(parents=True)
-    with run_lock(folder), pytest.raises(RunError, match="in use"):
-        run(tmp_path)
+
+def test_a_worker_that_is_killed_again_and_again_has_failed(tmp_path, monkeypatch):
+    worker = (sys.executable, "-S", "-c", "import os; os.kill(os.getpid(), 9)")
+    runner = run(tmp_path, seeds=1, worker=worker)
+    assert set(runner.failed) == {"a-em-seed0", "b-em-seed0"}
+
+
+def engine(folder):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(folder)], env=environment)
+
+
+def test_two_engines_share_a_study(tmp_path):
+    """Every run is made once, and both wait for the whole."""
+    run(tmp_path / "whole", helpers.STUDY)
+    engines = [engine(tmp_path / "shared") for _ in range(2)]
+    assert [process.wait() for process in engines] == [0, 0]
+    names = started(tmp_path / "shared")
+    assert sorted(names) == sorted(started(tmp_path / "whole"))
+    assert content(tmp_path / "shared" / "results") == content(tmp_path / "whole" / "results")
+
+
+def test_what_a_killed_engine_had_is_taken_over_by_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("unet.study.runner.ELSEWHERE_S", 0.05)
+    monkeypatch.setattr("unet.study.runner.BUSY_WAIT_S", 0.05)
+    folder = tmp_path / "shared"
+    first = engine(folder)
+    while len(started(folder)) < 2:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    run(folder, helpers.STUDY)
+    assert keep_run_locks(folder) == sorted(set(started(folder)))
+
+
+def test_a_run_that_another_engine_has_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("unet.study.runner.ELSEWHERE_S", 0.05)
+    claims = Claims(tmp_path / "runs" / "small-study" / "smoke" / "claims")
+    with claims:
+        assert claims.take(NAMES[1])
+
+        def release():
+            while len(started(tmp_path)) < 3:
+                time.sleep(0.01)
+            claims.release(NAMES[1])
+
+        threading.Thread(target=release, daemon=True).start()
+        run(tmp_path, at_once=1)
+    assert started(tmp_path) == [NAMES[0], *NAMES[2:], NAMES[1]]
+
+
+def test_a_run_that_was_taken_over_is_stopped(tmp_path, monkeypatch):
+    """An engine that was held up for so long that it counted as dead finds its run claimed by another."""
+    monkeypatch.setattr("unet.study.runner.RENEW_S", 0.0)
+    monkeypatch.setattr("unet.study.runner.ELSEWHERE_S", 0.05)
+    runner = Runner(STUDY, options(tmp_path, plan={"step_s": 0.05}, at_once=1, seeds=1), QUIET)
+    other = Claims(runner.claims.folder)
+    original, seen = runner.pool.reap, []
+
+    def meanwhile():
+        if not seen and runner.pool.names:
+            seen.extend(runner.pool.names)
+            place = next(runner.claims.folder.glob(f"{seen[0]}.1"))
+            os.utime(place, (0, 0))
+            assert other.take(seen[0])
+        elif seen and not runner.pool.names:
+            other.release(seen[0])
+        return original()
+
+    monkeypatch.setattr(runner.pool, "reap", meanwhile)
+    assert runner.run()
+    assert started(tmp_path).count(seen[0]) == 2
 
 
 def test_an_arm_that_changed_is_not_mixed_with_its_old_runs(tmp_path):

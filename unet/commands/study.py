@@ -37,7 +37,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--only", action="append", default=[], metavar="ARM", help="this arm only (may be repeated)")
     made.add_argument("--data", action="append", default=[], metavar="SET", help="this data set only (repeatable)")
-    made.add_argument("--jobs", type=int, default=1, help="runs at a time; cores are shared among them (default: 1)")
+    made.add_argument(
+        "--jobs", type=int, default=1, help="runs at a time, each on its share of cores and a GPU in turn"
+    )
+    made.add_argument(
+        "--launcher", choices=("local", "submitit"), default="local", help="submitit: a SLURM job per run"
+    )
+    made.add_argument("--submit", action="append", default=[], metavar="KEY=VALUE", help="parameter of submitit's jobs")
     made.add_argument("--minutes", type=float, default=0, help="stop in good order after so long; 0: when done")
     made.add_argument("--dry-run", action="store_true", help="print what is done and what is left; run nothing")
     made.add_argument(
@@ -157,6 +163,8 @@ def _options(flags: argparse.Namespace, study: Study, path: Path) -> Options:
         only=only,
         data=tuple(flags.data),
         at_once=flags.jobs,
+        launcher=flags.launcher,
+        submit=tuple(flags.submit),
         minutes=flags.minutes,
     )
 

@@ -42,7 +42,7 @@ class Arguments:
     run: str = ""
     """Run folder; default: runs/DATA-PROFILE-seedN, numbered when taken."""
     resume: bool = False
-    """Go on with the run in --run."""
+    """Go on with the run in --run; with a profile or settings beside it, begin where there is none yet."""
     changed_data: bool = False
     """With --resume: go on although images or labels are not those the run was begun with."""
     lost_metrics: bool = False
@@ -159,6 +159,8 @@ def resolve(argv: list[str]) -> tuple[Arguments, Path]:
     run = _value(argv, "--run")
     if not is_unicode(run):
         raise ConfigError(f"--run: {run!r} is not UTF-8; choose another name")
+    if "--resume" in argv and _begins(argv, run):
+        argv = [word for word in argv if word != "--resume"]
     resume = "--resume" in argv
     stored = base
     if resume:
@@ -177,6 +179,15 @@ def resolve(argv: list[str]) -> tuple[Arguments, Path]:
         raise ConfigError(f"--{'changed-data' if arguments.changed_data else 'lost-metrics'} goes with --resume")
     arguments = replace(arguments, config=_with_whole_paths(arguments.config, stored if resume else Config()))
     return arguments, Path(run) if run else unused(Path("runs") / _default_name(arguments))
+
+
+def _begins(argv: list[str], run: str) -> bool:
+    """Whether `--resume` finds no run yet and the words say what to train, as where a cluster queues a job again and
+    again: the run begins then. Without such words the folder's name is more likely a wrong one."""
+    told = [
+        word for word in argv if word.startswith("--") and word.split("=")[0] not in ("--run", "--resume", "--quiet")
+    ]
+    return bool(run and told) and not Path(run).exists()
 
 
 def _with_whole_paths(config: Config, stored: Config) -> Config:

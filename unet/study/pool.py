@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unet.cores import pin, shares
+from unet.cores import GPUS, gpus, pin, shares
 
+PARENT = "{parent}"  # in a command: stands for the number of the process that starts it, which the worker watches
 STOP_WAIT_S = 90.0  # for a checkpoint, before a process is killed
 
 
@@ -40,7 +42,7 @@ class _Process:
 
 
 class Pool:
-    """At most `size` processes at a time, each on cores of its own where there are enough.
+    """At most `size` processes at a time, each on cores of its own where there are enough, and on one GPU in turn.
 
     Threads of several runs on the same cores wait for each other, and the system moves runs between cores to no avail.
     """
@@ -48,6 +50,7 @@ class Pool:
     def __init__(self, size: int) -> None:
         self.size = size
         self._shares = shares(size)
+        self._gpus = gpus() if size > 1 else []
         self._processes: dict[str, _Process] = {}
 
     @property
@@ -66,9 +69,11 @@ class Pool:
         slot = min(set(range(self.size)) - {entry.slot for entry in self._processes.values()})
         cores = self._shares[slot]
         values = environment(self.size, len(cores))
+        if self._gpus:
+            values[GPUS] = self._gpus[slot % len(self._gpus)]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command,
+                with_parent(command),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
@@ -92,18 +97,23 @@ class Pool:
                 ended.append(Ended(name, code, time.monotonic() - entry.started, entry.log))
         return ended
 
-    def stop(self) -> None:
-        """Ask all of them to end (SIGTERM), wait, kill those that do not obey."""
-        for entry in self._processes.values():
+    def stop(self, names: Iterable[str] | None = None) -> None:
+        """Ask these (default: all) to end (SIGTERM), wait, kill those that do not obey."""
+        entries = [self._processes.pop(name) for name in list(self.names if names is None else names)]
+        for entry in entries:
             entry.process.terminate()
         limit = time.monotonic() + STOP_WAIT_S
-        for entry in self._processes.values():
+        for entry in entries:
             try:
                 entry.process.wait(max(0.1, limit - time.monotonic()))
             except subprocess.TimeoutExpired:
                 entry.process.kill()
                 entry.process.wait()
-        self._processes.clear()
+
+
+def with_parent(command: Sequence[str]) -> list[str]:
+    """The command for this process to start: it stands where PARENT does."""
+    return [str(os.getpid()) if word == PARENT else word for word in command]
 
 
 def environment(at_once: int, cores: int) -> dict[str, str]:

@@ -6,7 +6,6 @@ time, so that this process may be killed at any moment and started again.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -18,14 +17,15 @@ from typing import Literal
 from unet.config import to_yaml
 from unet.files import atomic_write, write_text
 from unet.runs.folder import CONFIG, METRICS, SPLIT, RunFolder
-from unet.runs.lock import run_lock
 from unet.signals import Stopper
 from unet.study import choice, evidence, noise
+from unet.study.claim import RENEW_S, Claims
+from unet.study.cluster import ClusterPool, parse_options
 from unet.study.collect import adopt, collect
 from unet.study.design import Job, Study, identity, jobs, make_job
 from unet.study.estimate import Estimate
 from unet.study.evidence import WEIGHTS
-from unet.study.pool import Ended, Pool
+from unet.study.pool import PARENT, Ended, Pool
 from unet.study.worker import BUSY
 from unet.terminal import Bar, Terminal, format_seconds
 
@@ -33,6 +33,8 @@ POLL_S = 0.2
 SHOW_EVERY_S, LINE_EVERY_S = 5.0, 60.0  # how often progress is shown: where a bar moves, and where none can
 BUSY_TRIES = 60  # a worker whose starter was killed needs a moment to notice and to write its checkpoint
 BUSY_WAIT_S = 2.0
+KILLED_TRIES = 3  # of a worker that something else kills, such as a system that runs out of memory
+ELSEWHERE_S = 10.0  # until a run that another engine makes is looked at again
 COPIED = ("environment.json", SPLIT, METRICS, WEIGHTS)  # what evaluating a run anew needs
 
 State = Literal["done", "diverged", "begun", "missing"]
@@ -50,6 +52,8 @@ class Options:
     data: tuple[str, ...] = ()
     at_once: int = 1
     minutes: float = 0.0  # 0: until everything is done
+    launcher: Literal["local", "submitit"] = "local"
+    submit: tuple[str, ...] = ()  # KEY=VALUE, for submitit
     worker: tuple[str, ...] = (sys.executable, "-P", "-m", "unet.study.worker")
 
     def run_folder(self, job: Job) -> Path:
@@ -66,15 +70,21 @@ class Runner:
 
     def __init__(self, study: Study, options: Options, terminal: Terminal) -> None:
         self.study, self.options, self.terminal = study, options, terminal
-        self.pool = Pool(options.at_once)
+        folder = options.runs / study.name / options.profile
+        self.claims = Claims(folder / "claims")
+        self.pool: Pool | ClusterPool = Pool(options.at_once)
+        if options.launcher == "submitit":
+            self.pool = ClusterPool(options.at_once, folder / "jobs", parse_options(options.submit))
         self.failed: dict[str, str] = {}  # name: why, in this session
         self.twins: dict[str, evidence.Evidence] = {}  # equal runs of other studies, by identity
         self.estimate = Estimate({}, None)
         self._waiting: list[Job] = []
         self._busy: dict[str, int] = {}
+        self._killed: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._started: dict[str, Job] = {}
-        self._shown = 0.0  # when progress was shown last
+        self._shown = self._looked = 0.0  # when progress was shown last, and when the claims were looked at
+        self._outdated = False  # what is known of the runs
 
     # -- what there is to do -----------------------------------------------------------------------------------------
 
@@ -142,7 +152,7 @@ class Runner:
         folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + 60 * self.options.minutes if self.options.minutes else None
         with (
-            run_lock(folder),
+            self.claims,
             Stopper() as stopper,
             self.terminal.bar("runs", every_s=LINE_EVERY_S, estimate=False) as bar,
         ):
@@ -165,8 +175,9 @@ class Runner:
             ended = self.pool.reap()
             for process in ended:
                 self._look_at(process)
-            if ended:
+            if ended or self._outdated:
                 self._settle()
+            self._stop_lost()
             waiting = self._waiting
             if waiting and _over(deadline):
                 self.terminal.say(
@@ -174,9 +185,10 @@ class Runner:
                 )
                 return False
             ready = [job for job in waiting if self._may_start(job, deadline)] if self.pool.free else []
-            for job in ready[: self.pool.free]:
-                waiting.remove(job)
-                self._start(job)
+            for job in ready:
+                if self.pool.free and self._is_ours(job):
+                    waiting.remove(job)
+                    self._start(job)
             self._show(bar)
             if not self.pool.names and not any(self._postponed(job) for job in waiting):
                 if waiting:
@@ -211,21 +223,31 @@ class Runner:
     def _settle(self) -> None:
         """Collect the evidence of runs that have ended, and take over that of equal runs in other studies."""
         self.twins = evidence.twins(self.options.results, self.options.profile)
+        self._outdated = False
         again = True
         while again:  # evidence may decide a choice, which makes new runs known
             again = False
             for job in list(self._open_jobs()):
-                run, kept = self.options.run_folder(job), self.options.evidence_folder(job)
-                twin = self.twins.get(identity(job.config))
-                if evidence.has_ended(run):
-                    collect(run, job, kept)
-                    again = True
-                elif twin is not None and not (run / CONFIG).is_file():
-                    adopt(twin, job, kept)
-                    self.terminal.say(f"{job.name}: the same run as {twin.record['study']}/{twin.path.name}")
-                    again = True
+                again |= self._gather(job)
+        self.claims.keep(self.pool.names)
         self._waiting = list(self._open_jobs())
         self.estimate = self.measured()
+
+    def _gather(self, job: Job) -> bool:
+        """Make the evidence of a run that has ended, here or in another study; whether there was something to do."""
+        run, kept = self.options.run_folder(job), self.options.evidence_folder(job)
+        twin, ended = self.twins.get(identity(job.config)), evidence.has_ended(run)
+        if not ended and (twin is None or (run / CONFIG).is_file()):
+            return False
+        with self.claims.held(job.name) as ours:
+            if not ours or evidence.find(kept) is not None:
+                return False
+            if ended:
+                collect(run, job, kept)
+            elif twin is not None:
+                adopt(twin, job, kept)
+                self.terminal.say(f"{job.name}: the same run as {twin.record['study']}/{twin.path.name}")
+        return True
 
     def _may_start(self, job: Job, deadline: float | None) -> bool:
         source = self.study.arm(job.arm).weights_of
@@ -235,6 +257,27 @@ class Runner:
             return False
         seconds = self.estimate.seconds(job, self.updates_done(job))
         return deadline is None or seconds is None or seconds <= deadline - time.monotonic()
+
+    def _is_ours(self, job: Job) -> bool:
+        """Whether this engine may make the run now; one that another engine has claimed is looked at again later."""
+        if not self.claims.take(job.name):
+            self._not_before[job.name] = time.monotonic() + ELSEWHERE_S
+            return False
+        if self.state(job) in ("begun", "missing") and not evidence.has_ended(self.options.run_folder(job)):
+            return True
+        self._outdated = True
+        self._not_before[job.name] = 0.0
+        return False
+
+    def _stop_lost(self) -> None:
+        """Stop runs that another engine has taken over, for which this one seemed dead."""
+        if time.monotonic() < self._looked + RENEW_S:
+            return
+        self._looked = time.monotonic()
+        if lost := self.claims.lost() & self.pool.names:
+            self.terminal.say(f"{', '.join(sorted(lost))}: taken over by another machine")
+            self.pool.stop(lost)
+            self._outdated = True
 
     def _postponed(self, job: Job) -> bool:
         return time.monotonic() < self._not_before.get(job.name, 0.0)
@@ -246,7 +289,7 @@ class Runner:
         self._started[job.name] = job
         self._take_weights(job)
         self.terminal.say(f"{job.name}: {'goes on' if (run / CONFIG).is_file() else 'begins'}")
-        self._spawn(job.name, [*self.options.worker, str(run), str(os.getpid())], to_yaml(job.config))
+        self._spawn(job.name, [*self.options.worker, str(run), PARENT], to_yaml(job.config))
 
     def _spawn(self, name: str, command: list[str], text: str) -> None:
         log = self.options.runs / self.study.name / self.options.profile / "logs" / f"{name}.log"
@@ -257,6 +300,11 @@ class Runner:
         took = format_seconds(ended.seconds)
         if evidence.has_ended(self.options.runs / self.study.name / self.options.profile / ended.name):
             self.terminal.say(f"{ended.name}: ended after {took}")
+        elif ended.code < 0 and self._killed.get(ended.name, 0) < KILLED_TRIES:
+            self._killed[ended.name] = self._killed.get(ended.name, 0) + 1
+            self.terminal.say(
+                f"{ended.name}: killed after {took} (signal {-ended.code}); it goes on from its checkpoint"
+            )
         elif ended.code == BUSY and self._busy.get(ended.name, 0) < BUSY_TRIES:
             self._busy[ended.name] = self._busy.get(ended.name, 0) + 1
             self._not_before[ended.name] = time.monotonic() + BUSY_WAIT_S
@@ -302,11 +350,13 @@ class Runner:
             if waiting and _over(deadline):
                 return False
             while waiting and self.pool.free:
-                waiting.pop(0)()
+                name, begin = waiting.pop(0)
+                if self.claims.take(name):
+                    begin()
             time.sleep(POLL_S)
         return True
 
-    def _noise_jobs(self) -> Iterator[partial[None]]:
+    def _noise_jobs(self) -> Iterator[tuple[str, partial[None]]]:
         if not self.study.noise:
             return
         at = self.study.noise[0]
@@ -322,8 +372,9 @@ class Runner:
                 continue
             self._require_data([job])
             arms = {arm: self._sibling(job, arm).config for arm in self.study.noise}
-            command = [sys.executable, "-P", "-m", "unet.study.noise", str(weights), str(kept), str(os.getpid())]
-            yield partial(self._spawn, f"{job.name}-noise", command, noise.request(arms))
+            command = [sys.executable, "-P", "-m", "unet.study.noise", str(weights), str(kept), PARENT]
+            name = f"{job.name}-noise"
+            yield name, partial(self._spawn, name, command, noise.request(arms))
 
 
 def _has_noise(kept: Path) -> bool:

@@ -70,12 +70,6 @@ FOUND_BY: dict[str, tuple[Mutant, ...]] = {
         Mutant(
             "alignment of masks not in the key", _LAUNCH, "(valid.stride(), valid.data_ptr() & 15)", "(valid.stride(),)"
         ),
-        Mutant(
-            "alignment of the gradient not in the key",
-            _LAUNCH,
-            "(gradient.stride(), gradient.data_ptr() & 15)",
-            "(gradient.stride(),)",
-        ),
     ),
     "several_items_per_thread": (
         Mutant(

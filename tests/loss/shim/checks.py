@@ -270,7 +270,9 @@ def plans_are_not_mixed_up(kernels: Kernels) -> None:
     wide = make_case(1, (2, 2, 4, 8), target_dtype=LONG)
     assert first.weight is not None
     assert first.valid is not None
+    apart = make_case(1, (2, 2, 4, 8), arrangement=Arrangement(pixel_gaps=(0, 2, 0)))
     for case in (
+        *(first, first.but(target=apart.target), first.but(weight=apart.weight), first.but(valid=apart.valid)),
         *(make_case(1, (2, 2, 4, 8), dtype, LONG) for dtype in (HALF, BFLOAT)),
         *(first, wide, first.but(reduction="sum"), first.but(reduction="weighted_mean")),
         first.but(target=torch.where(first.target == 255, 1, first.target), ignore_index=1),
@@ -280,7 +282,7 @@ def plans_are_not_mixed_up(kernels: Kernels) -> None:
             make_case(1, (2, 2, 4, 8), arrangement=Arrangement(TRANSPOSED)),
         ),
         make_case(1, (2, 2, 4, 8), arrangement=Arrangement(offsets=(1, 0, 0, 0))),
-        make_case(1, (2, 2, 4, 8), arrangement=Arrangement(pixel_gaps=(0, 2, 0))),
+        apart,
         first.but(logits=first.logits[:1], target=first.target[:1], weight=first.weight[:1], valid=first.valid[:1]),
     ):
         for mode in MODES:

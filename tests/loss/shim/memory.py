@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from tests.loss.shim.cases import Case, make_case, run
+from tests.loss.shim.cases import Arrangement, Case, make_case, run
 from tests.loss.shim.checks import MODES, VARIED, kind_of, varied
 from tests.loss.shim.host import RANDOM, WATCHED
 from tests.loss.shim.launcher import Kernels, ShimLauncher
@@ -53,6 +53,10 @@ def only_their_arrays_are_touched(kernels: Kernels) -> None:
     for index, mode in itertools.product(range(len(VARIED)), MODES):
         case = varied(index, weights=True, mask=True, reduction="weighted_mean", upstream=0.5)
         _touches(seen, case, mode)
+    for at in range(5):  # one array off its packs at a time, after none was
+        offsets = (at == 1, at == 2, at == 3, at == 4)
+        case = make_case(1, (2, 2, 4, 8), arrangement=Arrangement(offsets=tuple(map(int, offsets))))
+        _touches(seen, case, "recompute")
     several_chunks = make_case(1, (1, 2, 40, 80))
     _touches(seen, several_chunks, "recompute")
     several_chunks.target[:, 3:5] = 77  # no class
