@@ -73,8 +73,9 @@ class Browser:
             self._process.wait()
         os.close(self._read)
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Show a file at this width in CSS pixels, in the light or the dark scheme, and forget earlier events."""
+    def open(self, page: Path | str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Show a file, or an address, at this width in CSS pixels, in the light or the dark scheme, and forget earlier
+        events."""
         phone = width < 600
         metrics = {"width": width, "height": height, "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         self._call("Emulation.setDeviceMetricsOverride", **metrics)
@@ -83,7 +84,7 @@ class Browser:
             {"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"},
         ])  # fmt: skip
         self.events.clear()
-        self._call("Page.navigate", url=path.resolve().as_uri())
+        self._call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         self._until("Page.loadEventFired")
         self.run("Promise.all([...document.images].map((image) => image.decode().catch(() => null)))")
 
@@ -112,6 +113,21 @@ class Browser:
         for step in (0.5, 1.0):
             self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x + step * (to_x - x), y=y, **common)
         self._call("Input.dispatchMouseEvent", type="mouseReleased", x=to_x, y=y, **common)
+
+    def drop(self, selector: str, *files: Path) -> None:
+        """Let go of files that were dragged from the desktop over the first such element."""
+        x, y, w, h = self.box(selector)
+        data = {"items": [], "files": [str(file.resolve()) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self._call("Input.dispatchDragEvent", type=kind, x=x + w / 2, y=y + h / 2, data=data)
+
+    def wait(self, script: str, seconds: float = ANSWER_S) -> Any:
+        """The value of an expression once it is true; AssertionError when it does not become so."""
+        limit = time.monotonic() + seconds
+        while not (value := self.run(script)):
+            assert time.monotonic() < limit, script
+            time.sleep(0.05)
+        return value
 
     def point(self, x: float, y: float) -> None:
         """Move the pointer."""

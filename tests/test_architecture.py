@@ -21,6 +21,7 @@ unet.evaluation unet.export
 unet.training
 unet.study
 unet.report unet.api
+unet.app
 unet.commands
 unet.__main__
 """

@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train a network on a data set or a folder of your own",
     "evaluate": "score a finished run, or any prediction against labels",
     "predict": "segment images of any size with a trained network",
+    "app": "drop images on a page of the browser, see and take away what a network makes of them",
     "export": "write a trained network as ONNX, TorchScript or a package of bioimage.io",
     "data": "fetch, verify, show and preview the data sets",
     "study": "run what is missing of a study, and redraw its tables",

@@ -214,8 +214,8 @@ def test_a_large_picture_is_reduced_by_a_whole_factor(tmp_path, monkeypatch):
     drawn = np.asarray(Image.open(tmp_path / "o.png"))
     assert drawn.shape == (8, 3, 3)
     means = image[0].reshape(8, 3, 3, 3).mean(axis=(1, 3))
-    np.testing.assert_array_equal(np.argsort(means, axis=None), np.argsort(objects._reduced(image, 3)[0], axis=None))
-    np.testing.assert_allclose(objects._reduced(image, 3)[0], means, rtol=1e-6)
+    np.testing.assert_array_equal(np.argsort(means, axis=None), np.argsort(objects.reduced(image, 3)[0], axis=None))
+    np.testing.assert_allclose(objects.reduced(image, 3)[0], means, rtol=1e-6)
 
 
 def test_colour_images_keep_their_colours(tmp_path):

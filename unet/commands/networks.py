@@ -27,20 +27,17 @@ class Loaded:
 
 def load(arguments: Arguments, named: tuple[Path, ...]) -> Loaded:
     """The networks that the words name, as one."""
-    from unet.files import sha256
-    from unet.prediction.job import Settings
-    from unet.prediction.trained import load_trained, weights_file
+    from unet.prediction.job import settings_of
+    from unet.prediction.trained import load_trained
 
     trained = load_trained(named, arguments.device, arguments.precision)
-    settings = Settings(
-        normalisation=trained.normalisation,
-        channels=trained.metadata["channels"],
-        classes=len(trained.class_names),
-        weights=tuple(sha256(weights_file(run)) for run in trained.runs),
-        tile_px=arguments.tile_px or trained.how.tile_px,
+    said = settings_of(trained)
+    settings = replace(
+        said,
+        tile_px=arguments.tile_px or said.tile_px,
         batch=arguments.batch,
-        symmetries=arguments.symmetries or trained.how.symmetries,
-        average=trained.how.average if arguments.average == "auto" else arguments.average,
+        symmetries=arguments.symmetries or said.symmetries,
+        average=said.average if arguments.average == "auto" else arguments.average,
         label_map=arguments.classes,
     )
     return Loaded(trained.network, settings, trained.class_names, trained.runs)

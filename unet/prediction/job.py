@@ -16,10 +16,12 @@ from unet.data.images.tiff import SMALLEST_SIDE_PX, image_shape
 from unet.data.pairs import channel_axis
 from unet.data.stack import Normalisation
 from unet.errors import DataError
+from unet.files import sha256
 from unet.prediction.ensemble import Average, Predicting
 from unet.prediction.output import maps_written
 from unet.prediction.progress import identity
 from unet.prediction.tile_plan import TilePlan, plan
+from unet.prediction.trained import Trained, weights_file
 
 Shape = tuple[int, int, int, int]
 
@@ -37,6 +39,21 @@ class Settings:
     symmetries: int = 1
     average: Average = "probabilities"
     label_map: bool = False
+
+
+def settings_of(trained: Trained) -> Settings:
+    """How networks are to predict files, as they themselves say."""
+    how = trained.how
+    return Settings(
+        normalisation=trained.normalisation,
+        channels=trained.metadata["channels"],
+        classes=len(trained.class_names),
+        weights=tuple(sha256(weights_file(run)) for run in trained.runs),
+        tile_px=how.tile_px,
+        batch=how.batch,
+        symmetries=how.symmetries,
+        average=how.average,
+    )
 
 
 @dataclass(frozen=True)

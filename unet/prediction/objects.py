@@ -92,7 +92,7 @@ class Objects:
         counts = []
         for n in range(images):
             check()
-            found[n] = to_instances(_all_classes(maps[n], scratch), self.settings)
+            found[n] = to_instances(all_classes(maps[n], scratch), self.settings)
             counts.append(int(found[n].max()))
             for array in (maps, found):
                 release(array)
@@ -128,7 +128,7 @@ class Objects:
             write_overlay(path, image_CHW, ids_HW)
 
 
-def _all_classes(maps_KHW: NDArray[np.float32], scratch: Path) -> NDArray[np.float32]:
+def all_classes(maps_KHW: NDArray[np.float32], scratch: Path) -> NDArray[np.float32]:
     """Probabilities of all classes, K x H x W: of two, only that of the foreground has been written."""
     if len(maps_KHW) > 1:
         return maps_KHW
@@ -149,7 +149,7 @@ def write_overlay(path: Path, image_CHW: NDArray[Any], ids_HW: NDArray[np.intege
     from skimage.segmentation import find_boundaries
 
     factor = -(-max(ids_HW.shape) // LARGEST_OVERLAY_PX)
-    image = _reduced(image_CHW, factor)
+    image = reduced(image_CHW, factor)
     ids = ids_HW[::factor, ::factor][: image.shape[1], : image.shape[2]]
     picture = stretched(visible(image), gray_limits(image))
     outlines = find_boundaries(ids, mode="inner")
@@ -158,7 +158,7 @@ def write_overlay(path: Path, image_CHW: NDArray[Any], ids_HW: NDArray[np.intege
         Image.fromarray((255 * picture).round().astype(np.uint8)).save(file, "PNG")
 
 
-def _reduced(image_CHW: NDArray[Any], factor: int) -> NDArray[np.float32]:
+def reduced(image_CHW: NDArray[Any], factor: int) -> NDArray[np.float32]:
     """Means over squares of factor x factor pixels (over what there is, where the image is thinner than that)."""
     channels, height, width = image_CHW.shape
     fy, fx = min(factor, height), min(factor, width)

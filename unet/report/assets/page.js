@@ -43,6 +43,9 @@
       return select;
     };
     const picked = [choose("left of the line", left, 0), choose("right of the line", right, 1)];
+    for (const { image } of layers) { // a page whose pictures change, that of `unet app`
+      image.addEventListener("load", () => picked.forEach((select) => select.dispatchEvent(new Event("change"))));
+    }
     slider.setAttribute("aria-label", `${layers[0].name} left, ${layers[1].name} right`);
     slider.addEventListener("input", move);
     move();
