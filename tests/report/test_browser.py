@@ -139,11 +139,15 @@ def test_layers_can_be_chosen(chromium, pages):
 
 def test_values_appear_under_the_pointer(chromium, pages):
     chromium.open(pages["run"], DESKTOP)
-    x, y, w, h = chromium.box("svg")
-    chromium.point(x + 0.97 * w, y + h / 2)
-    shown = chromium.run("document.querySelector('.tip:not([hidden])').innerText").splitlines()
-    assert shown[0] == "update 30"
-    assert shown[1].startswith("mean of ten updates: ")
+    for chart, first, second in (
+        ("#scores", "probability of the class chosen 0.", "share that is right: "),
+        ("#curves", "update 30", "mean of ten updates: "),
+    ):
+        x, y, w, h = chromium.box(f"{chart} svg")
+        chromium.point(x + 0.97 * w, y + h / 2)
+        shown = chromium.run("document.querySelector('.tip:not([hidden])').innerText").splitlines()
+        assert shown[0].startswith(first)
+        assert shown[1].startswith(second)
     chromium.point(1, 1)
     assert chromium.run("document.querySelectorAll('.tip:not([hidden])').length") == 0
 

@@ -32,7 +32,7 @@ complete -o filenames -F _unet unet
 def main(argv: list[str]) -> int:
     """Print the script; it is the same for both shells."""
     if argv and argv[0] in ("-h", "--help"):
-        print(_HEAD.split("_unet()")[0], end="")
+        print(f"usage: unet completion [bash|zsh]\n{_HEAD.split('_unet()')[0]}", end="")
         return 0
     if argv and argv not in (["bash"], ["zsh"]):
         raise ConfigError(f"unet completion {' '.join(argv)}: it takes bash, zsh or nothing")

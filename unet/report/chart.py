@@ -90,7 +90,7 @@ def lines(
     for line in known:
         _draw_line(drawing, line, x_axis, y_axis)
     told = "; ".join(f"{line.label} ends at {number(_last(line))}" for line in known if not line.faint)
-    return _figure(title, _svg(drawing, f"{title}: {told}"), _legend(known), note)
+    return _figure(title, _svg(drawing, f"{title}: {told}", x_name.removesuffix("s")), _legend(known), note)
 
 
 def dots(title: str, groups: Sequence[Dots], *, note: str = "") -> Markup:
@@ -229,10 +229,10 @@ def _legend(series: Sequence[Line]) -> Markup:
     return element("ul", *items, class_="legend")
 
 
-def _svg(drawing: _Drawing, told: str) -> Markup:
+def _svg(drawing: _Drawing, told: str, x_name: str = "") -> Markup:
     points = json.dumps(drawing.points, separators=(",", ":"), ensure_ascii=True)
     box = f"0 0 {WIDTH:g} {HEIGHT:g}"
-    return element("svg", *drawing.parts, viewBox=box, role="img", aria_label=told, data_points=points)
+    return element("svg", *drawing.parts, viewBox=box, role="img", aria_label=told, data_points=points, data_x=x_name)
 
 
 def _figure(title: str, drawing: Markup, legend: str, note: str) -> Markup:

@@ -77,7 +77,7 @@
       rider.setAttribute("x2", first.point[0]);
       svg.append(rider);
       tip.replaceChildren();
-      make("div", {}, tip).textContent = many ? `update ${first.point[2]}` : first.point[2];
+      make("div", {}, tip).textContent = many ? `${svg.dataset.x} ${first.point[2]}` : first.point[2];
       for (const { line, point } of found) {
         const row = make("div", {}, tip);
         make("i", { class: line.c }, row);
