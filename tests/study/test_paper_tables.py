@@ -32,6 +32,8 @@ def store(results, size, arm, data, seed, scores, seconds=600.0, fold=0, **more)
         ("scores", {"scores": scores, "notes": [], "by_frame": {}, "thresholds": {}, "frames": []} | more),
     ):
         (folder / f"{name}.json").write_text(json.dumps(content))
+    left_out = [f"{seed % 2 + 1:02}/t000"] if data != "em" else []
+    (folder / "split.json").write_text(json.dumps({"train": [], "held_out": left_out}))
     (folder / "metrics.jsonl").write_text('{"update": 1, "part": "train", "loss": 1.0, "loss_max": 1.0}\n')
 
 
@@ -65,8 +67,8 @@ def test_rows_are_means_over_seeds_beside_the_papers(tmp_path):
     assert line(page, "part 1 ")[4:7] == ["0.9550 ± 0.0071", "0.9800 ± 0.0000", "2"]
     assert line(page, "part 2 ")[4:7] == ["0.9800", "0.9800", "1"]
     assert line(page, "**all**")[4] == "0.9633 ± 0.0153"
-    assert line(page, "ours", "DIC-HeLa")[2:10] == [
-        "0.7800 ± 0.0283", "0.6000 ± 0.0000", "90", "2", "1", "4", "3", "2",
+    assert line(page, "ours", "DIC-HeLa")[2:12] == [
+        "0.7800 ± 0.0283", "0.7600", "0.8000", "0.6000 ± 0.0000", "90", "2", "1", "4", "3", "2",
     ]  # fmt: skip
     assert line(page, "u-net (Table 2", "PhC-U373")[2] == "0.9203"
     assert "- DIC-HeLa, SEG 0.7756: reached, 0.7800 (gold masks of the other sequence, mean of 2)." in page
@@ -74,6 +76,9 @@ def test_rows_are_means_over_seeds_beside_the_papers(tmp_path):
     assert "- EM, V_rand 0.97276: reached, 0.9735 (ensemble five networks)." in page
     assert "- EM, Rand error 0.0382: not reached, 0.0500 (ensemble five networks)." in page
     assert "recovered copy" in page
+    assert ".jpg" not in page
+    (tmp_path / "paper" / "hela.jpg").write_bytes(b"")
+    assert "DIC-HeLa, seed 0:\n\n![best and worst frame](hela.jpg)" in STUDY.front(STUDY, tmp_path)
 
 
 def test_the_page_is_written_with_the_report_and_stands_without_runs(tmp_path):

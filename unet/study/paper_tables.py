@@ -48,6 +48,7 @@ def page(study: Study, results: Path) -> str:
         "## Table 2: SEG of the Cell Tracking Challenge",
         _seg_table(study, runs[CELLS]),
         _OTHER_SEQUENCE if runs[CELLS] else "",
+        _pictures(folder),
         "## Beside the paper's numbers",
         _beside_the_paper(study, runs, folder),
         f"Every run: [{MEMBRANES}]({MEMBRANES}/README.md), [{CELLS}]({CELLS}/README.md).",
@@ -56,7 +57,7 @@ def page(study: Study, results: Path) -> str:
 
 
 _OTHER_SEQUENCE = (
-    "Ours: trained on one sequence, scored on the gold masks of the other, both ways equally often; the masks of the "
+    "Ours: trained on one sequence, scored on the gold masks of the other, which was left out; the masks of the "
     "challenge's test sequences are not public. SEG of components: the connected components of the cell class, "
     "without markers. Objects: means over runs, of all reference objects of the frames that were left out."
 )
@@ -136,7 +137,20 @@ def _out_of_fold(runs: Runs) -> str:
 
 
 def _seg_table(study: Study, runs: Runs) -> str:
-    head = ["network", "data", "SEG", "SEG of components", "found", "missed", "merged", "split", "spurious", *_COST]
+    head = [
+        "network",
+        "data",
+        "SEG",
+        "01 left out",
+        "02 left out",
+        "SEG of components",
+        "found",
+        "missed",
+        "merged",
+        "split",
+        "spurious",
+        *_COST,
+    ]
     rows = []
     for data in ("phc", "hela"):
         for name, values in SEG_ENTRIES:
@@ -144,9 +158,23 @@ def _seg_table(study: Study, runs: Runs) -> str:
         for arm in ("gold", "silver", "wide-gold", "wide-silver"):
             if own := _of(runs, arm, data):
                 counts = [f"{s.mean:.0f}" if (s := _summary(own, name)) else "" for name in OBJECTS]
-                scores = [_spread(own, "seg"), _spread(own, "seg_components")]
+                parts = [[run for run in own if _left_out(run) == sequence] for sequence in ("01", "02")]
+                scores = [_spread(own, "seg"), *(_spread(part, "seg") for part in parts)]
+                scores.append(_spread(own, "seg_components"))
                 rows.append([f"**ours** ({study.arm(arm).what})", text.data_name(data), *scores, *counts, *_cost(own)])
     return text.table(head, rows)
+
+
+def _left_out(run: Evidence) -> str:
+    """The sequence that a run on cells held out: that of all frames it names."""
+    return ", ".join(sorted({name.partition("/")[0] for name in run.split.get("held_out", [])}))
+
+
+def _pictures(folder: Path) -> str:
+    """The best and the worst frame of a run, where scripts/paper_pictures.py has drawn them."""
+    there = [data for data in ("em", "phc", "hela") if (folder / f"{data}.jpg").is_file()]
+    shown = [f"{text.data_name(data)}, seed 0:\n\n![best and worst frame]({data}.jpg)" for data in there]
+    return "\n\n".join(["## The best and the worst frame", *shown]) if there else ""
 
 
 def _beside_the_paper(study: Study, runs: Mapping[str, Runs], folder: Path) -> str:
