@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +27,18 @@ def data_root() -> Path:
     if missing:
         pytest.skip(f"{', '.join(missing)} not in {root}; set UNET_DATA or run `unet data fetch all`")
     return root
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network() -> Iterator[None]:
+    """Nothing but this machine can be reached, so that no test downloads, and none depends on what it would get."""
+    original = socket.socket.connect
+
+    def connect(self: socket.socket, address) -> None:  # type: ignore[no-untyped-def]
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(errno.ENETUNREACH, "the tests use no network")
+        original(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        yield

@@ -139,8 +139,11 @@ def test_gray_values_without_their_package_are_refused_not_left_out(capsys, monk
 
 
 @pytest.mark.parametrize(("features", "told"), [([], True), (["avx512_bf16"], False)])
-def test_runs_that_this_processor_would_leave_without_a_partner_are_told(features, told, capsys, monkeypatch, tmp_path):
+def test_runs_that_this_processor_would_leave_without_a_partner_are_told(
+    features, told, capsys, monkeypatch, tmp_path, data_root
+):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("UNET_DATA", str(data_root))
     monkeypatch.setattr("unet.device.cpu_features", lambda: features)
     stored = Path("experiments/archive/baselines/reduced/blog-em-seed0")  # trained in bf16
     unpack(stored, tmp_path / "results/baselines/reduced/blog-em-seed0")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -186,6 +187,11 @@ def test_being_really_offline_shows_within_seconds(tmp_path: Path, monkeypatch: 
     stack = load(DataConfig(), print)
     assert time.monotonic() - started < len(nowhere) * DEFAULT_LIMITS.answer_s + 4
     assert stack.name == "synthetic-em"
+
+
+def test_tests_reach_nothing_but_this_machine() -> None:
+    with pytest.raises(OSError, match="the tests use no network"):
+        socket.create_connection(("192.0.2.1", 80), timeout=1)
 
 
 @pytest.mark.real_data

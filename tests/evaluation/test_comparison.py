@@ -84,6 +84,9 @@ def test_integers_are_divided_by_the_largest_value_of_their_type(tmp_path, kind,
     saved = scored(tmp_path, np.rint(smooth * largest).astype(kind), MASK[None] * 255)
     assert saved["scores"]["loss"] == pytest.approx(as_floats["loss"], abs=1 / largest * 5)
     assert saved["prediction_read_as"].startswith(f"probabilities ({8 * np.dtype(kind).itemsize}-bit")
+    flat = np.where(MASK[None], 0.9, 0.1)
+    values = scored(tmp_path, np.rint(flat * largest).astype(kind), MASK[None] * 255)["scores"]
+    assert values["loss"] == pytest.approx(-np.log(0.9), abs=1 / largest * 2)
 
 
 def test_several_classes_take_their_maps_or_their_numbers(tmp_path):
@@ -153,6 +156,7 @@ def test_two_files_objects(tmp_path):
         (MASK * np.uint8(255), "a mask of two values"),
         (np.rint(np.random.default_rng(0).random(MASK.shape) * 255).astype(np.uint8), "gray values"),
         (np.rint(np.random.default_rng(0).random(MASK.shape) * 65535).astype(np.uint16), "gray values"),
+        (np.rint((MASK * 0.8 + 0.1) * 65535).astype(np.uint16), "gray values"),  # of two values only
     ],
 )
 def test_what_numbers_no_objects_is_refused_against_instances(tmp_path, predicted, message):

@@ -29,6 +29,7 @@ _NUMBERED = re.compile(r"(?:man_seg|man_track|mask)(\d+)$")  # of the Cell Track
 _PREFERRED = {"instances": ("masks", "", "probabilities"), "pixels": ("probabilities", "", "classes")}
 _ROUNDING = 1e-5  # by which a mean of probabilities, or their sum over the classes, may leave its range
 _HALF = 0.5
+_APART = 10  # mean distance of 8- and 16-bit numbers beyond which, without a background, they are gray values
 _OBJECTS = 0.6  # share of 8-bit numbers in one piece from which they are those of objects
 
 
@@ -181,7 +182,8 @@ def as_probabilities(place: Path, maps: Sequence[Pixels], classes: int) -> Readi
             return Reading([_one_hot(n // ones, 2) for n in numbers], f"masks (0 and {ones})", True)
         if classes > 2 and values[0] >= 0 and values[-1] < classes:
             return Reading([_one_hot(n, classes) for n in numbers], "class numbers", True)
-        if classes > 2 or maps[0].dtype.kind == "f" or _like_objects(numbers):
+        gray = _far_apart(numbers, values) or not _like_objects(numbers)
+        if classes > 2 or maps[0].dtype.kind == "f" or not gray:
             raise DataError(
                 f"{place}: holds {len(values)} numbers up to {values[-1]}, like objects or other classes, and the "
                 f"labels have {classes} classes; compare probabilities or masks, or, if the labels are objects, say "
@@ -213,7 +215,7 @@ def as_objects(place: Path, maps: Sequence[Pixels]) -> list[NDArray[np.int32]]:
         raise DataError(_below_0(place, np.array(values)))
     if len(values) <= 2 and values[-1] in (1, 255, 65535) and any(_pieces(label) > 1 for label in numbers):
         raise DataError(f"{place}: the labels are instances, but this is a mask of two values; {advice}")
-    if len(values) > 2 and not _like_objects(numbers):
+    if _far_apart(numbers, values) or (len(values) > 2 and not _like_objects(numbers)):
         raise DataError(f"{place}: the labels are instances, but this holds gray values of probabilities; {advice}")
     return [numbered(label) for label in numbers]
 
@@ -251,6 +253,12 @@ def _in_unit_range(place: Path, maps: Sequence[Pixels]) -> tuple[list[NDArray[np
 
 def _one_hot(numbers_HW: Pixels, classes: int) -> NDArray[np.float32]:
     return np.asarray(np.arange(classes)[:, None, None] == numbers_HW[None], np.float32)
+
+
+def _far_apart(numbers: Sequence[Pixels], values: Sequence[int]) -> bool:
+    """Whether 8- or 16-bit numbers without a background lie as far apart as gray values do, and objects do not."""
+    narrow = max(label.dtype.itemsize for label in numbers) <= 2
+    return narrow and values[0] > 0 and values[-1] > _APART * len(values)
 
 
 def _like_objects(numbers: Sequence[Pixels]) -> bool:
