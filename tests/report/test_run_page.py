@@ -50,6 +50,12 @@ def page(run: Path) -> Page:
     return Page(run_page.make(read(run)))
 
 
+def curve(found: Page, label: str) -> list[list[object]]:
+    """The points of the first line of this name: place in the drawing, then what is shown of it."""
+    lines = [line for a in found.all("svg") for line in json.loads(a["data-points"] or "[]")]
+    return next(line["p"] for line in lines if line["l"] == label)
+
+
 @pytest.fixture(scope="session")
 def whole(trained) -> Page:
     return page(trained)
@@ -60,8 +66,8 @@ def test_the_reliability_plot_shows_the_points_of_the_scores(trained):
     assert sum(point[2] for point in points) == 2 * 150 * 170
     text = run_page.make(read(trained))
     assert "Reliability" in text
-    drawn = json.loads(Page(text).all("svg")[0]["data-points"])[0]
-    assert [p[2:] for p in drawn["p"]] == [[f"{sure:.4g}", f"{right:.4g}"] for sure, right, _ in points]
+    shown = [p[2:] for p in curve(Page(text), "share that is right")]
+    assert shown == [[f"{sure:.4g}", f"{right:.4g}"] for sure, right, _ in points]
 
 
 def test_every_part_is_there(whole):
@@ -103,10 +109,7 @@ def test_shown_values_are_the_stored_ones(whole, trained):
         assert f"{scores[name]:.4f}" in whole.text
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in rows if row["part"] == "train"][-1]
-    points = [json.loads(a["data-points"]) for a in whole.all("svg")]
-    loss = points[0][0]
-    assert loss["l"] == "mean of ten updates"
-    assert loss["p"][-1][2:] == [str(last["update"]), f"{last['loss']:.4g}"]
+    assert curve(whole, "mean of ten updates")[-1][2:] == [str(last["update"]), f"{last['loss']:.4g}"]
 
 
 def test_configuration_names_what_differs_and_nothing_else(whole):
@@ -210,8 +213,7 @@ def test_values_that_are_not_finite_leave_a_gap(run):
         )
     )
     drawn = page(run)
-    loss = json.loads(drawn.all("svg")[0]["data-points"])[0]["p"]
-    assert [p[2] for p in loss] == ["10", "30"]
+    assert [p[2] for p in curve(drawn, "mean of ten updates")] == ["10", "30"]
     assert not [p["d"] for p in drawn.all("path") if "nan" in p["d"]]
 
 
