@@ -54,6 +54,11 @@ class Stopper:
             raise Interrupted(number, at_once=True)
         self._number = self._number or number
 
+    @property
+    def number(self) -> int:
+        """The signal that has come, 0 for none."""
+        return self._number or 0
+
     def check(self) -> None:
         """Raise Interrupted when a signal has come."""
         if self._number is not None:

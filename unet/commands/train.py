@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 import shutil
 import sys
@@ -11,15 +12,18 @@ import typing
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from unet.commands.parse import known_flags, parse, refuse_unknown_flags
 from unet.config import PROFILES, Config, DataConfig, differences, load_yaml, profile, to_dict, to_yaml
-from unet.errors import ConfigError, RunError, is_unicode, nearest
+from unet.errors import ConfigError, RunError, UserError, is_unicode, nearest
 from unet.runs.folder import CONFIG, claimed, unused
 from unet.terminal import Terminal, format_seconds
+
+if TYPE_CHECKING:
+    from unet.training.processes import Processes
 
 FREE_KEYS = (
     "train.device",
@@ -57,8 +61,34 @@ class Arguments:
 
 
 def main(argv: list[str]) -> int:
-    """Train and score; returns the exit code (130 after Ctrl-C, 143 SIGTERM, 129 SIGHUP, with a checkpoint)."""
+    """Train and score; returns the exit code (130 after Ctrl-C, 143 SIGTERM, 129 SIGHUP, with a checkpoint).
+
+    Where torchrun has started several processes, each of them comes here; the first one scores and prints.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        return _train(argv, None)
+    from unet.training.processes import ProcessLost, joined
+
+    with joined() as processes:
+        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) and "--resume" not in argv:
+            argv = [*argv, "--resume"] if (Path(_value(argv, "--run") or ".") / CONFIG).is_file() else argv
+        try:
+            return _train(argv, processes)
+        except ProcessLost as error:
+            if processes.speaks():
+                raise
+            return error.exit_code
+        except UserError as error:
+            if processes.first:
+                raise
+            return error.exit_code
+
+
+def _train(argv: list[str], processes: Processes | None) -> int:
     arguments, path = resolve(argv)
+    first = processes is None or processes.first
+    if processes is not None and not first:
+        arguments = replace(arguments, quiet=True, config=_unmirrored(arguments.config))
     config = arguments.config
     if arguments.dry_run:
         print(f"# run folder: {path}\n{to_yaml(config)}", end="")
@@ -74,7 +104,8 @@ def main(argv: list[str]) -> int:
     if not arguments.resume and not any(_value(argv, flag) for flag in ("--profile", "--config-file")):
         _tell_size(arguments, terminal)
     started = time.monotonic()
-    own = nullcontext(path) if arguments.run else claimed(Path("runs") / _default_name(arguments))
+    named = arguments.run or not first
+    own = nullcontext(path) if named else claimed(Path("runs") / _default_name(arguments))
     try:
         # one lock from the first update to the scores
         with own as path, keep_run_locks(), Dashboard(terminal.say, "train") as board:
@@ -87,7 +118,10 @@ def main(argv: list[str]) -> int:
                 dashboard=board,
                 changed_data=arguments.changed_data,
                 lost_metrics=arguments.lost_metrics,
+                processes=processes,
             )
+            if not first:
+                return 0
             if folder.held_nothing_out:
                 told = nothing_held_out(path, config)
             else:
@@ -95,7 +129,8 @@ def main(argv: list[str]) -> int:
                 send_scores(board, folder, scores)
                 told = table(scores)
     except Interrupted as interruption:
-        terminal.say(f"unet: {interruption}; go on with: unet train --resume --run {shlex.quote(str(path))}")
+        if first:
+            terminal.say(f"unet: {interruption}; go on with: unet train --resume --run {shlex.quote(str(path))}")
         return interruption.exit_code
     terminal.result(told)
     terminal.result("\n".join(_where(path)))
@@ -179,6 +214,10 @@ def resolve(argv: list[str]) -> tuple[Arguments, Path]:
         raise ConfigError(f"--{'changed-data' if arguments.changed_data else 'lost-metrics'} goes with --resume")
     arguments = replace(arguments, config=_with_whole_paths(arguments.config, stored if resume else Config()))
     return arguments, Path(run) if run else unused(Path("runs") / _default_name(arguments))
+
+
+def _unmirrored(config: Config) -> Config:
+    return replace(config, wandb=replace(config.wandb, mode="disabled"))
 
 
 def _begins(argv: list[str], run: str) -> bool:

@@ -38,7 +38,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 MADE_BY = ("unet", "commit", "python", "packages", "platform", "processor", "cpu_features", "device", "cuda",
-           "precision", "compiled", "threads", "loss", "data_sha256")  # fmt: skip
+           "precision", "compiled", "threads", "processes", "loss", "data_sha256")  # fmt: skip
 """What of a run's record its bits may depend on."""
 
 

@@ -170,6 +170,29 @@ class RunFolder:
         return rows
 
 
+class ReadOnly(RunFolder):
+    """A run that another process writes: nothing that is written to it here changes anything."""
+
+    def data_moved(self, _: str) -> None:
+        """Without effect."""
+
+    def write_json(self, *_: Any) -> None:
+        """Without effect."""
+
+    def append(self, *_: Any) -> int:
+        """Without effect."""
+        return 0
+
+    def sync(self, _: str) -> None:
+        """Without effect."""
+
+    def truncate(self, *_: Any) -> None:
+        """Without effect."""
+
+    def set_aside(self, _: str) -> None:
+        """Without effect."""
+
+
 @contextmanager
 def taken(path: Path, config: Config, *, resume: bool, overwrite: bool) -> Iterator[RunFolder]:
     """A run folder held by this process: the existing one (`resume`), or a new one with its config.yaml written.

@@ -9,7 +9,7 @@ import multiprocessing
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,9 +41,21 @@ def collate(tiles: list[Tile]) -> Batch:
     return Copied.of(tiles).batch()
 
 
-def batches(source: TileSource, first: int, stop: int, batch: int, workers: int, pin: bool) -> Iterator[Batch]:
-    """Batches of the tiles first, first + 1, ..., stop - 1, in this order; `pin` puts them into page-locked memory."""
-    indices = [list(range(start, min(start + batch, stop))) for start in range(first, stop, batch)]
+def batches(
+    source: TileSource,
+    first: int,
+    stop: int,
+    batch: int,
+    workers: int,
+    pin: bool,
+    ours: Callable[[int], bool] = lambda _: True,
+) -> Iterator[Batch]:
+    """Batches of the tiles first, first + 1, ..., stop - 1, in this order; `pin` puts them into page-locked memory.
+
+    ours: which batches are wanted, by their number from `first` on.
+    """
+    starts = [start for number, start in enumerate(range(first, stop, batch)) if ours(number)]
+    indices = [list(range(start, min(start + batch, stop))) for start in starts]
     if not workers:
         made = (collate([source[i] for i in chosen]) for chosen in indices)
         return (Batch(*(part.pin_memory() for part in b)) for b in made) if pin else made

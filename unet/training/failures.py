@@ -13,6 +13,7 @@ import torch
 from unet.config import Config
 from unet.errors import Diverged, TrainingError, one_line
 from unet.loss.compile import KernelError
+from unet.training.processes import ProcessLost
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "OUT_OF_MEMORY")
 _WORKER = "DataLoader worker"
@@ -28,6 +29,10 @@ def explained(config: Config, run: Path, kept: Path) -> Iterator[None]:
     """
     try:
         yield
+    except ProcessLost as error:
+        raise ProcessLost(
+            f"{error}; {last_checkpoint(kept)}; go on with the same torchrun command and --resume"
+        ) from None
     except Diverged as error:
         raise Diverged(f"{error}; {last_checkpoint(kept)}") from None
     except (RuntimeError, MemoryError, KernelError) as error:

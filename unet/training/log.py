@@ -43,8 +43,11 @@ class State:
 class Journal:
     """Keeps the `state` of a run up to date with what was written about it."""
 
-    def __init__(self, config: Config, folder: RunFolder, dashboard: Dashboard) -> None:
+    def __init__(
+        self, config: Config, folder: RunFolder, dashboard: Dashboard, spent: dict[str, float] | None = None
+    ) -> None:
         self.config, self.folder, self.dashboard = config, folder, dashboard
+        self._spent = {} if spent is None else spent  # seconds, by what on, beside those of waiting for data
         self.state = State()
         self._pending: list[tuple[int, Tensor, Tensor, Tensor | None]] = []  # still on the device
         self._waited = 0.0
@@ -123,6 +126,7 @@ class Journal:
             self.folder.append(TIMING, {"update": update, **row})
             self.dashboard.log({f"timing/{k}": v for k, v in row.items()} | place(update, self.config))
         self._waited, self._clock = 0.0, (time.perf_counter(), update)
+        self._spent.update(dict.fromkeys(self._spent, 0.0))
 
     def show(self, bar: Bar) -> None:
         """Move the progress bar: loss, speed, share of the time spent on waiting for data."""
@@ -172,6 +176,7 @@ class Journal:
             "tiles_per_s": tiles / seconds,
             "seconds_per_update": seconds / updates,
             "data_wait_share": self._waited / seconds,
+            **{f"{what}_share": spent / seconds for what, spent in self._spent.items()},
         }
 
 

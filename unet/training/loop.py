@@ -17,16 +17,14 @@ from torch import Tensor, nn
 from unet.config import Config, to_dict
 from unet.data.load import load
 from unet.device import allow_tf32, prepare
-from unet.errors import Diverged, RunError, one_line
-from unet.evaluation.constant import missing_classes
+from unet.errors import ConfigError, Diverged, RunError, one_line
 from unet.evaluation.frames import FramePrediction, pixel_scores, predict_frames
 from unet.loss.dispatch import choose_loss
-from unet.model import build, parameters
+from unet.model import build
 from unet.prediction.overlap import Network
 from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
 from unet.runs.dashboard import Dashboard, mirrored
-from unet.runs.environment import continued, describe
-from unet.runs.folder import SPLIT, RunFolder, taken
+from unet.runs.folder import RunFolder
 from unet.signals import Interrupted, Stopper
 from unet.terminal import Bar, Terminal
 from unet.tiles.batches import batches
@@ -36,6 +34,8 @@ from unet.training.failures import explained
 from unet.training.graphs import GraphedStep
 from unet.training.log import LOG_EVERY, Journal, State
 from unet.training.optim import learning_rate, make_optimizer, weight_average
+from unet.training.processes import Processes, taken_together
+from unet.training.record import write_record
 from unet.training.setup import Setup
 from unet.training.step import EagerStep, Step
 from unet.training.wandb_panels import Panels
@@ -56,6 +56,7 @@ def train(
     dashboard: Dashboard | None = None,
     changed_data: bool = False,
     lost_metrics: bool = False,
+    processes: Processes | None = None,
 ) -> RunFolder:
     """Train a network as configured into the run folder `path`; returns the folder with scores not yet made.
 
@@ -64,6 +65,7 @@ def train(
     unet.signals.Interrupted. All input is checked before the folder is touched. `dashboard`: where the run is mirrored;
     it is left open for what follows (default: one of its own). changed_data: go on although the images or labels are
     not those that the run was begun with. lost_metrics: go on although metrics.jsonl is not what the checkpoint left.
+    processes: those that train this run together, of which the first one writes (default: this one alone).
     """
     hardware = prepare(config, RunFolder(path).environment if resume else None)
     stack = load(config.data, terminal.say, terminal)
@@ -72,7 +74,7 @@ def train(
     setup = Setup.of(config, hardware, stack)
     return run(
         setup, path, resume=resume, overwrite=overwrite, terminal=terminal, dashboard=dashboard,
-        lost_metrics=lost_metrics,
+        lost_metrics=lost_metrics, processes=processes,
     )  # fmt: skip
 
 
@@ -86,18 +88,24 @@ def run(
     dashboard: Dashboard | None = None,
     callbacks: Sequence[Callback] = (),
     lost_metrics: bool = False,
+    processes: Processes | None = None,
 ) -> RunFolder:
     """Hold the run folder `path` and train in it; the arguments are those of `train` and of `Trainer`."""
-    config = setup.config
+    config, processes = setup.config, processes or Processes()
+    if processes.count > config.train.accumulate:
+        raise ConfigError(
+            f"train.accumulate {config.train.accumulate}: {processes.count} processes share the batches of an update; "
+            f"use --train.accumulate {processes.count} or more"
+        )
     with (
-        taken(path, config, resume=resume, overwrite=overwrite) as folder,
+        taken_together(path, config, processes, resume=resume, overwrite=overwrite) as folder,
         Stopper() as stopper,
         explained(config, path, folder.file(CHECKPOINTS)),
         mirrored(dashboard, terminal.say) as mirror,
     ):
         if resume:
             folder.data_moved(config.data.folder)
-        Trainer(setup, folder, terminal, stopper, mirror, callbacks).run(lost_metrics)
+        Trainer(setup, folder, terminal, stopper, mirror, callbacks, processes).run(lost_metrics)
     return folder
 
 
@@ -116,6 +124,7 @@ class Trainer:
         stopper: Stopper,
         dashboard: Dashboard,
         callbacks: Sequence[Callback] = (),
+        processes: Processes | None = None,
     ) -> None:
         self.setup = setup
         self.config = config = setup.config
@@ -124,8 +133,9 @@ class Trainer:
         self.parts, self.source = parts, source = setup.parts, setup.source
         self.folder, self.terminal, self.stopper = folder, terminal, stopper
         self.dashboard, self.callbacks = dashboard, callbacks
+        self.processes = processes = processes or Processes()
         self.panels = Panels(dashboard, config, stack, stack.select(parts.train), source)
-        self.journal = Journal(config, folder, dashboard)
+        self.journal = Journal(config, folder, dashboard, processes.spent)
         self.state = self.journal.state
         torch.use_deterministic_algorithms(config.train.deterministic)
         torch.backends.cudnn.benchmark = not config.train.deterministic
@@ -172,10 +182,12 @@ class Trainer:
         """Train to the end, evaluating and writing checkpoints on the way; lost_metrics: see `Journal.begin`."""
         self._resume()
         self.journal.begin(lost_metrics)
-        self._record()
+        if self.processes.first:
+            write_record(self)
         updates = self.config.train.updates
         stream = self._stream()  # forks, which is best done before there are threads
-        self.dashboard.open(self.config, self.folder.path, self.folder.read_json("environment.json"))
+        if self.processes.first:
+            self.dashboard.open(self.config, self.folder.path, self.folder.read_json("environment.json"))
         self.panels.begin()
         with self.terminal.bar("training", updates) as bar:
             try:
@@ -191,6 +203,8 @@ class Trainer:
                 if not interruption.at_once:
                     self._checkpoint()
                 raise
+        if not self.processes.first:
+            return
         metadata = self.setup.weights_metadata()
         save_weights(self.folder.file(WEIGHTS), self.scored.state_dict(), metadata)
         if self.config.wandb.weights:
@@ -200,7 +214,12 @@ class Trainer:
         per_update = self.config.train.batch * self.config.train.accumulate
         first, stop = self.state.update * per_update, self.config.train.updates * per_update
         pin = self.hardware.device.type == "cuda"
-        return batches(self.source, first, stop, self.config.train.batch, self.hardware.workers, pin)
+        several = self.config.train.accumulate
+
+        def ours(number: int) -> bool:
+            return self.processes.takes(number % several)
+
+        return batches(self.source, first, stop, self.config.train.batch, self.hardware.workers, pin, ours)
 
     def _update(self, stream: Iterator[Batch]) -> None:
         """One update of the weights, from `accumulate` batches; a stop between them leaves all as it was before.
@@ -209,23 +228,31 @@ class Trainer:
         """
         settings = self.config.train
         update = self.state.update
-        torch.manual_seed(derived_seed(settings.seed, update))
+        if not self.processes.launched:  # one stream of random numbers for all batches of the update
+            torch.manual_seed(derived_seed(settings.seed, update))
         rate = learning_rate(self.config.optim, update, settings.updates)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=not self.step.keeps_gradients)
         total, divisor = (torch.zeros((), device=self.hardware.device) for _ in range(2))
         counts: Tensor | None = None
-        for _ in range(settings.accumulate):
-            self.stopper.check()
+        for number in filter(self.processes.takes, range(settings.accumulate)):
+            if self.processes.launched:  # a stream for each, whoever takes it
+                torch.manual_seed(derived_seed(settings.seed, f"{update}:{number}"))
+            else:
+                self.stopper.check()
             sums = self.step(self._next(stream))
             total += sums.loss
             if sums.divisor is not None:
                 divisor += sums.divisor
             if sums.counts is not None:
                 counts = sums.counts + (0 if counts is None else counts)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.processes.add([total, divisor, *gradients])
+        if counts is not None:
+            self.processes.add([counts])
         if self.step.pooled:
-            self._divide([total, *(p.grad for p in self.model.parameters() if p.grad is not None)], divisor)
+            self._divide([total, *gradients], divisor)
         self.journal.add(update, total, self._gradient_norm(), counts)
         self.optimizer.step()
         if self.average is not None:
@@ -264,9 +291,16 @@ class Trainer:
         if state.update and (state.update % settings.eval_every == 0 or last):
             self.journal.flush()
             self._evaluate(bar)
-        self.stopper.check()
+        self._check_stop()
         if last or (state.update and state.update % settings.checkpoint_every == 0):
             self._checkpoint()
+
+    def _check_stop(self) -> None:
+        """Interrupted when one of the processes was asked to end: all do, between the same two updates."""
+        if not self.processes.launched:
+            self.stopper.check()
+        elif number := self.processes.largest(self.stopper.number):
+            raise Interrupted(number)
 
     def _evaluate(self, bar: Bar) -> None:
         """Score the stitched held-out frames in eval mode; a resumed run does not repeat a finished evaluation.
@@ -281,7 +315,10 @@ class Trainer:
             return
         bar.update(state.update, "evaluating")
         with self.journal.evaluating():
-            predictions = self._predict_held_out(bar)
+            predictions = self.processes.collected(self._predict_held_out(bar))
+            if not self.processes.first:
+                state.evaluated_at = state.update
+                return
             self.journal.held_out(pixel_scores(predictions, self.stack.class_names, self.stack.own))
             self.panels.evaluation(state.update, predictions)
 
@@ -289,59 +326,21 @@ class Trainer:
         return predict_frames(
             self.network,
             self.stack,
-            self.parts.held_out,
+            [index for number, index in enumerate(self.parts.held_out) if self.processes.takes(number)],
             tile_px=self.setup.evaluation_tile,
             batch=self.config.predict.batch,
             on_frame=lambda done: bar.update(self.state.update, f"evaluating, {done} frames done"),
-            on_tile=lambda *_: self.stopper.check(),
+            on_tile=None if self.processes.launched else lambda *_: self.stopper.check(),
         )
 
-    # -- the record --------------------------------------------------------------------------------------------------
-
-    def _record(self) -> None:
-        """Write what the run is made with."""
-        environment = describe(self.hardware.device) | {
-            "precision": self.hardware.precision,
-            "tf32": torch.backends.cudnn.allow_tf32,
-            "compiled": self.hardware.compile,
-            "workers": self.hardware.workers,
-            "threads": torch.get_num_threads(),
-            "loss": self.loss.name,
-            "data_source": self.stack.source,
-            "data_sha256": self.stack.sha256(),
-            "parameters": parameters(self.model),
-            "parent": self.parent,
-        }
-        if earlier := self.folder.environment:
-            environment, changed = continued(earlier, environment, self.state.update)
-            if changed:
-                self.terminal.say(
-                    f"resumed with another {', '.join(changed)}: the bits may differ from a run never stopped"
-                )
-        self.folder.write_json("environment.json", environment)
-        frames = self.stack.frames
-        names = {part: [frames[i].name for i in getattr(self.parts, part)] for part in ("train", "held_out")}
-        self.folder.write_json(SPLIT, names)
-        for part, indices in (("training", self.parts.train), ("held-out", self.parts.held_out)):
-            held = [frames[i] for i in indices]
-            for line in missing_classes(held, self.stack.class_names, part) if held else []:
-                self.terminal.say(line)
-        if self.loss.message:
-            self.terminal.say(self.loss.message)
-        held_out = len(names["held_out"]) or "none"
-        count = environment["threads"]
-        threads = f", {count} thread{'s' * (count > 1)}" if self.hardware.device.type == "cpu" else ""
-        self.terminal.say(
-            f"{self.folder.path}: {self.config.model.variant} network with {environment['parameters']:,} parameters, "
-            f"tiles of {self.config.tile.input_px} px, batch {self.config.train.batch}, "
-            f"{'averaged weights, ' if self.average is not None else ''}{self.hardware.precision} on "
-            f"{environment['device']}{threads}; {len(names['train'])} frames to train on, {held_out} held out"
-        )
+    # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
         self.journal.flush()
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             raise Diverged(f"update {self.state.update}: the weights are not finite; lower optim.lr and start anew")
+        if not self.processes.first:
+            return
         self.journal.seal()
         state = {
             "format": 1,
@@ -357,7 +356,8 @@ class Trainer:
 
     def _resume(self) -> None:
         """Go back to the newest undamaged checkpoint, or to the beginning when there is none."""
-        saved, complaints = load_latest(self.folder.file(CHECKPOINTS))
+        found = load_latest(self.folder.file(CHECKPOINTS)) if self.processes.first else None
+        saved, complaints = self.processes.of_first(found) or (None, [])
         for complaint in complaints:
             self.terminal.say(f"{complaint}; passed over")
         if saved is not None:
@@ -385,7 +385,7 @@ class Trainer:
             ) from None
 
 
-def derived_seed(seed: int, update: int) -> int:
-    """Seed of everything torch draws in one update."""
+def derived_seed(seed: int, update: int | str) -> int:
+    """Seed of everything torch draws in one update, or in one batch of it ("update:batch")."""
     digest = hashlib.sha256(f"{seed}:{update}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
