@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from unet.config import OptimConfig
+from unet.errors import ConfigError
 from unet.training.optim import learning_rate, make_optimizer, weight_average
 
 
@@ -101,3 +102,45 @@ def test_the_average_is_the_exponential_one_of_the_weights_so_far():
     assert found == pytest.approx([1, (0.9 + 2) / 1.9, (0.81 + 1.8 + 4) / 2.71])
     assert not average.module.weight.requires_grad
     assert weight_average(OptimConfig(), layer) is None
+
+
+def test_warm_up_from_the_rate_of_the_small_batch():
+    """Goyal et al. 2017, section 2.2: from eta to k eta, step by step or at once."""
+    gradual = OptimConfig(lr=0.8, warmup_updates=4, warmup_from=0.25)
+    assert rates(gradual, 6) == pytest.approx([0.2, 0.35, 0.5, 0.65, 0.8, 0.8])
+    constant = OptimConfig(lr=0.8, warmup_updates=3, warmup_from=0.25, warmup_shape="constant")
+    assert rates(constant, 5) == pytest.approx([0.2, 0.2, 0.2, 0.8, 0.8])
+    with pytest.raises(ConfigError, match="warmup_from"):
+        OptimConfig(warmup_updates=3, warmup_shape="constant")
+
+
+def momentum_of(form, rates_, gradients, momentum=0.9):
+    """Weights by SGD with the rate outside the velocity (Goyal's Eq. 9), within it (Eq. 10), and corrected for that."""
+    weight = velocity = 0.0
+    for before, rate, gradient in zip([rates_[0], *rates_], rates_, gradients, strict=False):
+        if form == "outside":
+            velocity = momentum * velocity + gradient
+            weight -= rate * velocity
+        else:
+            factor = rate / before if form == "corrected" else 1.0
+            velocity = momentum * factor * velocity + rate * gradient
+            weight -= velocity
+    return weight
+
+
+def test_torch_s_momentum_needs_no_correction():
+    """Remark 2 of Goyal et al. 2017: where the rate changes, the form with the rate in the velocity needs a factor; the
+    other, which is torch's, is equal to the corrected one."""
+    changing, gradients = [0.1, 0.2, 0.4, 0.8, 0.8, 0.1], [1.0, -0.5, 2.0, 0.3, -1.0, 0.7]
+    weight = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+    layer = torch.nn.Module()
+    layer.weight = weight
+    optimizer = make_optimizer(OptimConfig(name="sgd", momentum=0.9), layer)
+    for rate, gradient in zip(changing, gradients, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+    found = float(weight)
+    assert found == pytest.approx(momentum_of("outside", changing, gradients), rel=1e-12)
+    assert found == pytest.approx(momentum_of("corrected", changing, gradients), rel=1e-12)
+    assert abs(found - momentum_of("within", changing, gradients)) > 0.1

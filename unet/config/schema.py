@@ -161,6 +161,8 @@ class OptimConfig:
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine", "step"] = "constant"
     warmup_updates: int = 0  # linear from 0
+    warmup_from: float = 0.0  # share of lr that the warm-up begins at
+    warmup_shape: Literal["gradual", "constant"] = "gradual"  # constant: warmup_from x lr throughout, then lr
     step_updates: int = 1000
     step_factor: float = 0.1
     final_factor: float = 0.0  # of the cosine schedule
@@ -173,6 +175,11 @@ class OptimConfig:
         _check(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "use 0 <= beta < 1")
         _check(0 <= self.weight_decay < math.inf, "optim.weight_decay", self.weight_decay, "use 0 or more")
         _check(self.warmup_updates >= 0, "optim.warmup_updates", self.warmup_updates, "use 0 or more updates")
+        _check(0 <= self.warmup_from <= 1, "optim.warmup_from", self.warmup_from, "use 0..1")
+        constant = self.warmup_shape == "constant" and self.warmup_updates > 0
+        _check(
+            not constant or self.warmup_from > 0, "optim.warmup_from", self.warmup_from, "use more than 0 (constant)"
+        )
         _check(self.step_updates >= 1, "optim.step_updates", self.step_updates, "use at least 1 update")
         _check(0 < self.step_factor <= 1, "optim.step_factor", self.step_factor, "use 0 < factor <= 1")
         _check(0 <= self.final_factor <= 1, "optim.final_factor", self.final_factor, "use 0..1")

@@ -50,11 +50,15 @@ def weight_average(config: OptimConfig, model: nn.Module) -> AveragedModel | Non
 def learning_rate(config: OptimConfig, update: int, updates: int) -> float:
     """Learning rate of update `update` (0-based) of `updates`: linear warm-up, then constant, cosine or steps.
 
-    Gradual warm-up as in Goyal et al. 2017 (arXiv 1706.02677); the cosine ends at lr * final_factor.
+    Gradual warm-up as in Goyal et al. 2017 (arXiv 1706.02677, section 2.2), from warmup_from x lr at the first update
+    to lr at the one behind the warm-up (from 0: so that the last of the warm-up has lr); constant: warmup_from x lr.
+    The cosine ends at lr * final_factor.
     """
-    warmup = config.warmup_updates
+    warmup, begin = config.warmup_updates, config.warmup_from
     if update < warmup:
-        return config.lr * (update + 1) / warmup
+        if config.warmup_shape == "constant":
+            return config.lr * begin
+        return config.lr * ((begin + (1 - begin) * update / warmup) if begin else (update + 1) / warmup)
     if config.schedule == "cosine":
         progress = (update - warmup) / max(1, updates - 1 - warmup)
         low = config.final_factor
