@@ -64,7 +64,8 @@ def test_the_list_of_studies(capsys, monkeypatch, tmp_path):
     code, out, _ = study(capsys)
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [
-        "ablation", "adam-vs-sgd", "augmentation", "baselines", "faults", "leakage", "paper", "tile-vs-batch",
+        "ablation", "adam-vs-sgd", "augmentation", "baselines", "faults", "large-minibatch", "leakage", "paper",
+        "tile-vs-batch",
         "weight-map",
     ]  # fmt: skip
     monkeypatch.chdir(tmp_path)

@@ -140,7 +140,7 @@ def test_torch_s_momentum_needs_no_correction():
         optimizer.param_groups[0]["lr"] = rate
         weight.grad = torch.tensor(gradient, dtype=torch.float64)
         optimizer.step()
-    found = float(weight)
+    found = float(weight.detach())
     assert found == pytest.approx(momentum_of("outside", changing, gradients), rel=1e-12)
     assert found == pytest.approx(momentum_of("corrected", changing, gradients), rel=1e-12)
     assert abs(found - momentum_of("within", changing, gradients)) > 0.1

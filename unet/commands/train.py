@@ -70,10 +70,8 @@ def main(argv: list[str]) -> int:
     from unet.training.processes import ProcessLost, joined
 
     with joined() as processes:
-        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) and "--resume" not in argv:
-            argv = [*argv, "--resume"] if (Path(_value(argv, "--run") or ".") / CONFIG).is_file() else argv
         try:
-            return _train(argv, processes)
+            return _train(processes.of_first(_after_a_restart(argv)), processes)
         except ProcessLost as error:
             if processes.speaks():
                 raise
@@ -214,6 +212,15 @@ def resolve(argv: list[str]) -> tuple[Arguments, Path]:
         raise ConfigError(f"--{'changed-data' if arguments.changed_data else 'lost-metrics'} goes with --resume")
     arguments = replace(arguments, config=_with_whole_paths(arguments.config, stored if resume else Config()))
     return arguments, Path(run) if run else unused(Path("runs") / _default_name(arguments))
+
+
+def _after_a_restart(argv: list[str]) -> list[str]:
+    """The words for all processes: torchrun starts them again with the same ones, and the run goes on where there is
+    one by then. Decided once, since the first process makes the folder that the others would look for."""
+    words, run = [word for word in argv if word != "--resume"], _value(argv, "--run")
+    again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0 and (Path(run or ".") / CONFIG).is_file()
+    goes_on = again or ("--resume" in argv and not _begins(argv, run))
+    return [*words, "--resume"] if goes_on else words
 
 
 def _unmirrored(config: Config) -> Config:

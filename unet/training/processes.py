@@ -7,6 +7,7 @@ everything that is a function of sums is then computed by all alike. The first p
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -105,7 +106,7 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            raise ProcessLost(f"a process of this run has ended ({one_line(error)[:120]})") from None
+            raise ProcessLost(f"a process of this run has ended ({_plain(error)})") from None
         finally:
             self.spent[what] += time.perf_counter() - started
 
@@ -120,6 +121,11 @@ class Processes:
                 return True
         except OSError:
             return False
+
+
+def _plain(error: BaseException) -> str:
+    """The message in one line, without the places in torch's sources that gloo names."""
+    return re.sub(r"\[/[^]]*\] ?", "", one_line(error))[:120]
 
 
 def launched() -> bool:
@@ -149,7 +155,10 @@ def joined() -> Iterator[Processes]:
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
     if count > 1:
-        dist.init_process_group(backend, rank=rank, world_size=count)
+        try:
+            dist.init_process_group(backend, rank=rank, world_size=count)
+        except RuntimeError as error:
+            raise ProcessLost(f"the processes of this run do not find each other ({_plain(error)})") from None
     try:
         yield Processes(rank, count, launched=True)
     finally:
