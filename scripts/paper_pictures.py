@@ -6,6 +6,7 @@ Of a run that held frames out, these (predicted anew); of one on all of EM, the 
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from dataclasses import replace
@@ -31,11 +32,12 @@ from unet.views.worst_frames import Row, draw_rows
 
 
 def held_out(run: Path) -> list[Row]:
-    """Rows of all frames that a run held out, worst first."""
+    """Rows of the frames that a run held out and that have gold masks, worst first."""
     found = predict_held_out(run, Terminal())
-    scores = score(found.frames, found.stack, found.gold, found.settings_of)
+    frames = [frame for frame in found.frames if frame.frame.name in found.gold]
+    scores = score(frames, found.stack, found.gold, found.settings_of)
     best = {name: chosen.best for name, chosen in found.settings_of.items()}
-    return picture_rows(found.frames, found.stack, found.gold, scores, best, len(found.gold))
+    return picture_rows(frames, found.stack, found.gold, scores, best, len(frames))
 
 
 def test_slices(run: Path) -> list[Row]:
@@ -58,7 +60,9 @@ def main(words: list[str]) -> int:
     rows = test_slices(run) if (run / TEST_SCORES).is_file() else held_out(run)
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "rows.png"
-        draw_rows(picture, [rows[-1], rows[0]], "best and worst frame")
+        legend, _, _ = rows[0].caption.rpartition(" (")
+        shown = [row._replace(caption=re.sub(r".* \(|\).*", "", row.caption)) for row in (rows[-1], rows[0])]
+        draw_rows(picture, shown, f"best and worst frame; last column: {legend}")
         Image.open(picture).convert("RGB").save(out, quality=85, optimize=True)
     return 0
 
