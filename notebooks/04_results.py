@@ -149,7 +149,7 @@ if not found:
 # ## The paper's numbers beside ours
 
 # %%
-told = registry.read(registry.FOLDER / registry.CLAIMS)
+told = registry.read(registry.home() / registry.CLAIMS)
 Markdown(claims.targets(told["TARGETS"], studies["baselines"], told["ARMS"], RESULTS))
 
 # %% [markdown]
