@@ -102,9 +102,8 @@ def write_torchscript(exported: Exported, folder: Path) -> Path:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch recommends torch.export, whose files other programs do not read yet
         traced = torch.jit.trace(exported.graph, exported.example())  # type: ignore[no-untyped-call]
+        _check(exported, lambda image: traced(torch.from_numpy(image)).numpy(), path)
         traced.save(str(path))
-        loaded = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
-        _check(exported, lambda image: loaded(torch.from_numpy(image)).numpy(), path)
     (folder / DESCRIPTION).write_text(json.dumps(exported.described(), indent=2) + "\n")
     return path
 
