@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from unet.runs import folder
+
 ROOT = Path(__file__).resolve().parents[1]
+FILES_OF_A_RUN = {name for key, name in vars(folder).items() if key.isupper() and isinstance(name, str)} - {".lock"}
 
 # Floors from the ground up: a room imports those of lines above its own; rooms of one line do not know each other, and
 # no modules, within a room either, import each other in a circle.
@@ -142,3 +145,27 @@ def test_the_check_catches(module, source):
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_stay_readable(path):
     assert len(path.read_text().splitlines()) <= 400
+
+
+def file_names(source: str) -> set[str]:
+    """Files of a run that a module names itself, in a literal or at the end of a path in one."""
+    literals = {
+        n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
+    written = {literal.rsplit("/", 1)[-1] for literal in literals if " " not in literal}
+    return written & (FILES_OF_A_RUN - {folder.CHECKPOINTS})
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_the_run_folder_names_its_files(path):
+    assert module_of(path) == "unet.runs.folder" or file_names(path.read_text()) == set()
+
+
+def test_a_file_name_written_elsewhere_is_found():
+    assert {"config.yaml", "metrics.jsonl", "weights.safetensors", "checkpoints"} <= FILES_OF_A_RUN
+    assert file_names('path = run / "scores.json"') == {"scores.json"}
+    assert file_names('paths = folder.glob("*/split.json")') == {"split.json"}
+    assert (
+        file_names('from unet.runs.folder import SCORES\npath = run / SCORES\n"""Reads scores.json and all."""')
+        == set()
+    )

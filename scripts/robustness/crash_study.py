@@ -15,6 +15,7 @@ from typing import Any
 
 from harness import Attempt, until
 
+from unet.runs.folder import ENVIRONMENT, METRICS, RECORD
 from unet.study import evidence
 from unet.study.design import Arm, Comparison, Study
 from unet.study.runner import Options, Runner
@@ -120,10 +121,10 @@ def _collecting(attempt: Attempt, folder: Path, rng: random.Random) -> str:
 def _training(attempt: Attempt, folder: Path, rng: random.Random) -> str:
     """Some time after a run of the study has written a row."""
     rows = folder / "runs" / "crashes" / "smoke"
-    before = {path: path.stat().st_size for path in rows.glob("*/metrics.jsonl")}
+    before = {path: path.stat().st_size for path in rows.glob(f"*/{METRICS}")}
 
     def goes_on() -> bool:
-        now = {path: path.stat().st_size for path in rows.glob("*/metrics.jsonl")}
+        now = {path: path.stat().st_size for path in rows.glob(f"*/{METRICS}")}
         return any(size > before.get(path, 0) for path, size in now.items())
 
     if not until(goes_on, attempt):
@@ -151,9 +152,9 @@ def _content(results: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(p for p in results.rglob("*") if p.is_file()):
         text = path.read_text()
-        if path.name == evidence.RECORD:
+        if path.name == RECORD:
             text = "\n".join(line for line in text.splitlines() if '"seconds"' not in line)
-        if path.name == evidence.ENVIRONMENT:
+        if path.name == ENVIRONMENT:
             text = repr(sorted((k, v) for k, v in json.loads(text).items() if k not in ("commit", "resumed")))
         found[str(path.relative_to(results))] = text
     return found

@@ -44,9 +44,9 @@ from harness import (
 from unet.config import load_yaml
 from unet.errors import UserError
 from unet.runs.checkpoint import _read, load_latest, load_weights
-from unet.runs.folder import METRICS, RunFolder
+from unet.runs.folder import CHECKPOINTS, CONFIG, METRICS, PROBABILITIES, SCORES, SPLIT, WEIGHTS, RunFolder
 
-COMPARED = ("metrics.jsonl", "scores.json", "weights.safetensors", "probabilities.tif", "split.json")
+COMPARED = (METRICS, SCORES, WEIGHTS, PROBABILITIES, SPLIT)
 LEAVE_WITHIN_S = 10.0
 PER_RUN = 6  # kills before a run is let go on to its end
 
@@ -91,7 +91,7 @@ def during_steps(attempt: Attempt, _: Path, rng: random.Random) -> str:
 def during_checkpoint(attempt: Attempt, run: Path, rng: random.Random) -> str:
     """While a temporary file of a checkpoint, or of its record, is there."""
     wanted, suffix = rng.randint(0, 14), rng.choice((".pt.", ".pt.", ".json."))
-    folder, seen = run / "checkpoints", ""
+    folder, seen = run / CHECKPOINTS, ""
 
     def writing() -> bool:
         nonlocal seen
@@ -126,7 +126,7 @@ def during_evaluation(attempt: Attempt, run: Path, rng: random.Random) -> str:
 
 def during_scoring(attempt: Attempt, run: Path, rng: random.Random) -> str:
     """After training, while the scores and pictures are made."""
-    if not until((run / "weights.safetensors").exists, attempt):
+    if not until((run / WEIGHTS).exists, attempt):
         return ""
     time.sleep(rng.uniform(0.0, 0.5))
     return "" if attempt.ended() else "scoring"
@@ -166,13 +166,13 @@ def half_written(run: Path) -> list[str]:
 
 def safe_update(run: Path) -> int:
     """The update of the newest whole checkpoint."""
-    saved, _ = load_latest(run / "checkpoints")
+    saved, _ = load_latest(run / CHECKPOINTS)
     return 0 if saved is None else int(saved["state"]["update"])
 
 
 def train_words(run: Path, data: Path, workers: int) -> list[str]:
     """The command that begins or goes on with a run."""
-    begun = (run / "config.yaml").is_file()
+    begun = (run / CONFIG).is_file()
     words = ["train", "--run", str(run)]
     if begun:
         return [*words, "--resume", "--quiet"]
@@ -208,7 +208,7 @@ class Crashes:
                 row = self._stop_once(kind, moment, number, run, workers, mine)
                 fruitless = 0 if row else fruitless + 1
                 times -= 1 if row else 0
-                if fruitless and kind != "while starting" and (run / "scores.json").exists():
+                if fruitless and kind != "while starting" and (run / SCORES).exists():
                     break  # it has come to its end
             self._end(run, workers, mine)
             self.rows += mine

@@ -15,6 +15,7 @@ from crash_test import COMPARED, train_words
 from harness import Attempt, content, images, prepare, unet, until
 
 from unet.runs.checkpoint import load_latest
+from unet.runs.folder import CHECKPOINTS
 
 Result = tuple[str, int | str, str, str, bool]
 """The line seen, the exit code, what is left, how it goes on, whether all of this is as it should be."""
@@ -82,7 +83,7 @@ class Ran:
 
 def checkpoint_left(run: Path) -> str:
     """The newest whole checkpoint, in words."""
-    saved, damaged = load_latest(run / "checkpoints")
+    saved, damaged = load_latest(run / CHECKPOINTS)
     found = "no checkpoint" if saved is None else f"checkpoint of update {saved['state']['update']}"
     return found + (f", {len(damaged)} damaged" if damaged else "")
 

@@ -32,6 +32,7 @@ from fault_bench import Bench, Ran, Result, Skipped, checkpoint_left, image, mou
 from harness import RESULTS, Attempt, content, images, unet, until, write_readme, write_rows
 
 from unet.runs.checkpoint import load_latest
+from unet.runs.folder import CHECKPOINTS, ENVIRONMENT, METRICS, TIMING, WEIGHTS
 
 
 @dataclass
@@ -60,17 +61,17 @@ def full_checkpoint(bench: Bench) -> Result:
 
 def full_jsonl(bench: Bench) -> Result:
     run = bench.begun("b", updates=29)  # a row comes before the next checkpoint
-    size = (run / "metrics.jsonl").stat().st_size
-    environment = (run / "environment.json").stat().st_size
-    (run / "timing.jsonl").unlink()
-    rows = (run / "metrics.jsonl").read_bytes()
+    size = (run / METRICS).stat().st_size
+    environment = (run / ENVIRONMENT).stat().st_size
+    (run / TIMING).unlink()
+    rows = (run / METRICS).read_bytes()
     limit = max(size + 60, environment + 200)
     # A row is cut in the middle: the file is first filled up with spaces, which JSON does not mind.
-    (run / "metrics.jsonl").write_bytes(rows[:-1] + b" " * (limit - 60 - size) + b"\n")
+    (run / METRICS).write_bytes(rows[:-1] + b" " * (limit - 60 - size) + b"\n")
     _move_end_of_rows(run, limit - 60)
     ran = bench.run("b", limit_bytes=limit)
     left = checkpoint_left(run)
-    (run / "metrics.jsonl").write_bytes(rows)
+    (run / METRICS).write_bytes(rows)
     _move_end_of_rows(run, size)
     how, same = bench.goes_on("b", "free some space, --resume")
     return ran.seen, ran.code, left, how, said(ran, "metrics.jsonl: no space left") and "update" in left and same
@@ -80,10 +81,10 @@ def _move_end_of_rows(run: Path, size: int) -> None:
     """Tell the checkpoint that metrics.jsonl had this length."""
     from unet.runs.checkpoint import save_checkpoint
 
-    saved, _ = load_latest(run / "checkpoints")
+    saved, _ = load_latest(run / CHECKPOINTS)
     assert saved is not None
     saved["state"]["metrics_bytes"] = size
-    save_checkpoint(run / "checkpoints", saved["state"]["update"], saved)
+    save_checkpoint(run / CHECKPOINTS, saved["state"]["update"], saved)
 
 
 def full_scores(bench: Bench) -> Result:
@@ -249,7 +250,7 @@ def nan_in_data(bench: Bench) -> Result:
 def damaged(damage: Callable[[bytes], bytes], name: str, newest_only: bool = True) -> Callable[[Bench], Result]:
     def fault(bench: Bench) -> Result:
         run = bench.begun(name)
-        paths = sorted((run / "checkpoints").glob("*.pt"))
+        paths = sorted((run / CHECKPOINTS).glob("*.pt"))
         for path in paths[-1:] if newest_only else paths:
             path.write_bytes(damage(path.read_bytes()))
         left = checkpoint_left(run)
@@ -274,7 +275,7 @@ def flipped(content_: bytes) -> bytes:
 
 def damaged_weights(bench: Bench) -> Result:
     shutil.copytree(bench.whole, bench.place / "p")
-    weights = bench.place / "p" / "weights.safetensors"
+    weights = bench.place / "p" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
     attempt = Attempt(unet("evaluate", str(bench.place / "p"), "--quiet"), bench.log())
     ran = Ran(bench.place / "p", attempt.wait(), bench.shown(attempt))
@@ -284,7 +285,7 @@ def damaged_weights(bench: Bench) -> Result:
 
 def cut_row(bench: Bench) -> Result:
     run = bench.begun("q")
-    for name in ("metrics.jsonl", "timing.jsonl"):
+    for name in (METRICS, TIMING):
         with (run / name).open("ab") as file:
             file.write(b'{"update": 30, "lo')
     how, same = bench.goes_on("q")

@@ -27,6 +27,7 @@ from fuzz_images import (
 from hypothesis import strategies as st
 
 from unet.config import from_dict, keys, load_yaml, profile, to_dict, to_yaml
+from unet.runs.folder import CONFIG, ENVIRONMENT, METRICS, NOISE, RECORD, SCORES, SPLIT, WEIGHTS
 
 Case = Callable[[Draw, Path], object]
 
@@ -189,7 +190,7 @@ def read_weights(draw: Draw, folder: Path) -> object:
         place = draw(st.sampled_from([metadata, *(v for v in metadata.values() if isinstance(v, dict))]))
         key = draw(st.one_of(st.sampled_from(sorted(place)), st.text(max_size=4))) if place else "x"
         place[key] = draw(st.one_of(JSON, SCALARS))
-    path = folder / "weights.safetensors"
+    path = folder / WEIGHTS
     state = build(model, 1, 2, 0).state_dict()
     if draw(st.integers(0, 3)) == 0:
         name = draw(st.sampled_from(sorted(state)))
@@ -211,8 +212,8 @@ def read_run(draw: Draw, folder: Path) -> object:
 
     run = RunFolder.create(folder / draw(st.sampled_from(["run", "it's", "new\nline"])), profile("smoke"))
     contents = {
-        "split.json": '{"train": ["a"], "held_out": ["b"]}', "scores.json": '{"scores": {"mean_iou": 0.5}}',
-        METRICS: '{"update": 1, "part": "train", "loss": 0.5}\n', ".lock": "12", "environment.json": '{"commit": "x"}',
+        SPLIT: '{"train": ["a"], "held_out": ["b"]}', SCORES: '{"scores": {"mean_iou": 0.5}}',
+        METRICS: '{"update": 1, "part": "train", "loss": 0.5}\n', ".lock": "12", ENVIRONMENT: '{"commit": "x"}',
     }  # fmt: skip
     for name, text in contents.items():
         kind = draw(st.sampled_from(["whole", "damaged", "json", "bytes"]))
@@ -252,16 +253,16 @@ def read_evidence(draw: Draw, folder: Path) -> object:
         kept = folder / job.name
         kept.mkdir()
         contents = {
-            "config.yaml": to_yaml(job.config),
-            "environment.json": '{"device": "cpu", "processor": "p", "packages": {"torch": "2"}, "precision": "fp32"}',
-            "record.json": json.dumps({"study": "fuzz", "profile": "smoke", "arm": arm, "data": "em", "seed": 0,
+            CONFIG: to_yaml(job.config),
+            ENVIRONMENT: '{"device": "cpu", "processor": "p", "packages": {"torch": "2"}, "precision": "fp32"}',
+            RECORD: json.dumps({"study": "fuzz", "profile": "smoke", "arm": arm, "data": "em", "seed": 0,
                                        "seconds": 3.0, "command": collect.command(job)}),
-            "metrics.jsonl": '{"update": 4, "part": "held_out", "loss": 0.5, "mean_iou": 0.5}\n'
+            METRICS: '{"update": 4, "part": "held_out", "loss": 0.5, "mean_iou": 0.5}\n'
                              '{"update": 5, "part": "train", "loss": 0.5, "loss_max": 0.6}\n',
-            "scores.json": '{"scores": {"mean_iou": 0.5, "v_rand": 0.9}, "notes": []}',
+            SCORES: '{"scores": {"mean_iou": 0.5, "v_rand": 0.9}, "notes": []}',
         }  # fmt: skip
         if draw(st.booleans()):
-            contents["gradient_noise.json"] = "{}"
+            contents[NOISE] = "{}"
         for name, text in contents.items():
             kind = draw(st.sampled_from(["whole", "whole", "whole", "damaged", "json"]))
             changed = {"damaged": mutated(draw, text.encode(), 2), "json": json.dumps(draw(JSON)).encode()}

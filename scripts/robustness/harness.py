@@ -23,6 +23,7 @@ import numpy as np
 
 from unet.errors import RunError, printable
 from unet.files import write_text
+from unet.runs.folder import CHECKPOINTS
 from unet.study.text import table
 
 RESULTS = Path(__file__).resolve().parents[2] / "experiments" / "results" / "robustness"
@@ -196,7 +197,7 @@ def content(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     from unet.runs.checkpoint import load_latest
 
     found = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-    saved, _ = load_latest(folder / "checkpoints")
+    saved, _ = load_latest(folder / CHECKPOINTS)
     tensors = {} if saved is None else {"model": saved["model"], "optimizer": saved["optimizer"]["state"]}
     buffer = io.BytesIO()
     for key in sorted(flat := dict(_tensors(tensors, ""))):

@@ -14,8 +14,8 @@ from unet.errors import ConfigError, RunError
 from unet.evaluation.frames import predict_frames
 from unet.prediction.trained import load_network
 from unet.runs.checkpoint import load_weights
-from unet.runs.folder import METRICS
-from unet.training.dynamics import DYNAMICS, SUSPECT, LossSeries, excess, follow, read, standings
+from unet.runs.folder import DYNAMICS, METRICS
+from unet.training.dynamics import SUSPECT, LossSeries, excess, follow, read, standings
 from unet.training.loop import train
 
 

@@ -11,6 +11,7 @@ import tyro
 
 from unet.commands.parse import parse
 from unet.errors import ConfigError
+from unet.runs.folder import PICTURE, TEST_SCORES, RunFolder
 from unet.terminal import Terminal
 
 
@@ -78,10 +79,9 @@ def main(argv: list[str]) -> int:
         raise ConfigError("--test scores runs; for a prediction of the test slices give --prediction and --labels")
     if arguments.runs and bool(arguments.out) != (len(arguments.runs) > 1):
         raise ConfigError("--out DIR goes with several runs: one run keeps its scores in its own folder")
-    from unet.evaluation.run import PICTURE, evaluate_ensemble, evaluate_folds, evaluate_run, table
+    from unet.evaluation.run import evaluate_ensemble, evaluate_folds, evaluate_run, table
     from unet.runs.dashboard import Dashboard
     from unet.runs.final import send_scores
-    from unet.runs.folder import RunFolder
     from unet.runs.lock import keep_run_locks
 
     for run in arguments.runs if arguments.data_folder else ():
@@ -110,7 +110,7 @@ def main(argv: list[str]) -> int:
 def _files(arguments: Arguments, terminal: Terminal) -> int:
     """A prediction that somebody made, and its labels."""
     from unet.config import DataConfig
-    from unet.evaluation.comparison import PICTURE, compare
+    from unet.evaluation.comparison import compare
     from unet.evaluation.run import table
 
     prediction, labels = Path(arguments.prediction), Path(arguments.labels)
@@ -145,7 +145,6 @@ def _of_files(arguments: Arguments) -> str:
 def _test(arguments: Arguments, terminal: Terminal) -> int:
     """The test slices; nothing of it goes to a dashboard, where runs are compared and chosen."""
     from unet.evaluation.leaderboard import evaluate_test, table
-    from unet.runs.folder import TEST_SCORES
     from unet.runs.lock import keep_run_locks
 
     paths = [Path(run) for run in arguments.runs]

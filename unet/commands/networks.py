@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unet.runs.folder import SCORES
+
 if TYPE_CHECKING:
     from unet.commands.predict_flags import Arguments
     from unet.commands.words import Words
@@ -50,7 +52,7 @@ def instance_settings(arguments: Arguments, words: Words, loaded: Loaded, termin
     """
     from unet.prediction.instances import InstanceSettings
     from unet.prediction.objects import check_classes
-    from unet.prediction.trained import SCORES, chosen_settings
+    from unet.prediction.trained import chosen_settings
 
     check_classes(loaded.class_names)
     run = words.networks[0]

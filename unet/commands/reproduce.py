@@ -11,7 +11,7 @@ import tyro
 
 from unet.commands.parse import parse
 from unet.errors import RunError
-from unet.runs.folder import unused
+from unet.runs.folder import ENVIRONMENT, unused
 from unet.terminal import Terminal
 
 
@@ -92,7 +92,7 @@ def _threads(original: Any, torch: Any) -> int:
 def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet: bool) -> int:
     from unet.commands import train
     from unet.runs.folder import RunFolder
-    from unet.runs.reproduce import ENVIRONMENT, compare, one_sided
+    from unet.runs.reproduce import compare, one_sided
 
     if target.exists():
         raise RunError(f"{target} exists already; name another folder with --out")

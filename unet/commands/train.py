@@ -19,7 +19,7 @@ import tyro
 from unet.commands.parse import known_flags, parse, refuse_unknown_flags
 from unet.config import PROFILES, Config, DataConfig, differences, load_yaml, profile, to_dict, to_yaml
 from unet.errors import ConfigError, RunError, UserError, is_unicode, nearest
-from unet.runs.folder import CONFIG, claimed, unused
+from unet.runs.folder import CONFIG, PICTURE, PROBABILITIES, SCORES, WEIGHTS, claimed, unused
 from unet.terminal import Terminal, format_seconds
 
 if TYPE_CHECKING:
@@ -310,8 +310,6 @@ def _refuse_changes(stored: Config, asked: Config) -> None:
 
 
 def _where(path: Path) -> list[str]:
-    from unet.evaluation.run import PICTURE, PROBABILITIES
-    from unet.prediction.trained import SCORES, WEIGHTS
 
     if not (path / SCORES).is_file():  # nothing was held out
         return [f"{'checkpoint:':<15}{path / WEIGHTS}", f"{'record:':<15}{path / CONFIG}"]

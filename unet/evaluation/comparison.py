@@ -28,11 +28,11 @@ from unet.metrics.ctc import ctc_scores
 from unet.metrics.instance import match_objects, seg
 from unet.metrics.outcomes import Outcomes, outcomes
 from unet.metrics.pixel import confusion, mean_iou
+from unet.runs.folder import PICTURE, SCORES
 from unet.terminal import Terminal
 from unet.views.mistakes import OBJECTS_LEGEND, object_mistakes
 from unet.views.worst_frames import Row, draw_rows
 
-SCORES, PICTURE = "scores.json", "prediction.png"
 MOST_ROWS = 3
 QUIET = Terminal(quiet=True)
 

@@ -32,11 +32,10 @@ from unet.prediction.ensemble import Average, Predicting
 from unet.prediction.overlap import predict_image
 from unet.prediction.submission import write_isbi
 from unet.prediction.trained import load_ensemble, weights_file
-from unet.runs.folder import TEST_SCORES, RunFolder
+from unet.runs.folder import TEST_PROBABILITIES, TEST_SCORES, RunFolder
 from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
 
-PROBABILITIES = "test-probabilities.tif"
 COLUMNS = {"pixel_error": 6, "rand_error": 6, "warping_error": 6, "v_rand": 5, "v_info": 5}
 """Scores of the table, and how many digits of ours it shows."""
 
@@ -96,7 +95,7 @@ def evaluate_test(
             saved = _record(paths, how, labels, images) | score(labels.cells, cells)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-        write_isbi(target / PROBABILITIES, cells)
+        write_isbi(target / TEST_PROBABILITIES, cells)
         write_json(target / TEST_SCORES, saved)
     return saved
 

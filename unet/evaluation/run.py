@@ -22,13 +22,11 @@ from unet.files import sha256, write_json
 from unet.prediction.ensemble import Average, Predicting
 from unet.prediction.instances import DEFAULTS, Choice, choose_settings, searched_frames
 from unet.prediction.output import foreground, write_probabilities
-from unet.prediction.trained import MEMBERS, SCORES, load_ensemble, weights_file
-from unet.runs.folder import SPLIT, RunFolder
+from unet.prediction.trained import MEMBERS, load_ensemble, weights_file
+from unet.runs.folder import PICTURE, PROBABILITIES, SCORES, SPLIT, RunFolder
 from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
 from unet.views.worst_frames import draw_rows
-
-PROBABILITIES, PICTURE = "probabilities.tif", "prediction.png"
 
 
 def split_names(folder: RunFolder, part: str) -> list[str]:

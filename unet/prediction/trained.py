@@ -19,9 +19,8 @@ from unet.prediction.ensemble import Ensemble, Predicting
 from unet.prediction.instances import InstanceSettings
 from unet.prediction.overlap import Network
 from unet.runs.checkpoint import load_weights, read_metadata
-from unet.runs.folder import CONFIG, RunFolder
+from unet.runs.folder import CONFIG, SCORES, WEIGHTS, RunFolder
 
-WEIGHTS, SCORES = "weights.safetensors", "scores.json"
 MEMBERS = "members"
 """Key of scores.json: the runs of an ensemble, each with its folder (relative) and the SHA-256 of its weights."""
 
@@ -49,7 +48,7 @@ def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any
     except (KeyError, TypeError, RuntimeError) as error:
         reason = one_line(error)[:160]
         raise RunError(f"{file}: holds another architecture than it names ({reason}); use the original file") from None
-    if path.is_dir() and (path / "config.yaml").is_file():
+    if path.is_dir() and (path / CONFIG).is_file():
         asked = RunFolder(path).config.model
         if to_dict(asked) != to_dict(described):
             raise RunError(f"{file}: holds another architecture than config.yaml describes; restore one of them")

@@ -21,6 +21,7 @@ from unet.errors import DataError, UserError
 from unet.prediction.instances import InstanceSettings
 from unet.report.encode import MAX_IMAGE_BYTES, Budget, Colours, Encoded, encoded, jpeg, shrunk
 from unet.report.run import Run
+from unet.runs.folder import PICTURE, PROBABILITIES
 from unet.views.display import gray_limits, label_colours, stretched, visible
 
 MOST_FRAMES, MOST_TILES = 6, 8
@@ -121,7 +122,7 @@ def png_of_run(run: Run, budget: Budget | None = None) -> str | None:
     """The run's prediction.png as a JPEG inside the page, for when the data is not at hand; None without it."""
     from PIL import Image
 
-    path = run.path / "prediction.png"
+    path = run.path / PICTURE
     try:
         with Image.open(path) as opened:
             picture = np.asarray(opened.convert("RGB"))
@@ -151,7 +152,7 @@ class _Shown:
 
     @classmethod
     def open(cls, run: Run, names: list[str]) -> _Shown:
-        maps = read_probabilities(run.path / "probabilities.tif", len(names))
+        maps = read_probabilities(run.path / PROBABILITIES, len(names))
         stack, data = _stack(run)
         index = {frame.name: frame for frame in stack.frames}
         missing = [name for name in names if name not in index]

@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from unet.config import Config, to_dict
 from unet.errors import RunError, UserError, one_line
-from unet.runs.folder import CONFIG, METRICS, SPLIT, TIMING, RunFolder
+from unet.runs.folder import CONFIG, ENVIRONMENT, FAILURE, METRICS, RECORD, SCORES, SPLIT, TIMING, WEIGHTS, RunFolder
 from unet.runs.lock import in_use
 from unet.study.collect import seconds_taken
-from unet.study.evidence import ENVIRONMENT, FAILURE, RECORD, SCORES, WEIGHTS
 
 State = Literal["scored", "diverged", "unscored", "nothing held out", "training", "scoring", "stopped", "not begun"]
 

@@ -12,6 +12,7 @@ from unet.report import chart, markdown
 from unet.report.chart import Dots, Line
 from unet.report.markup import Markup, code, details, element, note, section, table
 from unet.report.page import badge, document, headline
+from unet.runs.folder import CONFIG, RECORD
 from unet.study import choice, claims, compare, evidence, text
 from unet.study import report as study_report
 from unet.study.choice import Runs
@@ -135,7 +136,7 @@ def _runs(study: Study, found: list[Evidence], out: Path, runs_folder: Path) -> 
             if s in run.values and not run.diverged
         )
         own = runs_folder / run.path.name / REPORT
-        links = [_link(name, run.path / name, out) for name in ("config.yaml", "record.json")]
+        links = [_link(name, run.path / name, out) for name in (CONFIG, RECORD)]
         links += [_link("report", own, out)] if own.is_file() else []
         minutes = "0.0" if "same_run_as" in run.record else f"{run.record['seconds'] / 60:.1f}"
         state = badge("diverged", "bad") if run.diverged else badge("ended", "good")

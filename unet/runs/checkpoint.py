@@ -45,7 +45,7 @@ def save_checkpoint(folder: Path, update: int, state: dict[str, Any]) -> Path:
             if not alone.with_suffix(".pt").exists():
                 alone.unlink(missing_ok=True)
     _read(path)  # proven readable before an older one goes
-    found = _newest_first(folder)
+    found = newest_first(folder)
     later = [other for other in found if _update(other) > update]  # were damaged, or the run would not be here
     for old in later + [other for other in found if other not in later][KEPT:]:
         old.with_suffix(".json").unlink(missing_ok=True)
@@ -56,12 +56,17 @@ def save_checkpoint(folder: Path, update: int, state: dict[str, Any]) -> Path:
 def load_latest(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest undamaged checkpoint of a run (None: there is none) and a line for each damaged one passed over."""
     complaints: list[str] = []
-    for path in _newest_first(folder):
+    for path in newest_first(folder):
         try:
             return _read(path), complaints
         except RunError as error:
             complaints.append(str(error))
     return None, complaints
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """Checkpoints by their names; a file that a user has put beside them under another name is none."""
+    return sorted((p for p in folder.glob("update-*.pt") if _NAME.fullmatch(p.name)), key=_update, reverse=True)
 
 
 def save_weights(path: Path, state_dict: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -93,11 +98,6 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 def _no_weights(path: Path, error: Exception) -> RunError:
     return RunError(f"{path}: no readable weights ({one_line(error)}); name a run folder or its weights")
-
-
-def _newest_first(folder: Path) -> list[Path]:
-    """Checkpoints by their names; a file that a user has put beside them under another name is none."""
-    return sorted((p for p in folder.glob("update-*.pt") if _NAME.fullmatch(p.name)), key=_update, reverse=True)
 
 
 def _update(path: Path) -> int:

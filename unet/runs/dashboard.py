@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from unet.config import Config, to_dict
 from unet.errors import one_line
 from unet.files import write_json
+from unet.runs.folder import IDENTITY
 
-IDENTITY = "dashboard.json"  # in the run folder: which W&B run mirrors it, so that a resumed run goes on there
 AXES = ("updates", "pixels_seen")
 
 JobType = Literal["train", "study", "evaluate"]

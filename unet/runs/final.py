@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unet.runs.dashboard import Dashboard
-from unet.runs.folder import METRICS, RunFolder
+from unet.runs.folder import METRICS, PICTURE, RunFolder
 
 LOWER_IS_BETTER = ("loss", "error", "misclassification")  # words in the names of scores
 
@@ -26,8 +26,8 @@ def send_scores(dashboard: Dashboard, folder: RunFolder, saved: Mapping[str, Any
     dashboard.summary({f"scores/{name}": value for name, value in saved["scores"].items() if value is not None})
     dashboard.summary(best_values(folder.rows(METRICS)))
     dashboard.table("scores/by_frame", ["frame", *columns], rows)
-    if folder.file("prediction.png").is_file():
-        dashboard.image("scores/worst_frames", folder.file("prediction.png"))
+    if folder.file(PICTURE).is_file():
+        dashboard.image("scores/worst_frames", folder.file(PICTURE))
 
 
 def best_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

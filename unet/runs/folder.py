@@ -11,7 +11,10 @@
 | weights.safetensors | the weights at the end |
 | scores.json, probabilities.tif, prediction.png | the evaluation on the held-out frames |
 | test-scores.json, test-probabilities.tif | of EM, when asked for: the evaluation on the challenge's test slices |
+| dynamics.jsonl | where it was followed: the loss of every training frame by update |
 | dashboard.json, wandb/ | which W&B run mirrors this one, and its offline copy |
+| attempts.jsonl | of a study's run: the attempts it took, with their durations |
+| failure.json, record.json, gradient_noise.json | of a study's run: how it diverged, what made it, its gradient noise |
 """
 
 from __future__ import annotations
@@ -31,8 +34,15 @@ from unet.errors import RunError, one_line
 from unet.files import is_temporary, sweep, write_error, write_json, write_text
 from unet.runs.lock import LOCK, run_lock
 
-CONFIG, METRICS, TIMING, SPLIT = "config.yaml", "metrics.jsonl", "timing.jsonl", "split.json"
-TEST_SCORES = "test-scores.json"
+# Every file of a run, by its name: no other module writes one out (tests/test_architecture.py).
+CONFIG, ENVIRONMENT, SPLIT, METRICS, TIMING = (
+    "config.yaml", "environment.json", "split.json", "metrics.jsonl", "timing.jsonl",
+)  # fmt: skip
+CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"
+SCORES, PROBABILITIES, PICTURE = "scores.json", "probabilities.tif", "prediction.png"
+TEST_SCORES, TEST_PROBABILITIES = "test-scores.json", "test-probabilities.tif"
+DYNAMICS, IDENTITY = "dynamics.jsonl", "dashboard.json"
+FAILURE, RECORD, NOISE, ATTEMPTS = "failure.json", "record.json", "gradient_noise.json", "attempts.jsonl"
 
 
 class RunFolder:
@@ -67,7 +77,7 @@ class RunFolder:
     def environment(self) -> dict[str, Any]:
         """What the run was made with, as environment.json has it; empty when it is missing or damaged."""
         with suppress(RunError):
-            found = self.read_json("environment.json")
+            found = self.read_json(ENVIRONMENT)
             return found if isinstance(found, dict) else {}
         return {}
 

@@ -17,10 +17,8 @@ from typing import Any
 from unet.config import Config
 from unet.errors import RunError, one_line
 from unet.runs.environment import MADE_BY, as_begun
-from unet.runs.folder import CONFIG, METRICS, SPLIT, RunFolder
+from unet.runs.folder import CONFIG, ENVIRONMENT, METRICS, RECORD, SCORES, SPLIT, WEIGHTS, RunFolder
 
-ENVIRONMENT, SCORES, WEIGHTS = "environment.json", "scores.json", "weights.safetensors"
-RECORD = "record.json"  # in evidence only
 DIGITS = 6
 
 

@@ -9,10 +9,22 @@ from typing import Any
 
 from unet.config import to_yaml
 from unet.files import sweep, write_json, write_text
-from unet.runs.folder import CONFIG, METRICS, SPLIT, TEST_SCORES, TIMING, RunFolder
+from unet.runs.folder import (
+    ATTEMPTS,
+    CONFIG,
+    ENVIRONMENT,
+    FAILURE,
+    METRICS,
+    RECORD,
+    SCORES,
+    SPLIT,
+    TEST_SCORES,
+    TIMING,
+    RunFolder,
+)  # fmt: skip
 from unet.study.design import Job, without_dashboard
 from unet.study.directions import ON_TEST
-from unet.study.evidence import ATTEMPTS, DIGITS, ENVIRONMENT, FAILURE, RECORD, SCORES, Evidence, read_json
+from unet.study.evidence import DIGITS, Evidence, read_json
 
 UNSCORED = {"frames": [], "scores": {}, "thresholds": {}, "by_frame": {}, "notes": ["no frames were held out"]}
 

@@ -27,16 +27,11 @@ from typing import Any
 
 from unet.config import Config, from_dict, load_yaml, parse_yaml
 from unet.errors import RunError, one_line
-from unet.runs.folder import CONFIG, METRICS, SPLIT, RunFolder
+from unet.runs.folder import CONFIG, ENVIRONMENT, FAILURE, METRICS, NOISE, RECORD, SCORES, SPLIT, WEIGHTS, RunFolder
 from unet.study import curves, store
 from unet.study.design import Job, difference, identity
 from unet.study.directions import WORST
 
-ENVIRONMENT, SCORES, FAILURE, RECORD, NOISE = (
-    "environment.json", "scores.json", "failure.json", "record.json", "gradient_noise.json",
-)  # fmt: skip
-WEIGHTS = "weights.safetensors"  # in the run folder only
-ATTEMPTS = "attempts.jsonl"  # in the run folder: a row per attempt of the worker, with its duration
 DIGITS = 6
 _PART = {file: part for part, file in store.PARTS.items()}
 

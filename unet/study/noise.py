@@ -14,7 +14,7 @@ from typing import Any
 from unet.config import Config, from_dict, to_dict
 from unet.errors import UserError, printable
 from unet.files import write_json
-from unet.study.evidence import NOISE
+from unet.runs.folder import NOISE
 from unet.study.worker import watch
 from unet.terminal import Terminal
 

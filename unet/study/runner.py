@@ -16,7 +16,7 @@ from typing import Literal
 
 from unet.config import to_yaml
 from unet.files import atomic_write, write_text
-from unet.runs.folder import CONFIG, METRICS, SPLIT, RunFolder
+from unet.runs.folder import CONFIG, ENVIRONMENT, METRICS, NOISE, SPLIT, WEIGHTS, RunFolder
 from unet.signals import Stopper
 from unet.study import choice, evidence, noise
 from unet.study.claim import RENEW_S, Claims
@@ -24,7 +24,6 @@ from unet.study.cluster import ClusterPool, parse_options
 from unet.study.collect import adopt, collect
 from unet.study.design import Job, Study, identity, jobs, make_job
 from unet.study.estimate import Estimate
-from unet.study.evidence import WEIGHTS
 from unet.study.pool import PARENT, Ended, Pool
 from unet.study.worker import BUSY
 from unet.terminal import Bar, Terminal, format_seconds
@@ -35,7 +34,7 @@ BUSY_TRIES = 60  # a worker whose starter was killed needs a moment to notice an
 BUSY_WAIT_S = 2.0
 KILLED_TRIES = 3  # of a worker that something else kills, such as a system that runs out of memory
 ELSEWHERE_S = 10.0  # until a run that another engine makes is looked at again
-COPIED = ("environment.json", SPLIT, METRICS, WEIGHTS)  # what evaluating a run anew needs
+COPIED = (ENVIRONMENT, SPLIT, METRICS, WEIGHTS)  # what evaluating a run anew needs
 
 State = Literal["done", "diverged", "begun", "missing"]
 
@@ -379,7 +378,7 @@ class Runner:
 
 def _has_noise(kept: Path) -> bool:
     found = evidence.find(kept)
-    return found is not None and (found.packed is not None or found.has(evidence.NOISE))
+    return found is not None and (found.packed is not None or found.has(NOISE))
 
 
 def _over(deadline: float | None) -> bool:

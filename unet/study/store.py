@@ -20,12 +20,12 @@ from typing import Any
 from unet.config import parse_yaml, to_yaml
 from unet.errors import RunError, one_line
 from unet.files import write_json, write_text
-from unet.runs.folder import CONFIG, METRICS, RunFolder
+from unet.runs.folder import CONFIG, ENVIRONMENT, FAILURE, METRICS, NOISE, RECORD, SCORES, SPLIT, RunFolder
 
 RUNS, CURVES = "runs.jsonl", "curves.csv"
 PARTS = {
-    "config": CONFIG, "environment": "environment.json", "split": "split.json", "scores": "scores.json",
-    "failure": "failure.json", "record": "record.json", "noise": "gradient_noise.json",
+    "config": CONFIG, "environment": ENVIRONMENT, "split": SPLIT, "scores": SCORES,
+    "failure": FAILURE, "record": RECORD, "noise": NOISE,
 }  # fmt: skip
 """What a line of runs.jsonl holds, by the file it was."""
 

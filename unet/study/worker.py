@@ -18,10 +18,9 @@ from unet.config import Config, from_dict, parse_yaml
 from unet.errors import Diverged, RunError, UserError, printable
 from unet.runs.dashboard import Dashboard
 from unet.runs.final import send_scores
-from unet.runs.folder import CONFIG, RunFolder
+from unet.runs.folder import ATTEMPTS, CONFIG, FAILURE, WEIGHTS, RunFolder
 from unet.runs.lock import keep_run_locks, run_lock
 from unet.signals import Interrupted
-from unet.study.evidence import ATTEMPTS, FAILURE, WEIGHTS
 from unet.terminal import Terminal
 
 BUSY = 75

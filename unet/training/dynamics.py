@@ -24,12 +24,10 @@ from unet.data.stack import Stack
 from unet.device import prepare
 from unet.errors import ConfigError, RunError
 from unet.evaluation.frames import predict_frames
-from unet.runs.folder import RunFolder
+from unet.runs.folder import DYNAMICS, RunFolder
 from unet.terminal import Terminal
 from unet.training.loop import Trainer, run
 from unet.training.setup import Setup
-
-DYNAMICS = "dynamics.jsonl"
 
 SUSPECT = 3.0
 """Robust standard deviations above the typical image from which an image should be looked at."""

@@ -13,6 +13,7 @@ import torch
 from unet.config import Config
 from unet.errors import Diverged, TrainingError, one_line
 from unet.loss.compile import KernelError
+from unet.runs.checkpoint import newest_first
 from unet.training.processes import ProcessLost
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "OUT_OF_MEMORY")
@@ -46,8 +47,8 @@ def explained(config: Config, run: Path, kept: Path) -> Iterator[None]:
 
 def last_checkpoint(kept: Path) -> str:
     """The part of a message that says what is safe."""
-    names = sorted((p.name for p in kept.glob("update-*.pt")), key=lambda name: (len(name), name))
-    return f"last good checkpoint: {names[-1] if names else 'none yet'}"
+    found = newest_first(kept)
+    return f"last good checkpoint: {found[0].name if found else 'none yet'}"
 
 
 def _explain(error: BaseException, config: Config) -> str | None:

@@ -22,9 +22,9 @@ from unet.evaluation.frames import FramePrediction, pixel_scores, predict_frames
 from unet.loss.dispatch import choose_loss
 from unet.model import build
 from unet.prediction.overlap import Network
-from unet.runs.checkpoint import load_latest, save_checkpoint, save_weights
+from unet.runs.checkpoint import load_latest, newest_first, save_checkpoint, save_weights
 from unet.runs.dashboard import Dashboard, mirrored
-from unet.runs.folder import RunFolder
+from unet.runs.folder import CHECKPOINTS, ENVIRONMENT, WEIGHTS, RunFolder
 from unet.signals import Interrupted, Stopper
 from unet.terminal import Bar, Terminal
 from unet.tiles.batches import batches
@@ -40,8 +40,6 @@ from unet.training.setup import Setup
 from unet.training.step import EagerStep, Step
 from unet.training.wandb_panels import Panels
 from unet.training.warm_start import warm_start
-
-CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"
 
 Callback: TypeAlias = "Callable[[Trainer], None]"
 
@@ -143,7 +141,7 @@ class Trainer:
         layout = torch.channels_last if hardware.channels_last else torch.contiguous_format
         model = build(config.model, stack.channels, stack.classes, config.train.seed)
         self.parent = folder.environment.get("parent")
-        if config.train.parent and not any(folder.file(CHECKPOINTS).glob("update-*.pt")):
+        if config.train.parent and not newest_first(folder.file(CHECKPOINTS)):
             self.parent = warm_start(model, config, stack, terminal.say)
         self.model = model.to(hardware.device, memory_format=layout)  # type: ignore[call-overload]
         self.layout = layout
@@ -187,7 +185,7 @@ class Trainer:
         updates = self.config.train.updates
         stream = self._stream()  # forks, which is best done before there are threads
         if self.processes.first:
-            self.dashboard.open(self.config, self.folder.path, self.folder.read_json("environment.json"))
+            self.dashboard.open(self.config, self.folder.path, self.folder.read_json(ENVIRONMENT))
         self.panels.begin()
         with self.terminal.bar("training", updates) as bar:
             try:
