@@ -19,14 +19,13 @@ from PIL import Image
 from unet.data import isbi
 from unet.data.isbi_labels import read as read_labels
 from unet.data.load import find_root
-from unet.data.published.catalogue import data_sets
+from unet.datasets import DATA_SETS
 from unet.errors import DataError
 from unet.evaluation.frames import FramePrediction, cross_entropy
-from unet.evaluation.leaderboard import PROBABILITIES
 from unet.evaluation.run import predict_held_out
 from unet.evaluation.scoring import picture_rows, score
 from unet.metrics.pixel import confusion
-from unet.runs.folder import TEST_SCORES
+from unet.runs.folder import TEST_PROBABILITIES, TEST_SCORES
 from unet.terminal import Terminal
 from unet.views.worst_frames import Row, draw_rows
 
@@ -42,12 +41,12 @@ def held_out(run: Path) -> list[Row]:
 
 def test_slices(run: Path) -> list[Row]:
     """Rows of the challenge's test slices, worst first."""
-    root = find_root(data_sets()["em"], "")
+    root = find_root(DATA_SETS["em"], "")
     if root is None:
         raise DataError("the EM stack is not here; run `unet data fetch em`")
-    stack, labels = isbi.read_test(root / data_sets()["em"].folder), read_labels(root).cells
+    stack, labels = isbi.read_test(root / DATA_SETS["em"].folder), read_labels(root).cells
     frames = []
-    for frame, known, cell in zip(stack.frames, labels, tifffile.imread(run / PROBABILITIES), strict=True):
+    for frame, known, cell in zip(stack.frames, labels, tifffile.imread(run / TEST_PROBABILITIES), strict=True):
         label, both = known.astype(np.uint8), np.stack([1 - cell, cell])
         counts = confusion(label, (cell > 0.5).astype(np.uint8), 2)
         frames.append(FramePrediction(replace(frame, label=label), both, cross_entropy(both, label), counts))

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import torch
 
-from unet.data.published.catalogue import data_sets
+from unet.datasets import DATA_SETS
 from unet.errors import RunError
 from unet.evaluation.run import split_names
 from unet.files import write_text
 from unet.prediction.shipped import FOLDER, shipped
-from unet.prediction.trained import SCORES, WEIGHTS
 from unet.runs.checkpoint import load_weights, read_metadata, save_weights
-from unet.runs.folder import TEST_SCORES, RunFolder
+from unet.runs.folder import SCORES, TEST_SCORES, WEIGHTS, RunFolder
 from unet.study.text import table
 
 SHOWN = ("seg", "pixel_error", "rand_error", "warping_error", "v_rand", "v_info")
@@ -81,7 +80,7 @@ def card() -> str:
     """The model card of all files, as Markdown."""
     rows = [_row(name, file) for name, file in shipped().items()]
     header = ["name", "for", "network", "MB", "trained on", "scores"]
-    sets = data_sets()
+    sets = DATA_SETS
     terms = [f"- {sets[name].folder}: {sets[name].terms}; {sets[name].citation}.\n" for name in shipped()]
     return INTRODUCTION + table(header, rows) + LIMITS + "".join(terms)
 
@@ -93,7 +92,7 @@ def _row(name: str, file: Path) -> list[str]:
     network = f"{model['depth']} levels, {model['base_channels']} channels, {parameters / 1e6:.1f} M parameters"
     labels = "" if said["data"] == "em" else f", {record['labels']} masks of one sequence"
     scores = ", ".join(f"{_label(key)} {value:.4g}" for key, value in record["scores"].items())
-    trained = f"{data_sets()[said['data']].folder}{labels}, {record['updates']} updates"
+    trained = f"{DATA_SETS[said['data']].folder}{labels}, {record['updates']} updates"
     return [f"`{name}`", PURPOSE.get(name, ""), network, f"{file.stat().st_size / 1e6:.1f}", trained, scores]
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from unet.config import WandbConfig
+from unet.datasets import DATA_SETS
 from unet.errors import ConfigError, RunError, UserError, nearest, one_line
 from unet.runs.dashboard import has_key
 from unet.study import registry
@@ -65,10 +66,11 @@ def section(study: Study) -> Any:
 
     bands = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev", "max_runs_to_show": 100}
     curves = list(CURVES)
-    if "em" in study.data:
+    kinds = {DATA_SETS[name].scores for name in study.data if name in DATA_SETS}
+    if "membranes" in kinds:
         curves += [("held_out/rand_error", "updates", "held-out Rand error"),
                    ("held_out/pixel_error", "updates", "held-out pixel error")]  # fmt: skip
-    if {"phc", "hela"} & set(study.data):
+    if "objects" in kinds:
         curves.append(("held_out/seg_at_half", "updates", "held-out SEG at threshold 0.5"))
     tested = dict.fromkeys(score for scores in study.tested.values() for score in scores)
     drawn = [panels.LinePlot(title=title, x=x, y=[y], **bands) for y, x, title in curves]

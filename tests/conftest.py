@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from unet.data.published.catalogue import data_sets
+from unet.datasets import DATA_SETS
 
 # The same examples in every run of the tests, so that CI can be reproduced; HYPOTHESIS_PROFILE=fuzz looks for new ones.
 settings.register_profile("tests", derandomize=True, deadline=None)
@@ -23,7 +23,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 def data_root() -> Path:
     """Folder that holds the published data sets ($UNET_DATA, else data/); the test is skipped when there is none."""
     root = Path(os.environ.get("UNET_DATA") or "data").resolve()
-    missing = [d.folder for d in data_sets().values() if not list((root / d.folder).rglob("*.tif"))]
+    missing = [d.folder for d in DATA_SETS.values() if not list((root / d.folder).rglob("*.tif"))]
     if missing:
         pytest.skip(f"{', '.join(missing)} not in {root}; set UNET_DATA or run `unet data fetch all`")
     return root

@@ -14,7 +14,7 @@ FILES_OF_A_RUN = {name for key, name in vars(folder).items() if key.isupper() an
 # no modules, within a room either, import each other in a circle.
 LEVELS = """
 unet unet.errors unet.cores
-unet.files unet.geometry unet.signals unet.terminal unet.metrics
+unet.files unet.geometry unet.signals unet.terminal unet.metrics unet.datasets
 unet.config
 unet.data unet.model unet.loss unet.runs
 unet.device unet.tiles
@@ -31,7 +31,7 @@ unet.__main__
 FLOOR = {room: floor for floor, line in enumerate(LEVELS.split("\n")) for room in line.split()}
 FLOOR["unet.cli"] = FLOOR["unet.commands"]  # imports commands by name only, when they are called for
 WITHOUT_TORCH = """
-unet.errors unet.cores unet.files unet.geometry unet.terminal unet.config unet.data unet.metrics unet.cli
+unet.errors unet.cores unet.files unet.geometry unet.terminal unet.config unet.data unet.datasets unet.metrics unet.cli
 unet.tiles.source unet.tiles.deform unet.tiles.gray unet.tiles.weightmap
 unet.prediction.tile_plan unet.prediction.instances unet.prediction.submission
 unet.views.display unet.views.preview unet.evaluation.published_scores unet.study

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import socket
 import time
 from pathlib import Path
@@ -12,8 +13,8 @@ from PIL import Image
 from unet.config import DataConfig
 from unet.data import load as load_module
 from unet.data.load import find_root, load, name_here, references
-from unet.data.published.catalogue import DataSet, data_sets
 from unet.data.published.download import DEFAULT_LIMITS, Unavailable
+from unet.datasets import DATA_SETS, DataSet
 from unet.errors import ConfigError, DataError
 
 
@@ -106,7 +107,7 @@ def test_a_root_that_was_named_is_never_replaced(elsewhere: Path, monkeypatch: p
 def test_a_half_installed_set_is_not_read(elsewhere: Path) -> None:
     put_em(elsewhere / "data", 30)
     (elsewhere / "data" / "ISBI-2012-EM" / ".ready").mkdir()
-    assert find_root(data_sets()["em"]) is None
+    assert find_root(DATA_SETS["em"]) is None
 
 
 def test_damage_is_an_error_not_a_reason_for_the_stand_in(elsewhere: Path) -> None:
@@ -175,14 +176,14 @@ def test_being_really_offline_shows_within_seconds(tmp_path: Path, monkeypatch: 
     """A name that cannot exist, looked up for real."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("UNET_DATA", raising=False)
-    em = data_sets()["em"]
+    em = DATA_SETS["em"]
     nowhere = [
         s.__class__(s.name, (("https://no-such-host.invalid/a.png", "train/image/0.png"),))
         for s in em.sources
         if not s.lossy
     ]
-    away = em.__class__(em.name, em.kind, em.folder, em.title, tuple(nowhere), em.terms, em.citation)
-    monkeypatch.setattr(load_module, "data_sets", lambda: {"em": away})
+    away = dataclasses.replace(em, sources=tuple(nowhere))
+    monkeypatch.setattr(load_module, "DATA_SETS", {"em": away})
     started = time.monotonic()
     stack = load(DataConfig(), print)
     assert time.monotonic() - started < len(nowhere) * DEFAULT_LIMITS.answer_s + 4
@@ -206,7 +207,7 @@ def test_real_sets(data_root: Path, name: str, frames: int, objects: int) -> Non
 
 def test_a_place_that_the_system_refuses_is_one_line(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "x" * 300
-    for data_set in data_sets().values():
+    for data_set in DATA_SETS.values():
         with pytest.raises(DataError, match="cannot be read .File name too long.; check the path"):
             find_root(data_set, name)
     with pytest.raises(DataError, match="cannot be read .File name too long.; check the path"):

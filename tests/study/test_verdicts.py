@@ -1,4 +1,4 @@
-"""Which way scores point, and what verdicts say about claims."""
+"""What verdicts say about claims."""
 
 import math
 
@@ -7,24 +7,7 @@ import pytest
 from unet.study import claims
 from unet.study.claims import Claim
 from unet.study.decide import Decision
-from unet.study.directions import HIGHER_IS_BETTER, WORST, higher_is_better
 from unet.study.plan import EndPoint
-
-MORE = ("mean_iou_last5", "mean_iou", "pixel_accuracy", "blog_iou", "seg", "seg_components", "det", "foreground_iou",
-        "ap", "ap_50", "ap_75", "pq", "v_rand", "v_info", "pq_segmentation", "pq_recognition",
-        "objects_found")  # fmt: skip
-LESS = ("pixel_error", "misclassification", "rand_error", "rand_error_before_2015", "warping_error",
-        "warping_error_classic", "loss", "loss_last5", "train_loss", "spikes", "det_splits", "det_false_negatives",
-        "det_false_positives", "objects_missed", "objects_merged", "objects_split", "objects_spurious")  # fmt: skip
-
-
-def test_every_score_has_its_direction():
-    assert {name for name, more in HIGHER_IS_BETTER.items() if more} == set(MORE)
-    assert {name for name, more in HIGHER_IS_BETTER.items() if not more} == set(LESS)
-    assert [higher_is_better(name) for name in ("iou_cell", "iou_membrane", "objects")] == [True, True, None]
-    assert WORST["seg"] == 0
-    assert WORST["warping_error"] == 1
-    assert "loss" not in WORST
 
 
 def made(verdict, p_equal=math.nan):

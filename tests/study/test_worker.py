@@ -79,8 +79,8 @@ def test_a_worker_stops_when_its_parent_is_gone(monkeypatch):
 
 def test_scores_on_the_test_slices_are_kept_under_names_of_their_own(tmp_path):
     """A run that held nothing out has no scores.json; what was measured on the test slices stands in its evidence."""
+    from unet.metrics.table import higher_is_better
     from unet.study.collect import UNSCORED, _on_test_slices
-    from unet.study.directions import higher_is_better
 
     assert _on_test_slices(tmp_path) == UNSCORED
     protocols = {"paper": {"scores": {"v_rand": 0.97, "pixel_error": 0.06}}, "archive": {"scores": {"v_rand": 0.5}}}

@@ -11,18 +11,19 @@ import tyro
 
 from unet.commands.parse import parse
 from unet.config import Config
+from unet.datasets import DATA_SETS, STAND_INS
 from unet.errors import ConfigError, DataError, nearest
 from unet.terminal import Terminal
 
-USAGE = """unet data: fetch, verify, show and preview the data sets
+USAGE = f"""unet data: fetch, verify, show and preview the data sets
 
-usage: unet data fetch em|phc|hela|all [--root data] [--from-file ARCHIVE_OR_FOLDER] [--jpeg]
-       unet data verify [em|phc|hela|all] [--root data]
+usage: unet data fetch {"|".join(DATA_SETS)}|all [--root data] [--from-file ARCHIVE_OR_FOLDER] [--jpeg]
+       unet data verify [{"|".join(DATA_SETS)}|all] [--root data]
        unet data show                      where each set is, its sources and terms
        unet data show NAME [OPTIONS]       images, labels and split that a configuration means
        unet data preview NAME [OPTIONS]    contact sheet (PNG) of images, labels, weights, tiles
 
-NAME is em, phc, hela, synthetic-em, synthetic-phc, synthetic-hela, or a folder of your own with images/ and labels/;
+NAME is {", ".join((*DATA_SETS, *STAND_INS))}, or a folder of your own with images/ and labels/;
 OPTIONS are those of `unet train` (such as --data.labels silver), for preview also --out FILE.
 unet data ACTION --help lists them."""
 
@@ -81,30 +82,28 @@ def _names(words: list[str]) -> tuple[list[str], list[str]]:
 
 def _chosen(names: list[str], none: list[str]) -> list[str]:
     """Published data sets by name; `all` stands for every one, no name for `none`."""
-    from unet.data.published.catalogue import data_sets
 
-    known = [*data_sets(), "all"]
+    known = [*DATA_SETS, "all"]
     for name in names:
         if name not in known:
             raise ConfigError(f"unknown data set {name!r}{nearest(name, known)}; use {', '.join(known)}")
-    return list(data_sets()) if "all" in names else list(dict.fromkeys(names)) or none
+    return list(DATA_SETS) if "all" in names else list(dict.fromkeys(names)) or none
 
 
 def _fetch(names: list[str], flags: list[str]) -> int:
     arguments = parse(FetchArguments, flags, "unet data fetch", "Download the published data sets and check them.")
-    from unet.data.published.catalogue import data_sets
     from unet.data.published.fetch import fetch
 
     chosen = _chosen(names, [])
     if not chosen:
-        raise ConfigError(f"name what to fetch: unet data fetch {'|'.join(data_sets())}|all")
+        raise ConfigError(f"name what to fetch: unet data fetch {'|'.join(DATA_SETS)}|all")
     if arguments.jpeg and chosen != ["em"]:
         raise ConfigError("--jpeg: only the EM stack has JPEG copies; use unet data fetch em --jpeg")
     given = Path(arguments.from_file) if arguments.from_file else None
     terminal = Terminal(arguments.quiet)
     for name in chosen:
         folder = fetch(
-            data_sets()[name],
+            DATA_SETS[name],
             Path(arguments.root),
             from_file=given,
             jpeg=arguments.jpeg,
@@ -120,14 +119,13 @@ def _verify(names: list[str], flags: list[str]) -> int:
     arguments = parse(VerifyArguments, flags, "unet data verify", "Check the data sets against their manifests.")
     from unet.data import isbi
     from unet.data.load import DEFAULT_ROOT, find_root
-    from unet.data.published.catalogue import data_sets
     from unet.data.published.manifest import verify
 
-    chosen = _chosen(names, list(data_sets()))
+    chosen = _chosen(names, list(DATA_SETS))
     terminal = Terminal(arguments.quiet)
     wrong = found = 0
     for name in chosen:
-        data_set = data_sets()[name]
+        data_set = DATA_SETS[name]
         root = Path(arguments.root) if arguments.root else find_root(data_set)
         if root is None:
             print(f"{data_set.folder}: not there; run `unet data fetch {name}`")
@@ -135,7 +133,7 @@ def _verify(names: list[str], flags: list[str]) -> int:
             continue
         found += 1
         folder = root / data_set.folder
-        only_jpeg = data_set.kind == "isbi" and not isbi.find_layout(folder) and isbi.find_layout(folder, jpeg=True)
+        only_jpeg = data_set.reader == "isbi" and not isbi.find_layout(folder) and isbi.find_layout(folder, jpeg=True)
         with terminal.task(f"checking {folder}"):
             problems = verify(data_set, folder, jpeg=bool(only_jpeg))
         wrong += len(problems)
@@ -176,9 +174,8 @@ def _show(names: list[str], flags: list[str]) -> int:
 
 def _show_catalogue() -> int:
     from unet.data.load import find_root
-    from unet.data.published.catalogue import data_sets
 
-    for name, data_set in data_sets().items():
+    for name, data_set in DATA_SETS.items():
         root = find_root(data_set)
         where = f"in {root / data_set.folder}" if root else f"not here (unet data fetch {name})"
         print(f"{name:<5} {data_set.title}\n      {where}")

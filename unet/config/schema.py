@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from unet.datasets import DATA_SETS, STAND_INS
 from unet.errors import ConfigError, is_unicode
 from unet.geometry import layer_sizes
 
-DataName = Literal["em", "phc", "hela", "folder", "synthetic-em", "synthetic-phc", "synthetic-hela"]
+if TYPE_CHECKING:
+    DataName = str
+else:
+    DataName = Literal[(*DATA_SETS, "folder", *STAND_INS)]
 
 
 def _check(condition: bool, key: str, value: object, rule: str) -> None:

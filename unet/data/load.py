@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import DataConfig
-from unet.data import ctc, isbi, own
+from unet.data import own
 from unet.data.masks import Target
 from unet.data.normalise import normalisation
-from unet.data.published.catalogue import DataSet, data_sets
 from unet.data.published.download import Unavailable
 from unet.data.published.fetch import fetch, is_present
-from unet.data.stack import InstanceImage, Normalisation, Stack
+from unet.data.readers import READERS, Masks, Reader
+from unet.data.stack import Normalisation, Stack
 from unet.data.synthetic import stacks
+from unet.datasets import DATA_SETS, STAND_INS, SYNTHETIC, DataSet, find
 from unet.errors import ConfigError, DataError
 from unet.files import reading
-from unet.terminal import Bar, Terminal
+from unet.terminal import Terminal
 
 Say = Callable[[str], None]
 QUIET = Terminal(quiet=True)
@@ -38,7 +39,8 @@ def load(config: DataConfig, say: Say, terminal: Terminal = QUIET) -> Stack:
 
     Raises DataError when a folder named by the user lacks the data, or when files are damaged.
     """
-    if config.target != "cell" and config.name.endswith("em"):
+    named = find(config.name)
+    if config.target != "cell" and named is not None and named.scores != "objects":
         raise ConfigError(
             f"data.target: {config.target} needs a number per object, which the labels of {config.name} do not have; "
             "use cell, or name other data (data.name, data.folder)"
@@ -49,29 +51,36 @@ def load(config: DataConfig, say: Say, terminal: Terminal = QUIET) -> Stack:
                 raise DataError(f"{config.folder}: no such folder; if it has moved, name it anew with --data.folder")
         with terminal.bar("reading images") as bar:
             return own.read(Path(config.folder), config, say, bar.steps)
-    if config.name.startswith("synthetic-"):
+    if config.name.startswith(SYNTHETIC):
         stack = _synthetic(config.name, config)
         say(f"data: {stack.source}: {len(stack)} images")
         return stack
-    data_set = data_sets()[config.name]
+    data_set = DATA_SETS[config.name]
     try:
         root = _root(data_set, config.root, terminal)
     except Unavailable as error:
-        stack = _synthetic(f"synthetic-{config.name}", config)
+        stand_in = f"{SYNTHETIC}{config.name}"
+        if stand_in not in STAND_INS:
+            raise DataError(
+                f"{data_set.folder} is neither here nor can it be downloaded ({error.reason}), and no built-in stack "
+                f"stands in for it (`unet data show {config.name}`)"
+            ) from None
+        stack = _synthetic(stand_in, config)
         say(f"data: {data_set.folder} is neither here nor can it be downloaded ({error.reason}): {stack.source}")
         return stack
     with terminal.bar("reading images") as bar:
-        stack = _read(data_set, root / data_set.folder, config, bar)
+        normalise, folder = _normalisation(config, data_set), root / data_set.folder
+        stack = READERS[data_set.reader].read(folder, config, normalise, bar.steps)
     say(f"data: {stack.source}: {len(stack)} images")
     return stack
 
 
 def require(name: str, terminal: Terminal = QUIET) -> None:
-    """Make sure that the data set em, phc or hela is on disk, by a download if need be; other names pass.
+    """Make sure that the published data set of this name is on disk, by a download if need be; other names pass.
 
     For what must not go on with a stand-in. DataError when the data set cannot be had.
     """
-    data_set = data_sets().get(name)
+    data_set = DATA_SETS.get(name)
     if data_set is None:
         return
     try:
@@ -84,14 +93,14 @@ def require(name: str, terminal: Terminal = QUIET) -> None:
 
 
 def name_here(name: str) -> str:
-    """`name` where the data set em, phc or hela is on disk ($UNET_DATA or data/), else its synthetic stand-in's name.
+    """`name` where the published data set is on disk ($UNET_DATA or data/), else its synthetic stand-in's name.
 
     For what must not wait for a download. DataError when $UNET_DATA does not exist.
     """
-    return name if find_root(data_sets()[name]) is not None else f"synthetic-{name}"
+    return name if find_root(DATA_SETS[name]) is not None else f"{SYNTHETIC}{name}"
 
 
-def references(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
+def references(config: DataConfig, stack: Stack) -> Masks:
     """The reference objects of SEG by frame name, untouched by any ridge: H x W int32; empty where there are none.
 
     Cell tracking sets: the gold masks, whatever labels are trained on. Own folder: instance labels. EM: none.
@@ -101,24 +110,24 @@ def references(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
     """
     if config.name == "folder":  # first: a folder may be called synthetic-something
         return own.instances(Path(config.folder), config)
-    if stack.name.startswith("synthetic-"):
+    if stack.name.startswith(SYNTHETIC):
         return stacks.references(stack.name, config.seed)
-    if config.name == "em":
-        return {}
-    folder = _tracking_folder(config)
-    return {name: mask for s in ctc.sequences(folder) for name, mask in ctc.gold_instances(folder, s).items()}
+    return _reader(config).references(_folder(config))
 
 
-def markers(config: DataConfig, stack: Stack) -> dict[str, InstanceImage]:
+def markers(config: DataConfig, stack: Stack) -> Masks:
     """The tracking markers of DET by frame name, H x W int32; empty but for the cell tracking sets. As `references`."""
-    if stack.name.startswith("synthetic-") or config.name in ("folder", "em"):
+    if stack.name.startswith(SYNTHETIC) or config.name == "folder":
         return {}
-    folder = _tracking_folder(config)
-    return {name: mask for s in ctc.sequences(folder) for name, mask in ctc.tracking_markers(folder, s).items()}
+    return _reader(config).markers(_folder(config))
 
 
-def _tracking_folder(config: DataConfig) -> Path:
-    data_set = data_sets()[config.name]
+def _reader(config: DataConfig) -> Reader:
+    return READERS[DATA_SETS[config.name].reader]
+
+
+def _folder(config: DataConfig) -> Path:
+    data_set = DATA_SETS[config.name]
     root = find_root(data_set, config.root)
     if root is None:
         raise DataError(f"{data_set.folder} is no longer there; run `unet data fetch {data_set.name}`")
@@ -151,24 +160,10 @@ def find_root(data_set: DataSet, root: str = "") -> Path | None:
     return next((p for p in candidates if is_present(data_set, p / data_set.folder)), None)
 
 
-def _normalisation(config: DataConfig, em: bool) -> Normalisation:
-    return normalisation(config, [np.dtype(np.uint8)], auto="fixed" if em else "percentile")
+def _normalisation(config: DataConfig, data_set: DataSet) -> Normalisation:
+    return normalisation(config, [np.dtype(np.uint8)], auto=data_set.gray)
 
 
 def _synthetic(name: str, config: DataConfig) -> Stack:
-    return stacks.make(name, config.seed, Target.configured(config), _normalisation(config, name == "synthetic-em"))
-
-
-def _read(data_set: DataSet, folder: Path, config: DataConfig, bar: Bar) -> Stack:
-    normalise = _normalisation(config, data_set.kind == "isbi")
-    if data_set.name == "em":
-        return isbi.read(folder, jpeg=not isbi.find_layout(folder), normalise=normalise)
-    return ctc.read(
-        folder,
-        data_set.name,
-        labels=config.labels,
-        target=Target.configured(config),
-        foi_px=config.foi_px,
-        normalise=normalise,
-        on_frame=bar.steps,
-    )
+    kind = DATA_SETS[name.removeprefix(SYNTHETIC)]
+    return stacks.make(name, config.seed, Target.configured(config), _normalisation(config, kind))

@@ -16,8 +16,7 @@ from unet.data.stack import IGNORE, Frame
 from unet.evaluation.frames import FramePrediction
 from unet.metrics.pixel import constant_counts, mean_iou, pixel_accuracy, pixel_errors
 from unet.metrics.rand import rand_error, v_scores
-
-_ERRORS = ("pixel_error", "rand_error")  # of the scores below: smaller is better
+from unet.metrics.table import higher_is_better
 
 
 def baseline(predictions: Sequence[FramePrediction]) -> dict[str, float]:
@@ -43,7 +42,7 @@ def warnings_of(values: Mapping[str, float | None], constant: Mapping[str, float
     as_good = []
     for name, base in constant.items():
         value = values.get(name)
-        if value is not None and not math.isnan(value) and (value >= base if name in _ERRORS else value <= base):
+        if value is not None and not math.isnan(value) and (value <= base if higher_is_better(name) else value >= base):
             as_good.append(f"{name} ({base:.4f})")
     return [f"warning: a constant prediction scores as well: {', '.join(as_good)}"] if as_good else []
 

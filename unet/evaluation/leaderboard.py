@@ -19,8 +19,8 @@ from unet.data import isbi
 from unet.data.isbi_labels import ChallengeLabels
 from unet.data.isbi_labels import read as read_labels
 from unet.data.load import find_root
-from unet.data.published.catalogue import data_sets
 from unet.data.stack import Normalisation, Stack
+from unet.datasets import DATA_SETS
 from unet.errors import DataError, RunError
 from unet.evaluation.published_scores import EM_TEST
 from unet.evaluation.run import hardware_of, split_names
@@ -87,7 +87,7 @@ def evaluate_test(
         if metadata["class_names"] != list(isbi.CLASS_NAMES) or metadata["channels"] != 1:
             raise RunError(f"{paths[0]}: its network does not tell {' from '.join(isbi.CLASS_NAMES)} in gray images")
         normalise = Normalisation(**metadata["normalisation"])
-        images = isbi.read_test(root / data_sets()["em"].folder, normalise=normalise)
+        images = isbi.read_test(root / DATA_SETS["em"].folder, normalise=normalise)
         if labels.cells.shape != (len(images), *images.frames[0].size):
             raise DataError(f"{labels.path}: has shape {labels.cells.shape}, not that of the slices in {images.source}")
         cells = _predicted(network, images, replace(how, tile_px=metadata["tile_px"]), terminal)
@@ -173,7 +173,7 @@ def _root(paths: Sequence[Path]) -> Path:
     for path, config in configs:
         if config.name != "em":
             raise RunError(f"{path}: was trained on {config.name}; only the EM challenge has published its test labels")
-    root = find_root(data_sets()["em"], configs[0][1].root)
+    root = find_root(DATA_SETS["em"], configs[0][1].root)
     if root is None:
         raise DataError("the EM stack is not here; run `unet data fetch em`")
     return root

@@ -13,6 +13,7 @@ from typing import Any
 from unet.config import Config, PredictConfig
 from unet.data.load import load, markers, references
 from unet.data.stack import InstanceImage, Normalisation, Stack
+from unet.datasets import DATA_SETS
 from unet.device import Hardware, prepare
 from unet.errors import RunError
 from unet.evaluation.constant import missing_classes
@@ -42,7 +43,7 @@ def nothing_held_out(path: Path, config: Config) -> str:
     """Why a run that was trained on all frames has no scores, and what can be done, in one line."""
     why = f"{path}: all labelled frames were trained on, so there are no held-out scores"
     test = f"; score the challenge's 30 test slices with: unet evaluate {shlex.quote(str(path))} --test"
-    return why + (test if config.data.name == "em" else "")
+    return why + (test if config.data.name in DATA_SETS and DATA_SETS[config.data.name].test_labels else "")
 
 
 def named_frames(folder: RunFolder, stack: Stack, part: str) -> list[int]:

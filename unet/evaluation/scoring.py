@@ -26,6 +26,7 @@ from unet.metrics.em import em_sweeps
 from unet.metrics.instance import seg
 from unet.metrics.outcomes import outcomes
 from unet.metrics.pixel import mean_iou
+from unet.metrics.table import higher_is_better, on_page
 from unet.prediction.instances import DEFAULTS, Choice, InstanceSettings, to_instances
 from unet.views.mistakes import OBJECTS_LEGEND, membrane_mistakes, object_mistakes, pixel_mistakes
 from unet.views.worst_frames import Row
@@ -182,8 +183,8 @@ def _seg_of_components(
 
 def quality(values: Mapping[str, float | None]) -> float:
     """What frames are ordered by, worst first: SEG where there is one, else V_rand or mean IoU; without any: last."""
-    found = next((value for n in ("seg", "v_rand", "mean_iou") if (value := values.get(n)) is not None), None)
-    return math.inf if found is None else found
+    found = (values[name] for name in on_page(values) if higher_is_better(name))
+    return next((value for value in found if value is not None), math.inf)
 
 
 def picture_rows(

@@ -245,13 +245,13 @@ def read_probabilities(path: Path, count: int) -> list[NDArray[np.float32]]:
 
 def _stack(run: Run) -> tuple[Stack, Any]:
     """The run's data from this machine, and the configuration it was loaded with; DataError when it is not here."""
-    from unet.data.published.catalogue import data_sets
+    from unet.datasets import DATA_SETS, SYNTHETIC
 
     data = run.config.data
-    if data.name in data_sets():
+    if data.name in DATA_SETS:
         if run.synthetic:  # the built-in stack stood in
-            data = dataclasses.replace(data, name=f"synthetic-{data.name}", root="")  # type: ignore[arg-type]
-        elif find_root(data_sets()[data.name], data.root) is None:
+            data = dataclasses.replace(data, name=f"{SYNTHETIC}{data.name}", root="")
+        elif find_root(DATA_SETS[data.name], data.root) is None:
             raise DataError(f"the data ({data.name}) is not on this machine")
     return load(data, lambda _: None), data
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unet.config import Config, to_dict
+from unet.datasets import SYNTHETIC
 from unet.errors import RunError, UserError, one_line
 from unet.runs.folder import CONFIG, ENVIRONMENT, FAILURE, METRICS, RECORD, SCORES, SPLIT, TIMING, WEIGHTS, RunFolder
 from unet.runs.lock import in_use
@@ -52,7 +53,7 @@ class Run:
     @property
     def synthetic(self) -> bool:
         """True when the images were made, so that no number of the paper belongs beside the scores."""
-        return self.config.data.name.startswith("synthetic-") or "built-in synthetic" in self.source
+        return self.config.data.name.startswith(SYNTHETIC) or "built-in synthetic" in self.source
 
 
 def read(path: Path) -> Run:

@@ -6,6 +6,8 @@ import shlex
 from typing import Any
 
 from unet.config import to_yaml
+from unet.datasets import DATA_SETS
+from unet.metrics.table import higher_is_better, on_page
 from unet.report import chart, pictures, reliability
 from unet.report.chart import Line
 from unet.report.markup import Markup, code, details, element, join, note, section, table
@@ -14,7 +16,6 @@ from unet.report.pictures import LAYERS, Picture, Pictures
 from unet.report.run import Run, differences
 from unet.study import text
 from unet.study.claims import Target
-from unet.study.directions import HIGHER_IS_BETTER, higher_is_better
 from unet.study.evidence import empty_scores
 from unet.study.paper import TARGETS
 from unet.terminal import Terminal, format_seconds
@@ -26,16 +27,6 @@ BADGES = {
     "stopped": ("stopped", "bad"), "not begun": ("not begun", "open"),
 }  # fmt: skip
 PROTOCOL = "Measured on held-out training images{why}, stitched to full size, in eval mode, from the last weights."
-WHY = {
-    "em": " (the challenge's test slices are scored by unet evaluate RUN --test)",
-    "phc": " (the labels of the official test set are not public)",
-    "hela": " (the labels of the official test set are not public)",
-}
-KEY_SCORES = (
-    ("seg", "v_rand"), ("mean_iou",), ("det", "pixel_error"), ("foreground_iou", "rand_error"), ("pixel_accuracy",),
-)  # fmt: skip
-FRAME_COLUMNS = ("seg", "v_rand", "v_info", "mean_iou", "pixel_accuracy", "pixel_error", "rand_error", "warping_error",
-                 "loss")  # fmt: skip
 
 
 def make(run: Run, terminal: Terminal | None = None) -> str:
@@ -65,10 +56,8 @@ def _facts(run: Run) -> list[tuple[str, str, str]]:
     scores = run.scores.get("scores", {})
     empty = empty_scores(dict(run.scores))
     facts: list[tuple[str, str, str]] = []
-    for names in KEY_SCORES:
-        name = next((n for n in names if scores.get(n) is not None and n not in empty), None)
-        if name is not None and len(facts) < 4:
-            facts.append((text.score_name(name), text.number(scores[name], name), "held out"))
+    for name in [n for n in on_page(scores) if scores[n] is not None and n not in empty][:4]:
+        facts.append((text.score_name(name), text.number(scores[name], name), "held out"))
     total = run.config.train.updates
     facts.append(("updates", f"{run.update:,}", f"of {total:,}" if run.update != total else ""))
     if run.seconds:
@@ -125,7 +114,7 @@ def _scores(run: Run) -> Markup:
     if empty:
         notes.append(note("† No cell is left at the best threshold of this score in some frames; do not trust it."))
     frames = len(run.scores.get("frames", []))
-    protocol = PROTOCOL.format(why=WHY[run.config.data.name] if paper else "")
+    protocol = PROTOCOL.format(why=f" ({DATA_SETS[run.config.data.name].test})" if paper else "")
     count = f"{frames} frame{'s' * (frames != 1)}"
     told = f"{protocol} {count}; rotations averaged: {run.scores.get('symmetries', run.scores.get('rotations', 1))}."
     plot = reliability.plot(dict(run.scores))
@@ -147,7 +136,7 @@ def _protocols(targets: list[Target]) -> list[Markup]:
 def _gap(value: float | None, paper: float, name: str) -> str:
     if value is None:
         return "-"
-    reached = value > paper if HIGHER_IS_BETTER[name] else value < paper
+    reached = value > paper if higher_is_better(name) else value < paper
     return text.number(value - paper, name, sign=True) + (" (reached)" if reached else "")
 
 
@@ -162,7 +151,7 @@ def _frames(run: Run) -> Markup | None:
         return None
     from unet.evaluation.scoring import quality
 
-    columns = [name for name in FRAME_COLUMNS if any(v.get(name) is not None for v in by_frame.values())]
+    columns = on_page({name for values in by_frame.values() for name, value in values.items() if value is not None})
     rows = []
     for name in sorted(by_frame, key=lambda n: quality(by_frame[n])):
         values = [by_frame[name].get(column) for column in columns]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from unet.datasets import SYNTHETIC
 from unet.errors import RunError
 from unet.report import chart, markdown
 from unet.report.chart import Dots, Line
@@ -64,7 +65,7 @@ def _paper(study: Study, profile: str, runs: Runs) -> list[Markup]:
     """The paper's numbers beside the arms, where the images are real."""
     present = {data for _, data, _ in runs}
     goals = [target for target in TARGETS if target.data in present]
-    if not goals or any(run.config.data.name.startswith("synthetic-") for run in runs.values()):
+    if not goals or any(run.config.data.name.startswith(SYNTHETIC) for run in runs.values()):
         return []
     arms = [
         arm.name for arm in study.arms if not arm.grid and any(_of(study, profile, arm, d, runs) for d in study.data)
@@ -127,12 +128,9 @@ def _runs(study: Study, found: list[Evidence], out: Path, runs_folder: Path) -> 
     """Every run by name, with links to its record and, where it was made, to its own report."""
     rows, commands = [], []
     for run in found:
-        data = (
-            [text.COLUMNS[run.data][i] for i in (0, 1)] if run.data in text.COLUMNS else ["mean_iou_last5", "mean_iou"]
-        )
         told = ", ".join(
             f"{text.score_name(s)} {text.number(run.values[s], s)}"
-            for s in data
+            for s in text.columns(run.data)[:2]
             if s in run.values and not run.diverged
         )
         own = runs_folder / run.path.name / REPORT

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from unet.metrics.table import higher_is_better
 from unet.runs.dashboard import Dashboard
 from unet.runs.folder import METRICS, PICTURE, RunFolder
-
-LOWER_IS_BETTER = ("loss", "error", "misclassification")  # words in the names of scores
 
 
 def send_scores(dashboard: Dashboard, folder: RunFolder, saved: Mapping[str, Any]) -> None:
@@ -37,8 +36,7 @@ def best_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in dict.fromkeys(key for row in held_out for key in row if key not in ("part", "update")):
         known = [row for row in held_out if row.get(name) is not None]
         if known:
-            lower = any(word in name for word in LOWER_IS_BETTER)
-            value = (min if lower else max)(row[name] for row in known)
+            value = (min if higher_is_better(name) is False else max)(row[name] for row in known)
             best[f"best/{name}"] = value
             if name == "mean_iou":
                 best["best/update"] = next(row["update"] for row in known if row[name] == value)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from unet.datasets import PAPER
 from unet.errors import ConfigError
+from unet.metrics.table import higher_is_better
 from unet.study import choice, compare, decide, evidence, tables, text, verdicts
 from unet.study.compare import Finding
 from unet.study.decide import Decision
 from unet.study.design import Comparison, Study
-from unet.study.directions import HIGHER_IS_BETTER
 
 SIZES = ("full", "full-plain")  # profiles whose runs may stand beside the paper's numbers
 Answer = Literal["holds", "does not hold", "open"]
@@ -34,7 +35,7 @@ class Claim:
     reference: str
     expects: Literal["better", "worse", "same"]
     scores: tuple[str, ...]
-    data: tuple[str, ...] = ("em", "phc", "hela")
+    data: tuple[str, ...] = PAPER
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _reached(goal: Target, runs: dict[int, evidence.Evidence]) -> str:
         return text.spread(found, goal.score)
     diverged = sum(run.diverged for run in runs.values())
     count = f"{found.n} of {len(runs)} runs, {diverged} diverged" if diverged else f"{found.n} runs"
-    higher = HIGHER_IS_BETTER[goal.score]
+    higher = higher_is_better(goal.score)
     above = not diverged and (found.mean > goal.paper if higher else found.mean < goal.paper)
     return f"{text.spread(found, goal.score)} ({count})" + (", reached" if above else "")
 

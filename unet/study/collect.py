@@ -9,6 +9,7 @@ from typing import Any
 
 from unet.config import to_yaml
 from unet.files import sweep, write_json, write_text
+from unet.metrics.table import ON_TEST
 from unet.runs.folder import (
     ATTEMPTS,
     CONFIG,
@@ -23,7 +24,6 @@ from unet.runs.folder import (
     RunFolder,
 )  # fmt: skip
 from unet.study.design import Job, without_dashboard
-from unet.study.directions import ON_TEST
 from unet.study.evidence import DIGITS, Evidence, read_json
 
 UNSCORED = {"frames": [], "scores": {}, "thresholds": {}, "by_frame": {}, "notes": ["no frames were held out"]}

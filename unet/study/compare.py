@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.errors import ConfigError
+from unet.metrics.table import higher_is_better
 from unet.study import choice
 from unet.study.choice import Runs
 from unet.study.design import TUNING, Arm, Comparison, Job, Study
-from unet.study.directions import higher_is_better
 from unet.study.evidence import Evidence
 from unet.study.stats import (
     Interval,

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 
 from unet.errors import ConfigError
+from unet.metrics.table import higher_is_better
 from unet.study import choice, power
 from unet.study.choice import Runs
 from unet.study.design import Study
-from unet.study.directions import higher_is_better
 from unet.study.evidence import Evidence
 from unet.study.plan import EndPoint, Plan
 from unet.study.stats import equivalence_test, t_test

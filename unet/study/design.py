@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from unet.config import Config, from_dict, profile, to_dict
+from unet.datasets import DATA_SETS, PAPER, SYNTHETIC, find
 from unet.errors import ConfigError, nearest
+from unet.metrics import table
 from unet.study.plan import Plan
 
 Changes = Mapping[str, Mapping[str, Any]]
@@ -29,7 +31,6 @@ TUNING = 90
 
 TUNING_SHARE = 4  # tuning runs have the updates of a run divided by this
 
-SEQUENCES = ("phc", "hela", "synthetic-phc", "synthetic-hela")  # sets of two sequences
 MACHINE_KEYS = {"device", "workers", "threads", "cuda_graphs"}  # of `train`: where a run runs, not what it is
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -74,11 +75,7 @@ class Comparison:
     reference: str
 
 
-TESTED = {
-    "em": ("mean_iou_last5", "v_rand"),
-    "phc": ("mean_iou_last5", "seg"),
-    "hela": ("mean_iou_last5", "seg"),
-}
+TESTED = {name: table.tested(data_set.scores) for name, data_set in DATA_SETS.items()}
 """Scores that are tested, by data set: the blog's kind of score, and the challenge's."""
 
 
@@ -99,7 +96,7 @@ class Study:
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
     base: Changes = field(default_factory=dict)
-    data: tuple[str, ...] = ("em", "phc", "hela")
+    data: tuple[str, ...] = PAPER
     tested: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: TESTED)
     noise: tuple[str, ...] = ()
     plan: Plan | None = None
@@ -166,7 +163,7 @@ def resolve(study: Study, profile_name: str, arm_name: str, data: str, seed: int
     arm = study.arm(arm_name)
     synthetic = profile_name in SYNTHETIC_PROFILES and data != "folder"
     base = from_dict(study.base, profile(profile_name))
-    base = from_dict({"data": {"name": f"synthetic-{data}" if synthetic else data}}, base)
+    base = from_dict({"data": {"name": f"{SYNTHETIC}{data}" if synthetic else data}}, base)
     config = arm.applied(base)
     updates = config.train.updates if seed < TUNING else max(1, config.train.updates // TUNING_SHARE)
     # Over the seeds that hold the same part out, other frames are drawn.
@@ -183,7 +180,9 @@ def resolve(study: Study, profile_name: str, arm_name: str, data: str, seed: int
 
 def folds(config: Config) -> int:
     """How many parts can be held out in turn."""
-    by_sequence = config.data.name in SEQUENCES and config.data.split in ("auto", "sequences", "isolated", "leaking")
+    data_set = find(config.data.name)
+    in_sequences = data_set is not None and data_set.folds == "sequences"
+    by_sequence = in_sequences and config.data.split in ("auto", "sequences", "isolated", "leaking")
     return 2 if by_sequence else config.data.folds
 
 

@@ -27,10 +27,10 @@ from typing import Any
 
 from unet.config import Config, from_dict, load_yaml, parse_yaml
 from unet.errors import RunError, one_line
+from unet.metrics.table import WORST
 from unet.runs.folder import CONFIG, ENVIRONMENT, FAILURE, METRICS, NOISE, RECORD, SCORES, SPLIT, WEIGHTS, RunFolder
 from unet.study import curves, store
 from unet.study.design import Job, difference, identity
-from unet.study.directions import WORST
 
 DIGITS = 6
 _PART = {file: part for part, file in store.PARTS.items()}

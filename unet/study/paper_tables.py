@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from unet.evaluation.published_scores import EM_TEST
+from unet.metrics.table import ON_TEST, higher_is_better
 from unet.runs.folder import TEST_SCORES
 from unet.study import choice, evidence, text
 from unet.study.choice import Runs
 from unet.study.design import Study
-from unet.study.directions import ON_TEST, higher_is_better
 from unet.study.evidence import Evidence
 from unet.study.paper import TARGETS
 from unet.study.stats import Summary, summary

@@ -132,7 +132,7 @@ def _data_part(study: Study, profile: str, data: str, runs: Runs) -> str:
     arms = [arm for arm in study.arms if data in study.data_of(arm)]
     by_arm = {arm.name: compare.arm_runs(study, profile, arm, data, runs) for arm in arms}
     present = {name for own in by_arm.values() for run in own.values() for name in run.values}
-    columns = [score for score in text.COLUMNS.get(data, ("mean_iou_last5", "pixel_accuracy")) if score in present]
+    columns = [score for score in text.columns(data) if score in present]
     if not columns:
         return ""
     rows = []

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from unet.files import write_text
+from unet.metrics.table import SCORES
 from unet.study import choice, compare, decide, evidence
 from unet.study.compare import Finding
 from unet.study.decide import Decision
 from unet.study.design import TUNING, Comparison, Study
-from unet.study.directions import HIGHER_IS_BETTER
 from unet.study.evidence import Evidence
 from unet.study.stats import equivalence_test
 
@@ -139,8 +139,8 @@ def write(studies: Iterable[Study], results: Path) -> None:
 def runs_text(rows: list[Row]) -> str:
     """runs.csv: what runs are, then their scores."""
     known = dict.fromkeys(key for row in rows for key in row)
-    scores = [name for name in HIGHER_IS_BETTER if name in known]
-    scores += sorted(key for key in known if key not in FACTS and key not in HIGHER_IS_BETTER)
+    scores = [name for name, score in SCORES.items() if name in known and score.higher is not None]
+    scores += sorted(known.keys() - {*FACTS, *scores})
     return text_of([*FACTS, *scores], rows)
 
 

@@ -6,40 +6,33 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+from unet.datasets import DATA_SETS
 from unet.errors import printable
+from unet.metrics import table as table_of_scores
+from unet.metrics.table import decimals, label
 from unet.study.stats import Summary
 
-SCORES = {
-    "mean_iou_last5": "IoU, median of last 5", "loss_last5": "held-out loss, median of last 5", "mean_iou": "IoU",
-    "seg": "SEG", "seg_components": "SEG of components", "det": "DET", "foreground_iou": "foreground IoU",
-    "ap": "AP 0.5..0.95", "v_rand": "V_rand", "v_info": "V_info",
-    "pixel_error": "pixel error", "rand_error": "Rand error", "warping_error": "warping error",
-    "spikes": "loss spikes", "train_loss": "training loss", "pixel_accuracy": "pixel accuracy",
-}  # fmt: skip
-DATA = {"em": "EM", "phc": "PhC-U373", "hela": "DIC-HeLa"}
-COLUMNS = {
-    "em": ("mean_iou_last5", "pixel_error", "rand_error", "warping_error", "v_rand", "v_info"),
-    "phc": ("mean_iou_last5", "seg", "det", "foreground_iou", "ap"),
-    "hela": ("mean_iou_last5", "seg", "det", "foreground_iou", "ap"),
-}
-_DECIMALS = {"warping_error": 6, "spikes": 1}
-
-
-def score_name(score: str) -> str:
-    """A score as tables name it."""
-    return SCORES.get(score, score.replace("_", " "))
+score_name = label
 
 
 def data_name(data: str) -> str:
     """A data set as tables name it."""
-    return DATA.get(data, data)
+    return DATA_SETS[data].label if data in DATA_SETS else data
+
+
+def columns(data: str) -> tuple[str, ...]:
+    """The scores in tables of a data set; of images of one's own all that tables of any data set show."""
+    if data in DATA_SETS:
+        return table_of_scores.columns(DATA_SETS[data].scores)
+    of_any = [*table_of_scores.columns("objects"), *table_of_scores.columns("membranes"), "pixel_accuracy"]
+    return tuple(dict.fromkeys(of_any))
 
 
 def number(value: float, score: str, sign: bool = False) -> str:
     """A score with its usual number of decimals."""
     if not math.isfinite(value):
         return "-"
-    return f"{value:{'+' if sign else ''}.{_DECIMALS.get(score, 4)}f}"
+    return f"{value:{'+' if sign else ''}.{decimals(score)}f}"
 
 
 def spread(found: Summary | None, score: str) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from unet.files import atomic_write
+from unet.metrics.table import higher_is_better
 from unet.study import choice, decide, evidence, frozen, tables, text
 from unet.study.compare import Finding
 from unet.study.decide import Decision
 from unet.study.design import Study
-from unet.study.directions import higher_is_better
 
 README, FIGURE = "README.md", "verdicts.png"
 COLOURS = {"better": "tab:green", "worse": "tab:red", "equal": "tab:blue"}

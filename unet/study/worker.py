@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from unet.config import Config, from_dict, parse_yaml
+from unet.datasets import DATA_SETS
 from unet.errors import Diverged, RunError, UserError, printable
 from unet.runs.dashboard import Dashboard
 from unet.runs.final import send_scores
@@ -76,7 +77,7 @@ def execute(config: Config, run: Path, terminal: Terminal) -> str:
                 return "diverged"
         if not RunFolder(run).held_nothing_out:
             send_scores(dashboard, RunFolder(run), evaluate_run(run, terminal))
-        elif config.data.name == "em":
+        elif config.data.name in DATA_SETS and DATA_SETS[config.data.name].test_labels:
             from unet.evaluation.leaderboard import evaluate_test
 
             try:

@@ -17,10 +17,10 @@ from PIL import Image
 from tests.data.server import Site, serve
 from unet.data import ctc, isbi, isbi_labels
 from unet.data.published import fetch as fetch_module
-from unet.data.published.catalogue import DataSet, Source
 from unet.data.published.download import Limits, Unavailable
 from unet.data.published.fetch import fetch, is_present
 from unet.data.published.manifest import NAME, make_manifest, verify
+from unet.datasets import DATA_SETS, DataSet, Source
 from unet.errors import DataError, RunError
 
 QUICK = Limits(answer_s=1.0, stall_s=0.3, retries=1, pause_s=0.01)
@@ -63,7 +63,7 @@ def archive(files: dict[str, bytes], top: str = "SET/") -> bytes:
 def cell_set(site: Site, *paths: str, content: bytes = b"") -> DataSet:
     digest = hashlib.sha256(content).hexdigest() if content else ""
     sources = tuple(Source(f"mirror {i}", ((site.url(p), ""),), digest) for i, p in enumerate(paths))
-    return DataSet("cells", "ctc", "TEST-CELLS", "cells for tests", sources, "none", "none")
+    return dataclasses.replace(DATA_SETS["phc"], name="cells", folder="TEST-CELLS", sources=sources)
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def em_set(site: Site, slices: dict[str, np.ndarray], folder: Path) -> DataSet:
     (folder / NAME).write_text("\n".join(lines) + "\n")
     sources = (Source("slices", tuple(lossless), note="lossless PNG slices"),
                Source("copies", tuple(lossy), note="lossy JPEG copies", lossy=True))  # fmt: skip
-    return DataSet("slices", "isbi", folder.name, "slices for tests", sources, "none", "none")
+    return dataclasses.replace(DATA_SETS["em"], name="slices", folder=folder.name, sources=sources)
 
 
 def test_slices_are_fetched_lossless_and_checked_by_their_pixels(

@@ -11,8 +11,8 @@ from PIL import Image
 
 from unet.data import isbi
 from unet.data.images.tiff import read_gray
-from unet.data.published.catalogue import data_sets
 from unet.data.published.manifest import NAME, find_manifest, make_manifest, read_manifest, verify
+from unet.datasets import DATA_SETS
 from unet.errors import DataError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -41,7 +41,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["em", "phc", "hela"])
 def test_every_published_set_has_a_manifest_and_a_readme(name: str) -> None:
-    data_set = data_sets()[name]
+    data_set = DATA_SETS[name]
     folder = REPOSITORY / "data" / data_set.folder
     manifest = read_manifest(folder / NAME)
     assert find_manifest(data_set, Path("nowhere")) == folder / NAME
@@ -55,7 +55,7 @@ def test_every_published_set_has_a_manifest_and_a_readme(name: str) -> None:
 
 
 def test_without_a_manifest_nothing_is_called_well(tmp_path: Path) -> None:
-    data_set = data_sets()["phc"]
+    data_set = DATA_SETS["phc"]
     other = data_set.__class__("x", "ctc", "NOT-THERE", "x", (), "", "")
     (tmp_path / "01").mkdir()
     assert "manifest.sha256: missing" in verify(other, tmp_path)[0]
@@ -66,7 +66,7 @@ def test_without_a_manifest_nothing_is_called_well(tmp_path: Path) -> None:
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["em", "phc", "hela"])
 def test_the_real_files_are_the_published_ones(data_root: Path, name: str) -> None:
-    data_set = data_sets()[name]
+    data_set = DATA_SETS[name]
     assert verify(data_set, data_root / data_set.folder) == []
 
 
@@ -77,7 +77,7 @@ def test_png_copies_of_the_real_stack_are_known_by_their_pixels(data_root: Path,
         (tmp_path / part).mkdir(parents=True)
         for i, image in enumerate(read_gray(source / f"{stem}.tif")):
             Image.fromarray(image).save(tmp_path / part / f"{i}.png", compress_level=1)
-    em = data_sets()["em"]
+    em = DATA_SETS["em"]
     assert verify(em, tmp_path) == []
     unlisted = em.__class__(em.name, em.kind, "NOT-THERE", em.title, (), "", "")
     assert verify(unlisted, tmp_path) == [], "without a manifest the digest of the whole stack decides"

@@ -20,9 +20,9 @@ from typing import Literal
 from unet.data import isbi_labels
 from unet.data.published import pick
 from unet.data.published.archive import unpack
-from unet.data.published.catalogue import DataSet, Source
 from unet.data.published.download import DEFAULT_LIMITS, Limits, OnBytes, Unavailable, download
 from unet.data.published.manifest import find_manifest, verify, write_manifest
+from unet.datasets import DataSet, Source
 from unet.errors import DataError
 from unet.files import reading, sync_folder, write_error
 from unet.terminal import Terminal
@@ -100,7 +100,7 @@ def _lacking(data_set: DataSet, folder: Path, jpeg: bool, say: Say) -> Literal["
         say(f"{folder}: {len(wrong)} files missing or damaged, fetching them again ({wrong[0]})")
     if not all(w.startswith(isbi_labels.NAME) for w in wrong):
         return "all"
-    without = data_set.kind == "isbi" and not jpeg and not (folder / isbi_labels.NAME).is_file()
+    without = data_set.reader == "isbi" and not jpeg and not (folder / isbi_labels.NAME).is_file()
     return "labels" if wrong or without else ""
 
 
@@ -183,7 +183,7 @@ def _from_file(data_set: DataSet, folder: Path, given: Path, jpeg: bool, say: Sa
 def _install(data_set: DataSet, folder: Path, picked: Path, say: Say) -> None:
     """Move the checked files into the folder."""
     _set_aside(data_set, folder, picked, say)
-    if data_set.kind == "ctc" and find_manifest(data_set, folder) is None:
+    if data_set.reader != "isbi" and find_manifest(data_set, folder) is None:
         write_manifest(picked)
     picked.rename(folder / _READY)
     sync_folder(folder)
@@ -193,7 +193,7 @@ def _install(data_set: DataSet, folder: Path, picked: Path, say: Say) -> None:
 
 def _set_aside(data_set: DataSet, folder: Path, picked: Path, say: Say) -> None:
     """Damaged TIFF stacks would be read before the PNG slices that replace them: rename them."""
-    if data_set.kind == "isbi" and (picked / "train").is_dir():
+    if data_set.reader == "isbi" and (picked / "train").is_dir():
         for path in folder.glob("*.tif"):
             path.rename(path.with_name(path.name + ".damaged"))
             say(f"{path}: damaged, renamed to {path.name}.damaged")

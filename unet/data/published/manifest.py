@@ -16,7 +16,7 @@ from pathlib import Path
 
 from unet.data import isbi, isbi_labels
 from unet.data.images.tiff import read_gray
-from unet.data.published.catalogue import DataSet
+from unet.datasets import DataSet
 from unet.errors import DataError
 from unet.files import sha256, write_text
 
@@ -81,7 +81,7 @@ def verify(data_set: DataSet, folder: Path, *, manifest: Path | None = None, jpe
         return ["the whole folder: missing"]
     path = manifest or find_manifest(data_set, folder)
     known = read_manifest(path) if path else Manifest()
-    if data_set.kind == "isbi":
+    if data_set.reader == "isbi":
         layout = isbi.find_layout(folder, jpeg=jpeg)
         if layout is None:
             return [f"{'jpeg/images' if jpeg else 'train-volume.tif or train/image/0.png'}: missing"]
@@ -92,7 +92,7 @@ def verify(data_set: DataSet, folder: Path, *, manifest: Path | None = None, jpe
     if not known.files:
         return [f"{NAME}: missing, nothing to check against; restore it or fetch the data set again"]
     wrong = [w for name, digest in known.files.items() for w in _verify_file(known, folder, name, digest)]
-    return wrong + (isbi_labels.faults(folder) if data_set.kind == "isbi" else [])
+    return wrong + (isbi_labels.faults(folder) if data_set.reader == "isbi" else [])
 
 
 def _verify_slices(manifest: Manifest, folder: Path, layout: isbi.Layout) -> list[str]:

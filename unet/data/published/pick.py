@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from unet.data import ctc, isbi, isbi_labels
-from unet.data.published.catalogue import DataSet
+from unet.data import isbi_labels
 from unet.data.published.manifest import find_manifest, verify
+from unet.data.readers import READERS
+from unet.datasets import DataSet
 from unet.errors import DataError
 
 Say = Callable[[str], None]
@@ -26,13 +27,13 @@ def picked(data_set: DataSet, base: Path, target: Path, jpeg: bool, say: Say) ->
     DataError when they are not the published ones; test slices and their labels are left out then.
     """
     shutil.rmtree(target, ignore_errors=True)
-    for path, place in _places(data_set, base, jpeg):
+    for path, place in READERS[data_set.reader].places(base, jpeg):
         (target / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target / place)
     wrong = verify(data_set, target, manifest=find_manifest(data_set, target.parents[1]), jpeg=jpeg)
-    if data_set.kind == "isbi":
+    if data_set.reader == "isbi":
         wrong = _without_spare(data_set, target, wrong, say)
-    if wrong and not (data_set.kind == "ctc" and find_manifest(data_set, target.parents[1]) is None):
+    if wrong and not (data_set.reader != "isbi" and find_manifest(data_set, target.parents[1]) is None):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise DataError(f"{base}: not the published {data_set.folder}: {'; '.join(wrong[:3])}{more}; fetch it again")
     return target
@@ -53,23 +54,6 @@ def _without_spare(data_set: DataSet, target: Path, wrong: list[str], say: Say) 
     return [w for w in wrong if not w.startswith(SPARE)]
 
 
-def _places(data_set: DataSet, base: Path, jpeg: bool) -> Iterator[tuple[Path, str]]:
-    """Files of the data set below `base`, each with its place in the data set's folder."""
-    if data_set.kind == "ctc":
-        parts = [f"{s}{truth}" for s in ctc.sequences(base) for truth in ("", "_GT", "_ST")]
-        for path in (p for part in parts for p in sorted((base / part).rglob("*")) if p.is_file()):
-            yield path, path.relative_to(base).as_posix()
-        return
-    layout = isbi.find_layout(base, jpeg=jpeg)
-    assert layout is not None, "located by the same rule"
-    folders = ("jpeg/images", "jpeg/labels", "jpeg/test") if layout.lossy else ("train/image", "train/label", "test")
-    for paths, folder in zip((layout.images, layout.labels, layout.test), folders, strict=True):
-        for path in (p for p in paths if p.is_file()):
-            yield path, path.name if path.suffix == ".tif" else f"{folder}/{path.name}"
-    if not layout.lossy and (base / isbi_labels.NAME).is_file():
-        yield base / isbi_labels.NAME, isbi_labels.NAME
-
-
 def locate(data_set: DataSet, tree: Path, jpeg: bool) -> Path:
     """The folder below `tree` that holds the data set; one of the data set's own name is preferred.
 
@@ -86,7 +70,4 @@ def locate(data_set: DataSet, tree: Path, jpeg: bool) -> Path:
 
 def holds(data_set: DataSet, folder: Path, jpeg: bool, *, only_jpeg: bool = False) -> bool:
     """Whether a folder holds the data set; jpeg: the lossy copies count, only_jpeg: nothing else does."""
-    if data_set.kind == "isbi":
-        lossless = not only_jpeg and isbi.find_layout(folder) is not None
-        return lossless or (jpeg and isbi.find_layout(folder, jpeg=True) is not None)
-    return all((folder / s).is_dir() and (folder / f"{s}_GT").is_dir() for s in ("01", "02"))
+    return READERS[data_set.reader].holds(folder, jpeg, only_jpeg)
