@@ -1,4 +1,5 @@
 # make train   train the network on the EM stack and score it      make test   all checks
+# make test-fast   the checks of the rooms that need no data and no training, within a minute
 # make notebooks   run all notebooks and write their outputs
 # Both set up .venv with the pinned packages first. No compiler and no account is needed.
 PYTHON ?= python3
@@ -6,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test notebooks setup lint types unit fuzz clean
+.PHONY: train test test-fast notebooks setup lint types unit fuzz clean
 
 train: $(READY)
 	$(BIN)/unet train --profile auto $(ARGS)
@@ -36,6 +37,15 @@ types: $(READY)
 # Two processes, each with whole modules of tests, in the order of their names (the long ones are not among the last).
 unit: $(READY)
 	GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Rooms that are arithmetic alone.
+FAST := tests/test_architecture.py tests/test_files.py tests/test_geometry.py tests/test_terminal.py tests/config \
+        tests/metrics tests/tiles tests/data/synthetic tests/data/test_split.py tests/study/test_stats.py \
+        tests/study/test_curves.py tests/study/test_design.py tests/study/test_verdicts.py
+
+test-fast: $(READY)
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FAST) $(ARGS)
 
 # More than 10,000 generated hostile and broken files, folders, settings and flags; ARGS="--cases 100000" for more.
 fuzz: $(READY)

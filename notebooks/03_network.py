@@ -30,12 +30,14 @@ from matplotlib.colors import LogNorm
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 import unet
+from unet import networks
 from unet.config import ModelConfig, from_dict
 from unet.data.load import load, name_here
 from unet.device import choose
 from unet.views.features import feature_maps, set_identity_weights, input_gradient
 from unet.geometry import context, layer_sizes, output_size, receptive_field, skip_misalignment, valid_sizes
-from unet.model import UNet, build, centre_crop, parameters
+from unet.model import centre_crop, parameters
+from unet.networks import build
 from unet.terminal import Terminal
 from unet.tiles.source import TileSource
 from unet.training.loop import train
@@ -93,7 +95,7 @@ for variant, told in (
     ("released", "128 channels | yes | up-sampled first"),
 ):
     with torch.device("meta"):
-        rows.append(f"| `{variant}` | {parameters(UNet(ModelConfig(variant=variant))):,} | {told} |")
+        rows.append(f"| `{variant}` | {parameters(networks.network(ModelConfig(variant=variant))):,} | {told} |")
 Markdown("\n".join(rows))
 
 # %% [markdown]

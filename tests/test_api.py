@@ -12,7 +12,7 @@ import unet
 from unet.cli import main
 from unet.config import ModelConfig, to_dict
 from unet.errors import ConfigError, DataError, RunError
-from unet.model import build
+from unet.networks import build
 from unet.prediction import shipped
 from unet.runs.checkpoint import save_weights
 

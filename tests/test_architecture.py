@@ -17,7 +17,8 @@ unet unet.errors unet.cores
 unet.files unet.geometry unet.signals unet.terminal unet.metrics unet.datasets
 unet.config
 unet.data unet.model unet.loss unet.runs
-unet.device unet.tiles
+unet.networks unet.tiles
+unet.device
 unet.views
 unet.prediction
 unet.evaluation unet.export

@@ -1,6 +1,10 @@
 """The network: parameters, sizes, initial weights, skips, dropout."""
 
 import math
+import sys
+import types
+from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,18 +15,20 @@ from torch.nn import functional
 from unet.config import ModelConfig
 from unet.errors import GeometryError
 from unet.geometry import output_size
-from unet.model import VARIANTS, UNet, UpConv, build, centre_crop, dropout_rates, parameters, upconv_as_matmul
+from unet.model import UpConv, centre_crop, dropout_rates, parameters, upconv_as_matmul
+from unet.networks import build, network
+from unet.networks import variant as variant_of
 
 
 @pytest.mark.parametrize(("variant", "expected"), [("figure1", 31_030_658), ("released", 31_100_354)])
 def test_parameters_of_the_paper_size_network(variant, expected):
     with torch.device("meta"):
-        assert parameters(UNet(ModelConfig(variant=variant))) == expected
+        assert parameters(network(ModelConfig(variant=variant))) == expected
 
 
 def test_figure_1_has_23_convolutions():
     with torch.device("meta"):
-        model = UNet(ModelConfig())
+        model = network(ModelConfig())
     assert sum(isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)) for m in model.modules()) == 23
 
 
@@ -121,7 +127,7 @@ def test_the_gradient_of_a_crop_is_zero_outside_and_keeps_channels_last():
 
 @pytest.mark.parametrize(("variant", "upsampled_at"), [("figure1", slice(3, 5)), ("released", slice(0, 2))])
 def test_order_of_the_concatenation_and_relu_after_the_upconvolution(variant, upsampled_at):
-    block = UpConv(4, 2, VARIANTS[variant])
+    block = UpConv(4, 2, variant_of(ModelConfig(variant=variant)))
     deep, skip = -torch.rand(1, 4, 3, 3), torch.full((1, 3, 10, 10), 7.0)
     nn.init.constant_(block.upconv.weight, 1.0)
     nn.init.zeros_(block.upconv.bias)
@@ -175,7 +181,7 @@ def test_training_in_bf16_rounds_no_worse_than_the_convolution():
 
 
 def test_prediction_keeps_the_bits_of_the_convolution():
-    block = UpConv(8, 4, VARIANTS["figure1"])
+    block = UpConv(8, 4, variant_of(ModelConfig()))
     deep, skip = torch.randn(1, 8, 5, 4), torch.randn(1, 4, 10, 8)
     with torch.inference_mode():
         merged = block(deep, skip)
@@ -193,7 +199,30 @@ def test_prediction_keeps_the_bits_of_the_convolution():
     ],
 )
 def test_places_of_dropout(variant, place, rates):
-    assert dropout_rates(ModelConfig(variant=variant, dropout=0.3, dropout_at=place)) == rates
+    config = ModelConfig(variant=variant, dropout=0.3, dropout_at=place)
+    assert dropout_rates(config, variant_of(config)) == rates
+
+
+def test_every_name_of_a_network_has_its_file():
+    names = get_args(get_type_hints(ModelConfig)["variant"])
+    assert {"figure1", "released"} <= set(names)
+    for name in names:
+        with torch.device("meta"):
+            made = network(ModelConfig(variant=name, base_channels=2, depth=3), in_channels=2, classes=4)
+        assert made(torch.zeros(1, 2, 64, 64, device="meta")).shape == (1, 4, output_size(64, 3), output_size(64, 3))
+
+
+def test_a_file_may_bring_a_module_of_its_own(monkeypatch):
+    """A network that is not the common assembly: what its file calls `network` is built, from the seed."""
+    file = types.ModuleType("unet.networks.shallow")
+    file.VARIANT = variant_of(ModelConfig())
+    file.network = lambda config, in_channels, classes: nn.Conv2d(in_channels, classes, config.depth)
+    monkeypatch.setitem(sys.modules, "unet.networks.shallow", file)
+    config = replace(ModelConfig(), variant="shallow", depth=3)
+    first, again, other = (build(config, 2, 3, seed) for seed in (1, 1, 2))
+    assert first.weight.shape == (3, 2, 3, 3)
+    assert torch.equal(first.weight, again.weight)
+    assert not torch.equal(first.weight, other.weight)
 
 
 def test_dropout_acts_in_training_only_and_reaches_the_skip_in_the_released_network():

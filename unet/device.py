@@ -14,7 +14,7 @@ from unet.config import Config, ModelConfig
 from unet.cores import usable
 from unet.errors import ConfigError, TrainingError
 from unet.geometry import layer_sizes, valid_sizes
-from unet.model import VARIANTS
+from unet.networks import variant as variant_of
 from unet.runs.environment import as_begun, cpu_features
 
 
@@ -118,7 +118,7 @@ def training_bytes(model: ModelConfig, tile_px: int, batch: int, channels: int, 
     Counts every feature map that backpropagation keeps (convolution outputs, pooled and concatenated maps) and, on top,
     the gradients alive at once, taken as the two largest maps.
     """
-    variant = VARIANTS[model.variant]
+    variant = variant_of(model)
     wide = [model.base_channels * 2**level for level in range(model.depth)]
     maps = [channels * tile_px * tile_px]
     for layer in layer_sizes(tile_px, model.depth, model.allow_odd_pooling)[1:-1]:

@@ -1,11 +1,6 @@
-"""The network: an unpadded U-Net with centre-cropped skips, in two variants.
+"""The common assembly of the networks: an unpadded U-Net with centre-cropped skips; its variants: unet.networks.
 
 Axes: N images of a batch, C channels, H rows, W columns. All sizes follow unet.geometry.
-
-`figure1` is the network as drawn in Ronneberger, Fischer, Brox 2015 (doi:10.1007/978-3-319-24574-4_28), Figure 1.
-`released` is the network as published with the paper's Caffe code, which differs from the drawing: a ReLU follows every
-up-convolution, the last up-convolution keeps its channels, the up-sampled map comes first in the concatenation, dropout
-acts at the two deepest levels before both the pooling and the crop, and up-convolutions start with smaller weights.
 """
 
 from __future__ import annotations
@@ -26,19 +21,19 @@ from unet.geometry import layer_sizes
 
 @dataclass(frozen=True)
 class Variant:
-    """What the drawing and the release do differently."""
+    """What the networks do differently.
+
+    relu_after_upconv: whether a ReLU follows every up-convolution. last_upconv_halves: whether the last up-convolution
+    halves its channels as the others do. upsampled_first: whether the up-sampled map comes first in the concatenation.
+    dropout_levels_from_bottom: levels that have dropout where the configuration leaves it open. caffe_fan_in: see
+    `initialise`.
+    """
 
     relu_after_upconv: bool
     last_upconv_halves: bool
     upsampled_first: bool
     dropout_levels_from_bottom: int
     caffe_fan_in: bool
-
-
-VARIANTS = {
-    "figure1": Variant(False, True, False, 1, False),
-    "released": Variant(True, False, True, 2, True),
-}
 
 
 class DoubleConv(nn.Sequential):
@@ -85,14 +80,13 @@ class UNet(nn.Module):
     levels (unet.geometry.output_size). H and W need not be equal, but each must be a valid size.
     """
 
-    def __init__(self, config: ModelConfig, in_channels: int = 1, classes: int = 2) -> None:
+    def __init__(self, config: ModelConfig, in_channels: int, classes: int, variant: Variant) -> None:
         super().__init__()
         self.config = config
-        variant = VARIANTS[config.variant]
         channels = [config.base_channels * 2**level for level in range(config.depth)]
         self.pool = nn.MaxPool2d(2)
         self.down = nn.ModuleList(DoubleConv(i, o) for i, o in pairwise([in_channels, *channels]))
-        self.dropout = nn.ModuleList(nn.Dropout(rate) for rate in dropout_rates(config))
+        self.dropout = nn.ModuleList(nn.Dropout(rate) for rate in dropout_rates(config, variant))
         self.up = nn.ModuleList()  # level 0 first, as in `down`
         self.merge = nn.ModuleList()
         for level, (wide, deep) in enumerate(pairwise(channels)):
@@ -143,10 +137,10 @@ def upconv_as_matmul(deep: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     return placed.reshape(images, 2 * height, 2 * width, -1).permute(0, 3, 1, 2)
 
 
-def dropout_rates(config: ModelConfig) -> list[float]:
+def dropout_rates(config: ModelConfig, variant: Variant) -> list[float]:
     """Dropout rate behind each level of the contracting path, level 0 first."""
     from_bottom = {
-        "variant": VARIANTS[config.variant].dropout_levels_from_bottom,
+        "variant": variant.dropout_levels_from_bottom,
         "bottleneck": 1,
         "last-two": 2,
         "none": 0,
@@ -173,13 +167,6 @@ def initialise(module: nn.Module, *, caffe_fan_in: bool = False) -> None:
         nn.init.normal_(module.weight, std=math.sqrt(2 / incoming))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def build(config: ModelConfig, in_channels: int, classes: int, seed: int) -> UNet:
-    """A network with the initial weights of `seed`, whatever else has drawn random numbers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return UNet(config, in_channels, classes)
 
 
 def parameters(model: nn.Module) -> int:

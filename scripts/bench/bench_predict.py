@@ -32,7 +32,8 @@ from unet.config import ModelConfig, from_dict, to_dict
 from unet.data.stack import Normalisation
 from unet.device import allow_tf32, choose
 from unet.files import append_csv
-from unet.model import build, parameters
+from unet.model import parameters
+from unet.networks import build
 from unet.prediction.files import predict_file
 from unet.prediction.job import Settings, make_task
 from unet.prediction.overlap import Network, predict_image

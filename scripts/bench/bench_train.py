@@ -23,7 +23,7 @@ from unet.config import LossConfig, ModelConfig, OptimConfig
 from unet.device import allow_tf32, keep_freed_memory
 from unet.geometry import output_size
 from unet.loss.dispatch import LossFunction, choose_loss
-from unet.model import build
+from unet.networks import build
 from unet.training.optim import make_optimizer
 
 CASES = ("508x4", "252x16", "572x1")

@@ -28,7 +28,7 @@ from unet.geometry import output_size
 from unet.loss import reference
 from unet.loss.dispatch import choose_loss
 from unet.loss.fused import Mode, weighted_cross_entropy
-from unet.model import build
+from unet.networks import build
 from unet.tiles.shared_batches import Batch
 from unet.training.graphs import GraphedStep
 from unet.training.optim import make_optimizer

@@ -177,7 +177,7 @@ def read_weights(draw: Draw, folder: Path) -> object:
 
     from unet.config import ModelConfig
     from unet.device import Hardware
-    from unet.model import build
+    from unet.networks import build
     from unet.prediction.trained import load_network
     from unet.runs.checkpoint import save_weights
 

@@ -25,7 +25,7 @@ from unet.data.published.archive import unpack
 from unet.device import Hardware
 from unet.errors import ConfigError, DataError, UserError
 from unet.evaluation.run import named_frames
-from unet.model import build
+from unet.networks import build
 from unet.prediction.trained import load_network
 from unet.runs.checkpoint import load_weights, save_weights
 from unet.runs.folder import RunFolder

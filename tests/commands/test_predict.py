@@ -20,7 +20,7 @@ from unet.commands.words import image_files
 from unet.config import ModelConfig, from_dict, to_dict, to_yaml
 from unet.data.stack import Normalisation
 from unet.errors import DataError
-from unet.model import build
+from unet.networks import build
 from unet.prediction.instances import InstanceSettings, to_instances
 from unet.prediction.overlap import Network, predict_image
 from unet.runs.checkpoint import save_weights

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from scipy import stats
 
 from unet.config import profile
@@ -30,8 +31,17 @@ COMMITTED = sorted({*(p.parents[1] for p in RESULTS.glob("*/*/*/record.json")),
 ARCHIVED = sorted(p.parent for p in ARCHIVE.glob("*/*/runs.jsonl"))
 
 
+def planned_arms(stem):
+    """The arms that a frozen plan names, grids apart (of baselines those of the claims); others may be added."""
+    study = STUDIES[stem]
+    if study.plan is None:
+        return list(registry.read(FOLDER / "claims.py")["ARMS"]) if stem == "baselines" else []
+    profiles = yaml.safe_load(frozen.file_of(FOLDER / f"{stem}.py", study).read_text())["profiles"].values()
+    return [arm.name for arm in study.arms if not arm.grid and any(arm.name in p["arms"] for p in profiles)]
+
+
 def test_all_studies_are_there():
-    assert set(STUDIES) == {
+    assert set(STUDIES) >= {
         "baselines",
         "paper",
         "ablation",
@@ -41,7 +51,7 @@ def test_all_studies_are_there():
         "augmentation",
         "leakage",
         "faults",
-    }
+    }  # fmt: skip
     assert all(study.name == stem.replace("_", "-") for stem, study in STUDIES.items())
 
 
@@ -50,18 +60,20 @@ def test_a_page_says_what_it_asks_how_it_is_run_and_what_to_expect(stem):
     text = ast.get_docstring(ast.parse((FOLDER / f"{stem}.py").read_text())) or ""
     for part in ("Question", "What was reported", "Command", "Run time", "Expected"):
         assert re.search(rf"^{part}$", text, re.M), part
-    named = ["cells", "membranes"] if stem in ("paper", "ablation") else ["full"]
-    for name in STUDIES[stem].plan.seeds if STUDIES[stem].plan else named:
-        command = f"unet study {STUDIES[stem].name}"
+    command = f"unet study {STUDIES[stem].name}"
+    assert command in text.split("Command")[1]
+    for name in STUDIES[stem].plan.seeds if STUDIES[stem].plan else ():
         assert f"{command} --profile {name}" in text or (f"{command} --jobs 2" in text and "decide-cells" in text)
     assert re.search(r"\d\.\.\d|\d to \d|within \d|> \d", text.split("Expected")[1])  # a range
 
 
-def test_the_lists_of_arms_in_the_docstrings_are_the_arms():
-    for stem in ("tile_vs_batch", "weight_map", "augmentation", "leakage", "faults", "ablation"):
-        text = ast.get_docstring(ast.parse((FOLDER / f"{stem}.py").read_text())) or ""
-        listed = re.findall(r"^\s*\| ([a-z][a-z0-9-]*)\s+\|", text.split("Arms")[1], re.M)
-        assert [name for name in listed if name != "arm"] == [arm.name for arm in STUDIES[stem].arms if not arm.grid]
+@pytest.mark.parametrize("stem", ["tile_vs_batch", "weight_map", "augmentation", "leakage", "faults", "ablation"])
+def test_the_lists_of_arms_in_the_docstrings_are_arms(stem):
+    text = ast.get_docstring(ast.parse((FOLDER / f"{stem}.py").read_text())) or ""
+    listed = re.findall(r"^\s*\| ([a-z][a-z0-9-]*)\s+\|", text.split("Arms")[1], re.M)
+    known = [name for name in listed if name != "arm"]
+    assert known == [arm.name for arm in STUDIES[stem].arms if arm.name in known]
+    assert set(known) >= set(planned_arms(stem))
 
 
 @pytest.mark.parametrize("name", ["full", "reduced", "smoke", "decide-em", "decide-cells", "cells", "membranes"])
@@ -87,7 +99,8 @@ KEYS = {
 @pytest.mark.parametrize("stem", KEYS)
 def test_arms_differ_in_what_is_asked_and_in_nothing_else(stem):
     study = STUDIES[stem]
-    arms = [arm.name for arm in study.arms if not arm.best_of]
+    frozen_arms = {name for first in planned_arms(stem) for name in (first, *study.arm(first).best_of)}
+    arms = [arm.name for arm in study.arms if not arm.best_of and arm.name in frozen_arms]
     configs = [resolve(study, "decide-cells" if study.plan else "full", arm, "hela", 3) for arm in arms]
     assert {key for config in configs[1:] for key in difference(configs[0], config)} == KEYS[stem]
     assert all(difference(a, b) for i, a in enumerate(configs) for b in configs[:i])  # no arm twice
@@ -194,7 +207,7 @@ def test_claims_and_targets_name_comparisons_and_scores_that_are_made():
     assert {(t.data, t.score, t.paper) for t in defined["TARGETS"]} >= {
         ("phc", "seg", 0.9203), ("hela", "seg", 0.7756), ("em", "warping_error", 0.000353),
     }  # fmt: skip
-    assert set(defined["ARMS"]) == {arm.name for arm in studies["baselines"].arms}
+    assert set(defined["ARMS"]) <= {arm.name for arm in studies["baselines"].arms}
 
 
 # -- committed results -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from unet.config import ModelConfig
 from unet.errors import RunError
 from unet.export import network
 from unet.geometry import shrinkage, smallest_valid, stride
-from unet.model import build
+from unet.networks import build
 from unet.prediction.overlap import predict_image
 from unet.prediction.trained import load_network
 

@@ -19,7 +19,7 @@ from unet.errors import GeometryError, RunError
 from unet.evaluation.frames import pixel_scores
 from unet.evaluation.run import evaluate_ensemble, predict_held_out
 from unet.geometry import context
-from unet.model import build
+from unet.networks import build
 from unet.prediction.ensemble import Ensemble
 from unet.prediction.files import Watch, predict_file
 from unet.prediction.job import Settings, make_task

@@ -17,7 +17,7 @@ from unet.config import ModelConfig
 from unet.data.images import mapped
 from unet.data.stack import Normalisation
 from unet.errors import DataError, RunError
-from unet.model import build
+from unet.networks import build
 from unet.prediction import files as predict_files
 from unet.prediction.files import Watch, check_disk, predict_file
 from unet.prediction.job import Settings, make_task

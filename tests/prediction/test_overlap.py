@@ -8,7 +8,7 @@ import torch
 
 from unet.config import ModelConfig
 from unet.errors import GeometryError
-from unet.model import build
+from unet.networks import build
 from unet.prediction.overlap import (
     Network,
     predict_image,

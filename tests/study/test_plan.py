@@ -84,6 +84,11 @@ def test_a_page_that_deviates_from_its_plan_gets_no_verdict(place, changes, what
         report(place, replace(STUDY, plan=replace(PLAN, **changes)))
 
 
+def test_an_arm_may_be_added_after_the_plan(place):
+    later = replace(PLANNED, arms=(*PLANNED.arms, replace(PLANNED.arms[0], name="c", what="setting c")))
+    assert report(place, later).read_text() == verdicts.make(PLANNED, place / "results")
+
+
 def test_an_arm_that_changed_after_the_plan_is_a_deviation(place):
     arms = (STUDY.arms[0], replace(STUDY.arms[1], changes={"optim": {"lr": 3e-3}}))
     with pytest.raises(ConfigError, match="deviates from its plan .* in profiles"):

@@ -10,7 +10,7 @@ from torch import nn
 from tests.training.test_loop import SMALL, discs
 from unet.config import from_dict
 from unet.loss.dispatch import choose_loss
-from unet.model import build
+from unet.networks import build
 from unet.tiles.shared_batches import Batch
 from unet.training.gradient_noise import Spread, gradient, measure, spread
 

@@ -2,17 +2,22 @@
 
 import json
 import signal
+import sys
+import types
 from dataclasses import replace
+from importlib import import_module
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
-from unet.config import Config, from_dict
+from unet.config import Config, LossConfig, from_dict
 from unet.data.stack import Frame, Normalisation, Stack
 from unet.device import allow_tf32
-from unet.errors import RunError, TrainingError
+from unet.errors import ConfigError, RunError, TrainingError
 from unet.evaluation.run import evaluate_run, table
+from unet.loss.dispatch import Parts, choose_loss
 from unet.runs.checkpoint import load_latest, load_weights
 from unet.runs.folder import METRICS, RunFolder
 from unet.signals import Interrupted
@@ -98,6 +103,51 @@ def test_accumulated_batches_are_one_large_batch(tmp_path, monkeypatch, reductio
         torch.testing.assert_close(weights, ends[0][0], rtol=1e-4, atol=1e-6)
         assert losses == pytest.approx(ends[0][1], rel=1e-5)
     assert all(loss > 0 for loss in ends[0][1])
+
+
+def soft_dice(logits, target, weight, reduction):
+    """1 - Dice of the foreground over the known pixels, summed over the images that have any."""
+    known = target != 255
+    found, true = logits.float().softmax(dim=1)[:, 1] * known, ((target == 1) & known).float()
+    dice = (2 * (found * true).sum((1, 2)) + 1) / (found.sum((1, 2)) + true.sum((1, 2)) + 1)
+    images = known.any(dim=2).any(dim=1)
+    return Parts(((1 - dice) * images).sum(), torch.ones(()) if reduction == "sum" else images.sum().float())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_loss_in_a_file_of_its_own_accumulates_too(tmp_path, monkeypatch, reduction):
+    file = types.ModuleType("unet.loss.soft_dice")
+    file.parts = soft_dice
+    monkeypatch.setitem(sys.modules, "unet.loss.soft_dice", file)
+    named = types.SimpleNamespace(name="soft_dice", implementation="auto", reduction=reduction)
+    monkeypatch.setattr("unet.training.loop.choose_loss", lambda _, device: choose_loss(named, device))
+    frames = [replace(frame, label=np.where(frame.label == 0, 255, frame.label)) for frame in discs().frames[:2]]
+    monkeypatch.setattr("unet.training.loop.load", lambda *_: replace(discs(), frames=(*frames, *discs().frames[2:])))
+    ends = []
+    for batch, accumulate in ((8, 1), (2, 4)):
+        config = configured(
+            model={"dropout": 0.0}, loss={"reduction": reduction},
+            optim={"name": "sgd", "lr": 1e-2, "clip_norm": 0.0},
+            train={"updates": 3, "batch": batch, "accumulate": accumulate},
+        )  # fmt: skip
+        folder = start(tmp_path / f"{batch}", config)
+        rows = [row["loss"] for row in folder.rows(METRICS) if row["part"] == "train"]
+        ends.append((load_weights(folder.file("weights.safetensors"))[0], rows))
+        assert folder.environment["loss"] == "soft_dice"
+    torch.testing.assert_close(ends[1][0], ends[0][0], rtol=1e-4, atol=1e-6)
+    assert ends[1][1] == pytest.approx(ends[0][1], rel=1e-5)
+    assert all((0 < loss < 1) if reduction == "mean" else (1 < loss < 8) for loss in ends[0][1])
+
+
+def test_there_is_no_fused_kernel_of_another_loss():
+    named = types.SimpleNamespace(name="soft_dice", implementation="fused", reduction="mean")
+    with pytest.raises(ConfigError, match=r"loss\.implementation: there is no fused soft_dice; use auto"):
+        choose_loss(named, torch.device("cpu"))
+
+
+def test_every_name_of_a_loss_has_its_file():
+    for name in set(get_args(get_type_hints(LossConfig)["name"])) - {"cross_entropy"}:
+        assert callable(import_module(f"unet.loss.{name}").parts)
 
 
 def test_it_learns_and_leaves_a_complete_folder(tmp_path):

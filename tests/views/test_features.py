@@ -8,7 +8,8 @@ from torch import nn
 from unet.config import ModelConfig
 from unet.errors import GeometryError
 from unet.geometry import layer_sizes, output_size, receptive_field, skip_misalignment
-from unet.model import build, centre_crop
+from unet.model import centre_crop
+from unet.networks import build
 from unet.views.features import feature_maps, input_gradient, set_identity_weights
 
 

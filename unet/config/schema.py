@@ -148,8 +148,9 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weighted softmax cross-entropy."""
+    """The loss: a file of unet.loss by its name; cross_entropy is the paper's weighted softmax cross-entropy."""
 
+    name: Literal["cross_entropy"] = "cross_entropy"
     implementation: Literal["auto", "reference", "fused"] = "auto"
     reduction: Literal["mean", "weighted_mean", "sum"] = "mean"
 

@@ -30,7 +30,7 @@ def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any
 
     RunError when there are no weights, when they belong to another architecture or when they are no numbers.
     """
-    from unet.model import UNet
+    from unet import networks
 
     file = weights_file(path)
     if not file.is_file():
@@ -41,9 +41,10 @@ def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any
         raise RunError(f"{file}: {unfit} holds NaN or infinite weights; train again with a lower --optim.lr")
     try:
         described: ModelConfig = from_dict({"model": metadata["model"]}).model
+        channels, classes = metadata["channels"], len(metadata["class_names"])
         with torch.device("meta"):  # takes no memory, whatever the file declares
-            UNet(described, metadata["channels"], len(metadata["class_names"])).load_state_dict(state, assign=True)
-        model = UNet(described, metadata["channels"], len(metadata["class_names"]))
+            networks.network(described, channels, classes).load_state_dict(state, assign=True)
+        model = networks.network(described, channels, classes)
         model.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = one_line(error)[:160]

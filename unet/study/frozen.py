@@ -1,8 +1,9 @@
 """The file of a plan: written and committed before the runs, followed ever after.
 
 `unet study NAME --freeze` writes a page's plan, with the settings of every arm, to experiments/plans/NAME.yaml, which
-is committed before the first run. From then on the page must say what the file says (`check`), and the first run notes
-beside the evidence which commit the file is of (`note`), with a hash that tells a file that was changed afterwards.
+is committed before the first run. From then on the page must say what the file says (`check`; arms may be added,
+which no end point names), and the first run notes beside the evidence which commit the file is of (`note`), with a hash
+that tells a file that was changed afterwards.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def check(study: Study, path: Path, results: Path) -> None:
         frozen = parse_yaml(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read ({one_line(error)}); restore it") from None
-    page = _plain(described(study))
+    page = _without_new_arms(_plain(described(study)), frozen)
     keys = dict.fromkeys([*page, *(frozen if isinstance(frozen, dict) else {})])
     other = [key for key in keys if not isinstance(frozen, dict) or page.get(key) != frozen.get(key)]
     if other:
@@ -105,6 +106,17 @@ def check(study: Study, path: Path, results: Path) -> None:
         raise ConfigError(
             f"{path}: was changed after the runs in {results} began; restore the plan of commit {noted.get('commit')}"
         )
+
+
+def _without_new_arms(page: Any, frozen: Any) -> Any:
+    """What a page says, without the arms that came after its plan: no end point can name them."""
+    for name, settings in page["profiles"].items():
+        try:
+            known = frozen["profiles"][name]["arms"]
+            settings["arms"] = {arm: changes for arm, changes in settings["arms"].items() if arm in known}
+        except (LookupError, TypeError):
+            continue  # damaged, or without this profile: the comparison says so
+    return page
 
 
 def note(path: Path, results: Path) -> None:

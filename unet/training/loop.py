@@ -20,7 +20,7 @@ from unet.device import allow_tf32, prepare
 from unet.errors import ConfigError, Diverged, RunError, one_line
 from unet.evaluation.frames import FramePrediction, pixel_scores, predict_frames
 from unet.loss.dispatch import choose_loss
-from unet.model import build
+from unet.networks import build
 from unet.prediction.overlap import Network
 from unet.runs.checkpoint import load_latest, newest_first, save_checkpoint, save_weights
 from unet.runs.dashboard import Dashboard, mirrored

@@ -62,12 +62,14 @@ class EagerStep:
         image, target, weight = batch
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.forward(image)
-        if self.loss.counted is None:
-            loss, counts = self.loss.function(logits, target, weight), None
+        counts = divisor = None
+        if self.pooled and self.loss.parts is not None:
+            loss, divisor = self.loss.parts(logits, target, weight)
+        elif self.loss.counted is None:
+            loss = self.loss.function(logits, target, weight)
         else:
             loss, counts = self.loss.counted(logits, target, weight)
-        divisor = None
-        if self.pooled:
+        if self.pooled and divisor is None:
             divisor = denominator(weight, weight, valid_pixels(target), self.reduction)
             loss = loss * divisor
         loss.backward()  # type: ignore[no-untyped-call]
