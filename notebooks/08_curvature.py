@@ -34,7 +34,7 @@ import unet
 from unet.config import DataConfig, ModelConfig
 from unet.data.load import load, name_here
 from unet.geometry import context
-from unet.model import build
+from unet.networks import build
 from unet.training.curvature import along, descend
 from unet.views.display import label_colours
 

@@ -14,10 +14,12 @@ from unet.study.curves import scores as curve_scores
 
 MORE = ("mean_iou_last5", "mean_iou", "pixel_accuracy", "blog_iou", "seg", "seg_components", "det", "foreground_iou",
         "ap", "ap_50", "ap_75", "pq", "v_rand", "v_info", "pq_segmentation", "pq_recognition",
-        "objects_found")  # fmt: skip
+        "objects_found", "foreground_dice")  # fmt: skip
 LESS = ("pixel_error", "misclassification", "rand_error", "rand_error_before_2015", "warping_error",
         "warping_error_classic", "loss", "loss_last5", "train_loss", "spikes", "det_splits", "det_false_negatives",
-        "det_false_positives", "objects_missed", "objects_merged", "objects_split", "objects_spurious")  # fmt: skip
+        "det_false_positives", "vi_split", "vi_merge",
+        "expected_calibration_error", "objects_missed", "objects_merged", "objects_split",
+        "objects_spurious")  # fmt: skip
 
 
 DIRECTIONS = {row.name: row.higher for row in table.TABLE if row.higher is not None and not row.name.endswith("_")}

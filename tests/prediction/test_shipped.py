@@ -11,7 +11,7 @@ from scripts import ship_weights
 from unet.data import isbi
 from unet.data.isbi_labels import read as read_labels
 from unet.data.load import find_root
-from unet.data.published.catalogue import data_sets
+from unet.datasets import DATA_SETS
 from unet.metrics.em import em_sweeps
 from unet.metrics.instance import seg
 from unet.prediction.shipped import FOLDER, shipped
@@ -42,7 +42,7 @@ def test_they_say_what_they_are_and_nothing_of_the_machine(name):
 
 
 def test_the_membranes_of_a_test_slice_are_found():
-    root = find_root(data_sets()["em"], "")
+    root = find_root(DATA_SETS["em"], "")
     if root is None or not (root / "ISBI-2012-EM-test-labels").is_dir():
         pytest.skip("the EM stack and its test labels are not here")
     image = isbi.read_test(root / "ISBI-2012-EM", normalise=None).frames[0].image[0]
@@ -56,7 +56,7 @@ def test_the_membranes_of_a_test_slice_are_found():
 @pytest.mark.parametrize("name", [name for name in CELLS if name in NAMES])
 def test_the_cells_of_a_frame_that_was_left_out_are_found(name):
     folder, least = CELLS[name]
-    root = find_root(data_sets()[name], "")
+    root = find_root(DATA_SETS[name], "")
     if root is None:
         pytest.skip(f"{folder} is not here")
     sequence = read_metadata(shipped()[name])["record"]["held_out"]

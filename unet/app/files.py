@@ -17,9 +17,10 @@ from unet.app.outlines import features, rois
 from unet.errors import DataError
 from unet.files import atomic_write
 from unet.prediction.objects import Objects
+from unet.runs.folder import PROBABILITIES
 
 FILES = {
-    "probabilities": "probabilities.tif",
+    "probabilities": PROBABILITIES,
     "instances": "instances.tif",
     "geojson": "outlines.geojson",
     "rois": "outlines.zip",

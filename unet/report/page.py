@@ -81,20 +81,20 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode()
 
 
-def headline(kind: str, title: str, state: Markup, facts: list[tuple[str, str, str]], *below: Markup) -> Markup:
-    """The top of a page: what it is about, and its few most telling numbers as (name, value, remark)."""
+def headline(kind: str, title: str, state: Markup, *below: Markup) -> Markup:
+    """The top of a page: what it is about, and what a reader must know first."""
+    return join([element("p", kind, class_="kind"), element("h1", title, " ", state), *below])
+
+
+def fact_tiles(facts: list[tuple[str, str, str]]) -> Markup:
+    """A few telling numbers as (name, value, remark)."""
     tiles = [
         element(
             "div", element("dt", name), element("dd", value), element("p", remark) if remark else None, class_="fact"
         )
         for name, value, remark in facts
     ]
-    return join([
-        element("p", kind, class_="kind"),
-        element("h1", title, " ", state),
-        element("dl", *tiles, class_="facts") if tiles else None,
-        *below,
-    ])  # fmt: skip
+    return element("dl", *tiles, class_="facts")
 
 
 def badge(text: str, kind: str) -> Markup:

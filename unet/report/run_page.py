@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import Any
 
 from unet.config import to_yaml
@@ -11,7 +12,8 @@ from unet.metrics.table import higher_is_better, on_page
 from unet.report import chart, pictures, reliability
 from unet.report.chart import Line
 from unet.report.markup import Markup, code, details, element, join, note, section, table
-from unet.report.page import badge, document, headline
+from unet.report.opening import sentence
+from unet.report.page import badge, document, fact_tiles, headline
 from unet.report.pictures import LAYERS, Picture, Pictures
 from unet.report.run import Run, differences
 from unet.study import text
@@ -33,10 +35,12 @@ def make(run: Run, terminal: Terminal | None = None) -> str:
     """The page about a run as one HTML text; the same text for the same files."""
     with (terminal or Terminal(quiet=True)).bar(f"pictures of {run.name}", 1) as bar:
         found = pictures.collect(run, lambda done, total: bar.update(done, total=total))
+    shown = _pictures(run, found)
     parts = [
+        shown if found.frames else None,
         _scores(run),
         _curves(run),
-        _pictures(run, found),
+        None if found.frames else shown,
         _tiles(found),
         _frames(run),
         _configuration(run),
@@ -49,7 +53,10 @@ def make(run: Run, terminal: Terminal | None = None) -> str:
 def _header(run: Run) -> Markup:
     words, kind = BADGES[run.state]
     warnings = [note(sentence, kind="warning") for sentence in _warnings(run)]
-    return headline("Run", run.name, badge(words, kind), _facts(run), *warnings)
+    told = sentence(run.scores)
+    if not told:
+        return headline("Run", run.name, badge(words, kind), fact_tiles(_facts(run)), *warnings)
+    return headline("Run", run.name, badge(words, kind), element("p", told, class_="opening"), *warnings)
 
 
 def _facts(run: Run) -> list[tuple[str, str, str]]:
@@ -119,7 +126,8 @@ def _scores(run: Run) -> Markup:
     told = f"{protocol} {count}; rotations averaged: {run.scores.get('symmetries', run.scores.get('rotations', 1))}."
     plot = reliability.plot(dict(run.scores))
     figure = element("div", plot, class_="grid-of-charts") if plot else None
-    return section("Scores", note(told), table(head, rows), *_protocols(list(paper.values())), *notes, figure)
+    facts = fact_tiles(_facts(run)) if sentence(run.scores) else None
+    return section("Scores", facts, note(told), table(head, rows), *_protocols(list(paper.values())), *notes, figure)
 
 
 def _protocols(targets: list[Target]) -> list[Markup]:
@@ -219,7 +227,8 @@ def _pictures(run: Run, found: Pictures) -> Markup:
         "merges (two cells run into one) blue; of single objects: "
         f"{OBJECTS_LEGEND}."
     )
-    shown = element("div", *(compare(picture) for picture in found.frames), class_="frames")
+    named = [replace(picture, caption=f"Layer mistakes: {picture.caption}") for picture in found.frames]
+    shown = element("div", *map(compare, named), class_="frames")
     return section("Pictures", told, shown, *map(note, found.notes))
 
 

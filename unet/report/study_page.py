@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,14 +13,14 @@ from unet.errors import RunError
 from unet.report import chart, markdown
 from unet.report.chart import Dots, Line
 from unet.report.markup import Markup, code, details, element, note, section, table
-from unet.report.page import badge, document, headline
+from unet.report.page import badge, document, fact_tiles, headline
 from unet.runs.folder import CONFIG, RECORD
 from unet.study import choice, claims, compare, evidence, text
 from unet.study import report as study_report
 from unet.study.choice import Runs
 from unet.study.design import Arm, Study
 from unet.study.evidence import Evidence
-from unet.study.figure import Series, evaluation_curve, final_score, mean_band, training_curve
+from unet.study.figure import Series, drawn, evaluation_curve, final_score, mean_band, training_curve
 from unet.study.paper import TARGETS
 from unet.terminal import format_seconds
 
@@ -42,7 +43,9 @@ def make(study: Study, profile: str, folder: Path, out: Path, runs_folder: Path)
     verdict = next((i for i, (heading, _) in enumerate(parts) if heading == "Verdict"), -1) + 1
     sections[verdict:verdict] = [_curves(study, profile, runs), *_paper(study, profile, runs)]
     sections.append(_runs(study, found, out, runs_folder))
-    header = headline("Study", study.title, badge(f"profile {profile}", "open"), _facts(study, runs), *above[:1])
+    header = headline(
+        "Study", study.title, badge(f"profile {profile}", "open"), fact_tiles(_facts(study, runs)), *above[:1]
+    )
     about = section("About", *above[1:])
     return document(
         f"{study.title} ({profile}): U-Net study", header, [*sections[:verdict], about, *sections[verdict:]]
@@ -88,8 +91,10 @@ def _curves(study: Study, profile: str, runs: Runs) -> Markup:
         note("Thick: mean over the seeds, band: ± one standard deviation, within the runs; thin: every run.")
     ]
     for data in study.data:
-        own = [(i, arm, _of(study, profile, arm, data, runs)) for i, arm in enumerate(shown)]
-        own = [(i, arm, found) for i, arm, found in own if found]
+        own = [
+            (shown.index(arm), replace(arm, what=what), runs_of)
+            for arm, what, runs_of in drawn(study, profile, data, shown, runs)
+        ]
         if not own:
             continue
         score = final_score(study, data, runs)

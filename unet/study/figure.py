@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.files import atomic_write
-from unet.study import choice, compare, evidence, text
+from unet.study import choice, compare, decide, evidence, text, verdicts
 from unet.study.curves import curve
-from unet.study.design import Arm, Study
+from unet.study.design import Arm, Study, identity
 from unet.study.evidence import Evidence
 
 ROW_INCHES, COLUMN_INCHES = 2.9, 4.2
 POINTS = 40  # of a training curve; the losses between two of them are averaged
 Values = NDArray[np.float64]
 Series = tuple[Values, Values]
+Drawn = tuple[Arm, str, dict[int, Evidence]]
+"""An arm, the names of all arms that are the same runs, its runs by seed."""
 
 
 def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
@@ -34,37 +37,51 @@ def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
 
     ran = {arm for arm, _, _ in runs}
     shown = [arm for arm in study.arms if not arm.grid and not ran.isdisjoint({arm.name, *arm.best_of})]
-    width = 3 * COLUMN_INCHES
-    legend = 0.25 * -(-len(shown) // 3) + 0.3
-    figure = Figure(figsize=(width, ROW_INCHES * len(present) + legend), layout="constrained")
-    FigureCanvasAgg(figure)
     palette = colormaps["tab10" if len(shown) <= 10 else "tab20"]
     colours = {arm.name: palette(i % palette.N) for i, arm in enumerate(shown)}
-    axes = figure.subplots(len(present), 3, squeeze=False)
-    for row, data in zip(axes, present, strict=True):
-        own = {arm.name: compare.arm_runs(study, profile, arm, data, runs) for arm in shown}
-        own = {name: found for name, found in own.items() if found}
-        arms = [arm for arm in shown if arm.name in own]
-        for arm in arms:
+    rows = {data: own for data in present if (own := drawn(study, profile, data, shown, runs))}
+    told = {data: _verdicts(study, profile, data, folder) for data in rows}
+    heights = [max(ROW_INCHES, 0.24 * len(rows[data]) + 0.17 * len(told[data]) + 1.0) for data in rows]
+    if not rows:
+        return False
+    figure = Figure(figsize=(3.4 * COLUMN_INCHES, sum(heights) + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(
+        len(rows), 3, squeeze=False, gridspec_kw={"width_ratios": (1, 1, 1.1), "height_ratios": heights}
+    )
+    for axis, data in zip(axes, rows, strict=True):
+        for arm, _, found in rows[data]:
             if arm.weights_of:
                 continue  # its curves are the other's
-            trained = list(own[arm.name].values())
-            _curves(row[0], [training_curve(run) for run in trained], colours[arm.name])
-            _curves(row[1], [evaluation_curve(run) for run in trained], colours[arm.name])
-        _dots(row[2], arms, own, final_score(study, data, runs), colours)
-        row[0].set_ylabel(f"{text.data_name(data)}\ntraining loss")
-        _scale(row[0])
-        row[1].set_ylabel("held-out mean IoU")
+            _curves(axis[0], [training_curve(run) for run in found.values()], colours[arm.name])
+            _curves(axis[1], [evaluation_curve(run) for run in found.values()], colours[arm.name])
+        _dots(axis[2], rows[data], final_score(study, data, runs), colours)
+        axis[2].set_title("\n".join(told[data]), fontsize=7, loc="left")
+        axis[0].set_ylabel(f"{text.data_name(data)}\ntraining loss")
+        _scale(axis[0])
+        axis[1].set_ylabel("held-out mean IoU")
     for axis in axes[-1][:2]:
         axis.set_xlabel("updates")
-    lines = [_line(colours[arm.name], arm.what) for arm in shown]
-    figure.legend(handles=lines, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     seeds = compare.seeds_of(runs)
     figure.suptitle(
-        f"{study.title} (profile {profile}, {seeds} seeds; thin: each run, band: ± one std within the runs)", fontsize=9
-    )
+        f"{study.title} (profile {profile}, {seeds} seeds; thin: each run, band: ± one std within the runs; colours: "
+        "as the arms at the right)", fontsize=9,
+    )  # fmt: skip
     _save(figure, path)
     return True
+
+
+def drawn(study: Study, profile: str, data: str, arms: Sequence[Arm], runs: choice.Runs) -> list[Drawn]:
+    """The arms that have runs on a data set; of arms that are the same runs, such as a best rate, the first for all."""
+    found: dict[object, Drawn] = {}
+    for arm in arms:
+        own = compare.arm_runs(study, profile, arm, data, runs) if data in study.data_of(arm) else {}
+        if not own:
+            continue
+        same = tuple((seed, identity(run.config)) for seed, run in own.items())
+        first = found.get(same)
+        found[same] = (arm, arm.what, own) if first is None else (first[0], f"{first[1]} = {arm.what}", first[2])
+    return list(found.values())
 
 
 def final_score(study: Study, data: str, runs: choice.Runs) -> str:
@@ -126,24 +143,39 @@ def mean_band(series: Sequence[Series]) -> tuple[Values, Values, tuple[Values, V
     return x, mean, (np.maximum(mean - std, values.min(axis=0)), np.minimum(mean + std, values.max(axis=0)))
 
 
-def _dots(axis: Any, arms: list[Arm], own: dict[str, dict[int, Evidence]], score: str, colours: dict[str, Any]) -> None:
-    """The score of every run, arm by arm, and the mean of each."""
-    for place, arm in enumerate(arms):
-        found = list(compare.values(own[arm.name], score).values())
+def _dots(axis: Any, arms: list[Drawn], score: str, colours: dict[str, Any]) -> None:
+    """The score of every run, arm below arm by their full names, and the mean of each."""
+    from matplotlib.ticker import MaxNLocator
+
+    for place, (arm, _, runs) in enumerate(arms):
+        found = list(compare.values(runs, score).values())
         if not found:
             continue
         offsets = np.linspace(-0.15, 0.15, len(found)) if len(found) > 1 else np.zeros(1)
-        axis.plot(place + offsets, found, "o", color=colours[arm.name], markersize=3.5, alpha=0.7)
+        axis.plot(found, place + offsets, "o", color=colours[arm.name], markersize=3.5, alpha=0.7)
         mean = sum(found) / len(found)
-        axis.plot([place - 0.3, place + 0.3], [mean, mean], color=colours[arm.name], linewidth=1.8)
-    axis.set_xticks(range(len(arms)), [arm.name for arm in arms], rotation=35, ha="right", fontsize=6)
-    axis.set_ylabel(text.score_name(score))
+        axis.plot([mean, mean], [place - 0.3, place + 0.3], color=colours[arm.name], linewidth=1.8)
+    axis.set_yticks(range(len(arms)), [textwrap.fill(label, 32) for _, label, _ in arms], fontsize=7)
+    for tick, (arm, _, _) in zip(axis.get_yticklabels(), arms, strict=True):
+        tick.set_color(colours[arm.name])
+    axis.set_ylim(len(arms) - 0.5, -0.5)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.set_xlabel(text.score_name(score))
 
 
-def _line(colour: Any, label: str) -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], color=colour, linewidth=1.8, label=label)
+def _verdicts(study: Study, profile: str, data: str, folder: Path) -> list[str]:
+    """Lines for the end points of the plan on these data; one that there is none."""
+    points = [p for p in (study.plan.order if study.plan else ()) if (p.profile, p.data) == (profile, data)]
+    if not points:
+        return ["no verdict: exploratory"]
+    made = decide.decisions(study, verdicts.load(study, folder.parents[1]))
+    told = [
+        f"{study.arm(d.point.arm).what} against {study.arm(d.point.reference).what}, "
+        f"{text.score_name(d.point.score)}: {d.verdict}"
+        for d in made
+        if d.point in points
+    ]
+    return [line for one in told for line in textwrap.wrap(one, 62, subsequent_indent="    ")]
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from unet.evaluation.constant import missing_classes
 from unet.model import parameters
 from unet.runs.environment import continued, describe
-from unet.runs.folder import SPLIT
+from unet.runs.folder import ENVIRONMENT, SPLIT
 
 if TYPE_CHECKING:
     from unet.training.loop import Trainer
@@ -35,7 +35,7 @@ def write_record(run: Trainer) -> None:
         environment, changed = continued(earlier, environment, run.state.update)
         if changed:
             run.terminal.say(f"resumed with another {', '.join(changed)}: the bits may differ from a run never stopped")
-    run.folder.write_json("environment.json", environment)
+    run.folder.write_json(ENVIRONMENT, environment)
     frames = run.stack.frames
     names = {part: [frames[i].name for i in getattr(run.parts, part)] for part in ("train", "held_out")}
     run.folder.write_json(SPLIT, names)

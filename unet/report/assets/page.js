@@ -14,7 +14,8 @@
     }));
     if (layers.length < 2) return;
     const stage = make("div", { class: "stage" });
-    const [left, right] = ["under", "over"].map((kind, index) => {
+    const last = layers.length - 1;
+    const [left, right] = [["under", 0], ["over", last]].map(([kind, index]) => {
       const image = layers[index].image.cloneNode();
       image.className = kind;
       stage.append(image);
@@ -42,11 +43,11 @@
       select.addEventListener("change", show);
       return select;
     };
-    const picked = [choose("left of the line", left, 0), choose("right of the line", right, 1)];
+    const picked = [choose("left of the line", left, 0), choose("right of the line", right, last)];
     for (const { image } of layers) { // a page whose pictures change, that of `unet app`
       image.addEventListener("load", () => picked.forEach((select) => select.dispatchEvent(new Event("change"))));
     }
-    slider.setAttribute("aria-label", `${layers[0].name} left, ${layers[1].name} right`);
+    slider.setAttribute("aria-label", `${layers[0].name} left, ${layers[last].name} right`);
     slider.addEventListener("input", move);
     move();
     figure.querySelector(".layers").replaceWith(stage, sides);
