@@ -110,7 +110,7 @@ def test_the_slider_follows_the_pointer_and_the_keys(chromium, pages):
     assert chromium.run("document.querySelector('.stage .bar').style.left") == f"{moved:g}%"
     chromium.set(".stage input", 20, "input")
     assert chromium.run(clip) == "inset(0px 0px 0px 20%)"
-    assert chromium.run("document.querySelector('.stage input').ariaLabel") == "image left, probability right"
+    assert chromium.run("document.querySelector('.stage input').ariaLabel") == "image left, mistakes right"
 
 
 def test_the_pixels_left_and_right_of_the_line_are_those_of_the_layers(chromium, pages, tmp_path):
@@ -130,11 +130,11 @@ def test_layers_can_be_chosen(chromium, pages):
     chromium.open(pages["run"], DESKTOP)
     over = "((o) => [o.src, o.alt])(document.querySelector('.stage .over'))"
     before, _ = chromium.run(over)
-    chromium.set(".sides select:last-child", 3, "change")
+    chromium.set(".sides select:last-child", 1, "change")
     after, alt = chromium.run(over)
     assert before != after
-    assert after.startswith("data:image/png")
-    assert alt.startswith("mistakes of ")
+    assert before.startswith("data:image/png")
+    assert alt.startswith("probability of ")
 
 
 def test_values_appear_under_the_pointer(chromium, pages):

@@ -72,7 +72,7 @@ def test_the_reliability_plot_shows_the_points_of_the_scores(trained):
 
 def test_every_part_is_there(whole):
     assert [s["id"] for s in whole.all("section")] == [
-        "scores", "curves", "pictures", "worst-tiles", "frames", "configuration", "environment", "command",
+        "pictures", "scores", "curves", "worst-tiles", "frames", "configuration", "environment", "command",
     ]  # fmt: skip
     assert [a["href"] for a in whole.all("a")] == [f"#{s['id']}" for s in whole.all("section")]
     for text in (

@@ -228,17 +228,31 @@ def test_an_arm_with_anothers_weights_is_judged_by_its_last_weights_alone(result
 
 
 def test_the_figure_names_the_arms_that_ran_and_draws_no_borrowed_curves(results, tmp_path, monkeypatch):
-    drawn, named, original = [], [], figure._line
+    drawn, named, original = [], [], figure._dots
     monkeypatch.setattr(figure, "_curves", lambda _, series, __: drawn.append(len(series)))
-    monkeypatch.setattr(figure, "_line", lambda colour, label: named.append(label) or original(colour, label))
+    monkeypatch.setattr(
+        figure, "_dots", lambda axis, arms, *rest: named.extend(a[1] for a in arms) or original(axis, arms, *rest)
+    )
     turned = replace(STUDY, arms=(*STUDY.arms, replace(STUDY.arms[1], name="c", what="never run")))
     assert figure.draw(turned, "smoke", results, tmp_path / "figure.png")
-    assert named == ["setting a", "setting b"]
+    assert named == ["setting a", "setting b"] * 2
     assert drawn == [5] * 8  # two arms, two data sets, training and evaluation
     drawn.clear()
     turned = replace(STUDY, arms=(STUDY.arms[0], replace(STUDY.arms[1], weights_of="a")))
     assert figure.draw(turned, "smoke", results, tmp_path / "figure.png")
     assert drawn == [5] * 4
+
+
+def test_arms_that_are_the_same_runs_are_drawn_once(results):
+    runs = choice.by_key(evidence.load_all(results))
+    runs |= {("c", data, seed): run for (arm, data, seed), run in runs.items() if arm == "a"}
+    twice = replace(STUDY, arms=(*STUDY.arms, replace(STUDY.arms[0], name="c", what="the best rate")))
+    found = figure.drawn(twice, "smoke", "em", twice.arms, runs)
+    assert [(arm.name, label, len(own)) for arm, label, own in found] == [
+        ("a", "setting a = the best rate", 5), ("b", "setting b", 5),
+    ]  # fmt: skip
+    del runs["c", "em", 4]  # no longer the same
+    assert len(figure.drawn(twice, "smoke", "em", twice.arms, runs)) == 3
 
 
 def test_the_band_goes_no_further_than_the_runs():
