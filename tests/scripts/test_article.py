@@ -19,7 +19,7 @@ from unet.study.paper import TARGETS
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT / "scripts") not in sys.path:
     sys.path.append(str(ROOT / "scripts"))
-paper = importlib.import_module("paper")
+paper = importlib.import_module("article")
 RESULTS = ROOT / "experiments" / "results"
 
 

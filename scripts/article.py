@@ -1,6 +1,6 @@
 """The article about this reproduction (paper/article.typ) as PDF, every result in it taken from the evidence.
 
-    python scripts/paper.py [--out paper/build] [--results experiments/results]
+    python scripts/article.py [--out paper/build] [--results experiments/results]
 
 Writes numbers.json, the figures, a copy of the sources and article.pdf. It needs `pip install 'unet-2015[paper]'`;
 without Typst everything but the PDF is written.
