@@ -18,6 +18,18 @@
 # missing, the built-in synthetic stack of the same kind stands in. Nothing is downloaded.
 
 # %%
+REPOSITORY = ""  # only where there is no copy of it yet, as on Colab: the address to clone it from
+try:
+    import unet
+except ModuleNotFoundError:
+    import subprocess, sys
+
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "unet-2015"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "./unet-2015"], check=True)
+    sys.path.insert(0, "unet-2015")
+    import unet
+
+# %%
 import os
 from pathlib import Path
 
@@ -27,7 +39,6 @@ import numpy as np
 from IPython.display import Markdown
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-import unet
 from unet.config import DataConfig, from_dict
 from unet.data.load import load, name_here
 from unet.data.stack import IGNORE, labelled
@@ -109,7 +120,7 @@ for name, stack in stacks.items():
     axis.plot(apart, alike, "o-", markersize=3, label=data_name(name))
 axis.set(xlabel="frames apart", ylabel="correlation of blurred images", ylim=(-0.05, 1))
 axis.grid(axis="y")
-axis.legend()
+axis.legend();
 # %% [markdown]
 # *Figure 2. How alike two images of one film or stack are, by their distance: correlation of gray values, both blurred
 # by a Gaussian of 8 px so that structures are compared and not noise or fine texture. Sections of EM are 50 nm apart
@@ -196,7 +207,7 @@ sizes = [
     for s, p in [(source.coordinates(i), first.coordinates(i))]
 ]
 axes[2].hist(np.concatenate(sizes), bins=60, density=True, color="C0")
-axes[2].set(title="length, 40 tiles", xlabel="displacement (px)", ylabel="density", yticks=[])
+axes[2].set(title="length, 40 tiles", xlabel="displacement (px)", ylabel="density", yticks=[]);
 # %% [markdown]
 # *Figure 5. The field of this tile with its nine grid points (dots), and how far pixels move over many tiles.*
 

@@ -18,6 +18,18 @@
 # missing, the built-in synthetic stack of the same kind stands in.
 
 # %%
+REPOSITORY = ""  # only where there is no copy of it yet, as on Colab: the address to clone it from
+try:
+    import unet
+except ModuleNotFoundError:
+    import subprocess, sys
+
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "unet-2015"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "./unet-2015"], check=True)
+    sys.path.insert(0, "unet-2015")
+    import unet
+
+# %%
 import os
 from pathlib import Path
 
@@ -27,7 +39,6 @@ from IPython.display import Markdown
 from matplotlib.colors import LogNorm
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-import unet
 from unet.config import DataConfig, WeightConfig
 from unet.data.load import load, name_here
 from unet.data.stack import IGNORE, labelled

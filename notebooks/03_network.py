@@ -18,6 +18,18 @@
 # 60). Reads EM from `$UNET_DATA` or `data/`, else uses the built-in synthetic stack.
 
 # %%
+REPOSITORY = ""  # only where there is no copy of it yet, as on Colab: the address to clone it from
+try:
+    import unet
+except ModuleNotFoundError:
+    import subprocess, sys
+
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "unet-2015"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "./unet-2015"], check=True)
+    sys.path.insert(0, "unet-2015")
+    import unet
+
+# %%
 import os
 import tempfile
 from pathlib import Path
@@ -29,7 +41,6 @@ from IPython.display import Markdown
 from matplotlib.colors import LogNorm
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-import unet
 from unet import networks
 from unet.config import ModelConfig, from_dict
 from unet.data.load import load, name_here
@@ -80,7 +91,7 @@ for colour, label in (
     axis.bar(0, 0, color=colour, label=label)
 axis.legend(loc="lower left", fontsize=7)
 axis.set_axis_off()
-axis.set_ylim(-1000, 330)
+axis.set_ylim(-1000, 330);
 # %% [markdown]
 # *Figure 1. The feature maps for a tile of 508 px: height is the side in pixels, numbers are side and [channels].
 # Dotted: the skip connections, cropped at the centre from the left size to the right one.*

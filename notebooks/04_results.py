@@ -18,6 +18,18 @@
 # **Takes** about 5 seconds on one quiet CPU core. Another folder of results can be named in `$UNET_RESULTS`.
 
 # %%
+REPOSITORY = ""  # only where there is no copy of it yet, as on Colab: the address to clone it from
+try:
+    import unet
+except ModuleNotFoundError:
+    import subprocess, sys
+
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "unet-2015"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "./unet-2015"], check=True)
+    sys.path.insert(0, "unet-2015")
+    import unet
+
+# %%
 import io
 import os
 import tempfile
@@ -28,7 +40,6 @@ from IPython.display import Image, Markdown, display
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from PIL import Image as Picture
 
-import unet
 from unet.study import power
 from unet.study import choice, claims, compare, decide, evidence, figure, report as study_report, registry, tables, text, verdicts
 

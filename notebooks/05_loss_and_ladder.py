@@ -18,6 +18,18 @@
 # Measurements are read from `experiments/results/benchmarks`; where no GPU has been measured, the tables say so.
 
 # %%
+REPOSITORY = ""  # only where there is no copy of it yet, as on Colab: the address to clone it from
+try:
+    import unet
+except ModuleNotFoundError:
+    import subprocess, sys
+
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "unet-2015"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "./unet-2015"], check=True)
+    sys.path.insert(0, "unet-2015")
+    import unet
+
+# %%
 import csv
 import inspect
 import os
@@ -31,7 +43,6 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-import unet
 from unet.loss import fused, reference
 from unet.loss.compile import CSRC
 
@@ -179,7 +190,7 @@ axis.axvline(1e6 * (folded[0] / exact - 1), color="C1", label="tree, the same ev
 axis.set(
     xlabel="relative error of the sum (millionths)", ylabel="orders", title="one after the other, in 300 random orders"
 )
-axis.legend()
+axis.legend();
 # %% [markdown]
 # *Figure 2. What atomic additions do to a loss: another sum every time. The kernels therefore add in an order that
 # depends on the shape of the tensors alone, over lanes, warps, chunks and at last in float64: loss and gradient have

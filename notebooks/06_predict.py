@@ -12,12 +12,23 @@
 # # 06 Predict your own image, step by step
 #
 # **Shows** what happens between an image file and a file of segmented cells: normalisation, tiles, probability,
-# test-time rotations, instances, TIFF files; and the one command that does it all.
+# test-time rotations, instances, TIFF files; and the call and the command that do it all.
 #
-# **Takes** about 30 seconds on one quiet CPU core, most of it a training of 900 updates (with `UNET_NOTEBOOKS=short`
-# 150). Name a trained run in `$UNET_RUN` to leave that out, and an image of yours in `$UNET_IMAGE`; without them a
-# small network is trained on EM (from `$UNET_DATA` or `data/`, else the built-in synthetic stack) and a held-out slice
-# is taken.
+# **Takes** about 20 seconds on one quiet CPU core. The network is the one of membranes that comes with the package, the
+# image a piece of a slice it was not trained on (a test slice of the EM challenge, from `$UNET_DATA` or `data/`, else of
+# the built-in synthetic stack). Name an image and a network of yours in the third cell.
+
+# %%
+REPOSITORY = ""  # only where there is no copy of it yet, as on Colab: the address to clone it from
+try:
+    import unet
+except ModuleNotFoundError:
+    import subprocess, sys
+
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "unet-2015"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "./unet-2015"], check=True)
+    sys.path.insert(0, "unet-2015")
+    import unet
 
 # %%
 import contextlib
@@ -32,84 +43,70 @@ import tifffile
 import torch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-import unet
 from unet.cli import main
-from unet.config import from_dict
-from unet.data.load import load, name_here
-from unet.data.split import split
-from unet.data.stack import Normalisation
+from unet.config import DataConfig
 from unet.data.images.tiff import read_images
-from unet.device import choose
-from unet.views.display import object_colours
+from unet.data.isbi import read_test
+from unet.data.load import find_root, load
+from unet.datasets import DATA_SETS
 from unet.prediction.instances import InstanceSettings, to_instances
-from unet.metrics.pixel import class_ious, confusion, mean_iou
 from unet.prediction.output import foreground, write_probabilities
 from unet.prediction.overlap import predict_image, read_mirrored
-from unet.terminal import Terminal
 from unet.prediction.symmetry import members
 from unet.prediction.tile_plan import plan
-from unet.training.loop import train
-from unet.prediction.trained import load_network
+from unet.views.display import object_colours
 
 os.chdir(Path(unet.__file__).parents[1])
 plt.style.use("notebooks/style.mplstyle")
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 86})
 torch.set_num_threads(1)
-SHORT = os.environ.get("UNET_NOTEBOOKS") == "short"
 scratch = tempfile.TemporaryDirectory()
 folder = Path(scratch.name)
 
 # %% [markdown]
-# ## 1. A network
+# ## 1. An image and a network
 #
-# A run folder made by `unet train`, or a small network trained now: 16 channels, four levels, tiles of 188 px.
+# The image: any TIFF, PNG or JPEG, of any size and bit depth. The network: a run folder made by `unet train`, a weights
+# file, or the name of one that comes along. Without an image of yours a piece of a slice is written to a file first, with
+# odd sides, so that it fits no tile.
 
 # %%
-config = from_dict(
-    {
-        "data": {"name": name_here("em")},
-        "tile": {"input_px": 188},
-        "augment": {"gray": []},
-        "weight": {"balance": "none", "w0": 0.0},
-        "model": {"base_channels": 16, "depth": 4, "dropout": 0.1},
-        "optim": {"name": "adam", "lr": 2e-3, "schedule": "cosine", "final_factor": 0.02},
-        "train": {"updates": 150 if SHORT else 900, "batch": 1, "eval_every": 10_000, "device": "cpu", "threads": 1},
-        "wandb": {"mode": "disabled"},
-    }
-)
-run = Path(os.environ.get("UNET_RUN") or folder / "run")
-if not os.environ.get("UNET_RUN"):
-    train(config, run, resume=False, overwrite=False, terminal=Terminal(quiet=True))
-network, metadata = load_network(run, choose(config))
-print(
-    f"{sum(p.numel() for p in network.model.parameters()):,} parameters, classes {metadata['class_names']}, "
-    f"gray values: {metadata['normalisation']['kind']}"
-)
-
-# %% [markdown]
-# ## 2. An image
-#
-# Any TIFF, PNG or JPEG, of any size and bit depth. Without one of your own, a piece of a held-out slice is written to a
-# file first, with odd sides, so that it fits no tile.
+IMAGE = ""
+NETWORK = "em"
 
 # %%
-path, label = Path(os.environ.get("UNET_IMAGE") or folder / "image.tif"), None
-if not os.environ.get("UNET_IMAGE"):
-    stack = load(config.data, lambda _: None)
-    frame = stack.frames[split(stack, config.data).held_out[2]]
-    label = frame.label[60:421, 40:473]
-    tifffile.imwrite(path, np.rint(frame.image[0, 60:421, 40:473] * 255).astype(np.uint8), photometric="minisblack")
+path = Path(IMAGE or folder / "image.tif")
+if not IMAGE:
+    em = DATA_SETS["em"]
+    root = find_root(em)
+    slices = read_test(root / em.folder) if root else load(DataConfig(name="synthetic-em"), lambda _: None)
+    piece = slices.frames[2].image[0, 60:421, 40:473]
+    tifffile.imwrite(path, np.rint(piece * 255).astype(np.uint8), photometric="minisblack")
 raw = np.asarray(next(iter(read_images(path))))
 print(f"channels x height x width: {raw.shape}, {raw.dtype}, gray values {raw.min()}..{raw.max()}")
 
 # %% [markdown]
+# ## 2. In three lines
+#
+# The network knows how its images are to be normalised, in which symmetries it was scored, and how its objects are made.
+
+# %%
+model = unet.load(NETWORK, device="cpu", precision="fp32")
+probabilities = model.predict(raw)
+objects = model.segment(raw)
+print(f"classes {model.class_names}: probabilities {probabilities.shape}; {objects.max()} objects")
+
+# %% [markdown]
+# What follows takes these lines apart.
+#
 # ## 3. The same gray values as in training
 #
 # The weights file says how the training images were normalised; the same is done here.
 
 # %%
-image = Normalisation(**metadata["normalisation"])(raw)
-print(f"{image.dtype}, {image.min():.3f}..{image.max():.3f}, mean {image.mean():.3f}")
+network, normalisation = model.trained.network, model.trained.normalisation
+image = normalisation(raw)
+print(f"gray values {normalisation.kind}: {image.dtype}, {image.min():.3f}..{image.max():.3f}, mean {image.mean():.3f}")
 
 # %% [markdown]
 # ## 4. Tiles
@@ -138,7 +135,8 @@ axis.set(
     title=f"{len(tiles.rows())} x {len(tiles.columns())} tiles, {tiles.input_px[0]} px in, {tiles.output_px[0]} px out",
     xlabel="x (px)",
     ylabel="y (px)",
-)
+);
+
 # %% [markdown]
 # *Figure 1. Orange: output windows, red: border of the image (outside: mirrored), blue: what the network is given for
 # the first window. Windows begin on multiples of the stride, so the last one of a row may overlap the one before.*
@@ -146,7 +144,7 @@ axis.set(
 # ## 5. Probability
 
 # %%
-classes = len(metadata["class_names"])
+classes = len(model.class_names)
 one = predict_image(network, image, classes)
 small = predict_image(network, image, classes, tile_px=268)
 print(
@@ -167,7 +165,7 @@ difference = np.abs(foreground(turned) - foreground(one))
 for axis, picture, title in zip(
     axes,
     (image[0], foreground(one), foreground(turned), difference),
-    ("image", f"probability of {metadata['class_names'][-1]}", f"average of {len(members(8))} versions", "difference"),
+    ("image", f"probability of {model.class_names[-1]}", f"average of {len(members(8))} versions", "difference"),
 ):
     axis.imshow(
         picture,
@@ -176,13 +174,7 @@ for axis, picture, title in zip(
     )
     axis.set_title(title)
     axis.set_axis_off()
-if label is not None:
-    for name, probabilities in (("once", one), ("eight versions", turned)):
-        counts = confusion(label, probabilities.argmax(axis=0), classes)
-        print(
-            f"{name}: mean IoU {mean_iou(counts):.4f}, by class "
-            f"{', '.join(f'{n} {v:.4f}' for n, v in zip(metadata['class_names'], class_ious(counts)))}"
-        )
+print(f"they differ by {difference.mean():.4f} on average, by at most {difference.max():.2f}")
 
 # %% [markdown]
 # *Figure 2. One prediction, the average, and where they differ (white: by 0.5 or more).*
@@ -221,20 +213,20 @@ for name in ("probability.tif", "cells.tif"):
         )
 
 # %% [markdown]
-# ## All of it in one command
+# ## All of it in one command, or in the browser
 #
 # ```sh
-# unet predict RUN IMAGE --symmetries 8 --out probability.tif
+# unet predict em IMAGE --symmetries 8 --out probability.tif
 # ```
 #
-# streams files of any size row by row and can go on after a kill (`--resume`). It gives what the steps above gave:
+# streams files of any size row by row and can go on after a kill (`--resume`); `unet app` opens a page to drop images on. It gives what the steps above gave:
 
 # %%
 with contextlib.redirect_stdout(io.StringIO()):
     code = main(
         [
             "predict",
-            str(run),
+            NETWORK,
             str(path),
             "--symmetries",
             "8",
@@ -242,6 +234,8 @@ with contextlib.redirect_stdout(io.StringIO()):
             str(folder / "command.tif"),
             "--device",
             "cpu",
+            "--precision",
+            "fp32",
             "--quiet",
         ]
     )

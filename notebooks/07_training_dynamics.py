@@ -19,6 +19,18 @@
 # 250). Reads EM from `$UNET_DATA` or `data/`, else uses the built-in synthetic stack.
 
 # %%
+REPOSITORY = ""  # only where there is no copy of it yet, as on Colab: the address to clone it from
+try:
+    import unet
+except ModuleNotFoundError:
+    import subprocess, sys
+
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "unet-2015"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "./unet-2015"], check=True)
+    sys.path.insert(0, "unet-2015")
+    import unet
+
+# %%
 import os
 import tempfile
 from dataclasses import replace
@@ -31,7 +43,6 @@ import torch
 from IPython.display import Markdown
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-import unet
 from unet.config import DataConfig, from_dict
 from unet.data.load import load, name_here
 from unet.device import choose
@@ -126,7 +137,7 @@ for axis, values in zip(axes, (series.losses_EF, excess(series.losses_EF))):
 axes[0].set(ylabel="loss of the image (nats)", title="loss of every training image")
 axes[1].axhline(SUSPECT, color="black", linestyle=":", linewidth=1)
 axes[1].set(ylabel="robust standard deviations", title="how far its logarithm lies above the median image")
-axes[0].legend()
+axes[0].legend();
 # %% [markdown]
 # *Figure 2. Once the network has found out what membranes look like, the image with the wrong label contradicts it, and
 # its loss rises while the others fall. The spoilt image stands out too, but only until the network has learned to cope

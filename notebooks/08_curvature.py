@@ -19,6 +19,18 @@
 # `data/`, else uses the built-in synthetic stack.
 
 # %%
+REPOSITORY = ""  # only where there is no copy of it yet, as on Colab: the address to clone it from
+try:
+    import unet
+except ModuleNotFoundError:
+    import subprocess, sys
+
+    subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "unet-2015"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "./unet-2015"], check=True)
+    sys.path.insert(0, "unet-2015")
+    import unet
+
+# %%
 import os
 from functools import partial
 from pathlib import Path
@@ -30,7 +42,6 @@ from IPython.display import Markdown
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch.nn import functional
 
-import unet
 from unet.config import DataConfig, ModelConfig
 from unet.data.load import load, name_here
 from unet.geometry import context
@@ -106,7 +117,7 @@ for colour, ((rate, momentum), found) in zip(("C0", "C1", "C2", "C3"), seen.item
 axes[0].set(xlabel="updates", ylabel="loss (nats)", title="loss on the four tiles")
 axes[1].set(xlabel="updates", ylabel="largest curvature", title="dotted: where a quadratic becomes unstable")
 axes[1].set_yscale("log")
-axes[0].legend()
+axes[0].legend();
 for axis in axes:
     axis.grid(axis="y")
 
@@ -146,7 +157,7 @@ for axis, ((rate, momentum), found), model in zip(axes, seen.items(), models):
     parabola = values[20] + slope * steps + 0.5 * found.curvatures[-1] * steps**2
     axis.plot(steps, parabola, color="black", linestyle=":", linewidth=1, label="parabola")
     axis.set(title=f"rate {rate:g}, momentum {momentum:g}", xlabel="step", ylim=(0, 1.5 * values.max()))
-axes[0].legend()
+axes[0].legend();
 
 # %% [markdown]
 # *Figure 3. Near the bottom the parabola fits; farther out the loss is steeper on one side and flatter on the other, so

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import getpass
 import importlib
+import os
 import platform
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,9 @@ def complaints(notebook: Any) -> list[str]:
     found += [f"stderr: {o.text[:200]}" for o in outputs(notebook) if o.get("name") == "stderr"]
     if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
         found.append("its cells were not run once, from top to bottom")
+    found += [
+        f"name of an object: {name}" for name in re.findall(r"<[\w. ]+ (?:at 0x|size |object)", output_text(notebook))
+    ]
     return found + [f"tells of the machine: {word}" for word in machine_words(shown_text(notebook))]
 
 
@@ -130,6 +135,48 @@ def test_the_first_cell_says_what_is_shown_and_how_long_it_takes(source):
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
+def test_it_begins_where_there_is_no_copy_of_the_repository(source, tmp_path):
+    """The first code cell, as on Colab: it clones the repository, installs it and finds the package."""
+    cell = code_cells(committed(source))[0].source
+    assert cell == code_cells(committed(SOURCES[0]))[0].source
+    if source is not SOURCES[0]:
+        return
+    code = f"""
+import subprocess, sys
+sys.meta_path = [f for f in sys.meta_path if "editable" not in f"{{f}}"]
+sys.path = [p for p in sys.path if p not in ("", {str(ROOT)!r})]
+run, called = subprocess.run, []
+subprocess.run = lambda words, check: called.append(words) or (run(words, check=check) if words[0] == "git" else None)
+{re.sub(r'^REPOSITORY = ""', f"REPOSITORY = {str(ROOT)!r}", cell)}
+assert [words[0] for words in called] == ["git", sys.executable]
+assert called[1][1:4] == ["-m", "pip", "install"] and called[1][-1] == "./unet-2015"
+print(unet.__file__)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ""}
+    )
+    assert found.stdout.strip() == str(tmp_path / "unet-2015" / "unet" / "__init__.py"), found.stderr
+
+
+def test_the_address_of_the_repository_goes_into_all_of_them(tmp_path):
+    source = by_name("06")
+    for path in (source, source.with_suffix(".ipynb")):
+        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    for address in ("https://github.com/someone/first.git", "https://github.com/someone/unet-2015/"):
+        notebooks.publish(address, tmp_path)
+    assert notebooks.in_step(tmp_path / source.name)
+    made = nbformat.read((tmp_path / source.name).with_suffix(".ipynb"), as_version=4)
+    link = "https://colab.research.google.com/github/someone/unet-2015/blob/main/notebooks/06_predict.ipynb"
+    assert made.cells[0].source.count("Open in Colab") == 1
+    assert f"]({link})" in made.cells[0].source.splitlines()[2]
+    assert 'REPOSITORY = "https://github.com/someone/unet-2015"' in made.cells[1].source
+    assert made.cells[1].outputs == []
+    assert figures(made) == figures(committed(source))
+    with pytest.raises(SystemExit):
+        notebooks.main(["--repository", "https://example.org/x"])
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
 def test_what_belongs_into_the_package_is_not_defined_here(source):
     assert [d for d in definitions(source.read_text(encoding="utf-8")) if d[1] > LONGEST_FUNCTION] == []
 
@@ -159,6 +206,16 @@ def test_complaints_are_made():
     ):
         notebook.cells[0].outputs = [output]
         assert len(complaints(notebook)) == 1, output
+    shown = nbformat.v4.new_output("display_data", data={"text/plain": "<Figure size 864x828 with 9 Axes>"})
+    notebook.cells[0].outputs = [shown]
+    assert len(complaints(notebook)) == 1
+    shown.data["image/png"] = "x"
+    named = nbformat.v4.new_output(
+        "execute_result", data={"text/plain": "<matplotlib.legend.Legend at 0x7f4152c6e5d0>"}
+    )
+    notebook.cells[0].outputs = [shown, named]
+    assert complaints(notebooks.cleaned(notebook, "01")) == []
+    assert [dict(output.data) for output in notebook.cells[0].outputs] == [{"image/png": "x"}]
     notebook.cells[0].update(outputs=[], execution_count=3)
     assert len(complaints(notebook)) == 1
     assert machine_words("a t test on lab-computer-7", host="lab-computer-7", user="test") == ["lab-computer-7"]
@@ -168,8 +225,7 @@ def test_complaints_are_made():
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda s: s.stem)
 def test_it_runs_from_a_clean_kernel(source, monkeypatch):
-    for name in ("UNET_RESULTS", "UNET_RUN", "UNET_IMAGE"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("UNET_RESULTS", raising=False)
     notebook = notebooks.execute(source, short=True)  # a cell that fails raises; 03, 06 and 07 assert what they show
     assert complaints(notebook) == []
     assert figures(notebook) >= figures(committed(source))
