@@ -20,13 +20,16 @@ from tests.wandb_server import KEY, serve
 from unet.cli import main
 from unet.config import from_dict, profile
 from unet.data.stack import Frame, Normalisation, Stack
+from unet.errors import RunError
 from unet.evaluation.run import evaluate_run
 from unet.runs.checkpoint import load_weights
 from unet.runs.dashboard import Dashboard
 from unet.runs.final import send_scores
 from unet.runs.folder import METRICS, RunFolder
 from unet.signals import Interrupted
+from unet.study import sync
 from unet.study.design import Arm, Comparison, Study
+from unet.study.evidence import load_all
 from unet.study.runner import Options, Runner
 from unet.training.loop import Trainer, train
 
@@ -286,6 +289,76 @@ def test_a_study_of_four_runs_is_two_groups(tmp_path, monkeypatch):
         assert one.values("held_out/mean_iou")
         assert one.summary["scores/mean_iou"] > 0
     assert len({one.config["train"]["seed"] for one in arrived}) == 2
+
+
+def test_stored_evidence_arrives_as_the_runs_it_is_of(tmp_path, monkeypatch):
+    """What `--sync` sends of a study that was run without a mirror is what the mirror would have shown."""
+    study = Study(
+        name="two-arms",
+        title="Two arms",
+        question="Which rate?",
+        base={
+            "data": {"folder": str(images(tmp_path / "images"))},
+            "tile": {"input_px": 52},
+            "model": {"base_channels": 2},
+            "train": {"updates": 20},
+            "wandb": {"mode": "disabled"},
+        },
+        arms=(Arm("slow", "1e-3"), Arm("fast", "1e-2", {"optim": {"lr": 1e-2}})),
+        comparisons=(Comparison("fast", "slow"),),
+        data=("folder",),
+    )
+    options = Options(profile="smoke", seeds=1, runs=tmp_path / "runs", results=tmp_path / "results", at_once=2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert Runner(study, options, QUIET).run()
+    folder, lines = tmp_path / "sync", []
+    found = load_all(tmp_path / "results" / "two-arms" / "smoke")
+    with serve() as site:
+        connect_to(site, monkeypatch)
+        assert sync.send("two-arms", "smoke", found, folder, lines.append) == 2
+        assert sync.send("two-arms", "smoke", found, folder, lines.append) == 0
+        scores = tmp_path / "results" / "two-arms" / "smoke" / "fast-folder-seed0" / "scores.json"
+        changed = json.loads(scores.read_text())
+        changed["scores"]["mean_iou"] = 0.123
+        scores.write_text(json.dumps(changed))
+        assert sync.send("two-arms", "smoke", load_all(scores.parents[1]), folder, lines.append) == 1
+        arrived = {one.display_name: one for one in site.runs.values()}
+    assert lines == [
+        f"{name}: sent (online)" for name in ("fast-folder-seed0", "slow-folder-seed0", "fast-folder-seed0")
+    ]
+    assert set(arrived) == {"fast-folder-seed0", "slow-folder-seed0"}
+    for run in found:
+        one = arrived[run.path.name]
+        assert (one.group, one.job_type, one.finished, one.exit_code) == (f"two-arms/{run.arm}", "study", True, 0)
+        assert one.config["optim"]["lr"] == (1e-2 if run.arm == "fast" else 1e-3)
+        assert one.config["environment"]["processor"] == run.environment["processor"]
+        rows = [row for row in run.rows if row["part"] == "train"]
+        assert one.values("train/loss") == pytest.approx([row["loss"] for row in rows])
+        assert [row["updates"] for row in one.rows("train/loss")] == [10, 20]
+        assert one.rows("train/loss")[0]["pixels_seen"] == 10 * run.config.train.batch * 52**2
+        assert one.values("held_out/mean_iou")
+    assert arrived["fast-folder-seed0"].summary["scores/mean_iou"] == 0.123
+    kept = next(run for run in found if run.arm == "slow").stored["scores"]["mean_iou"]
+    assert arrived["slow-folder-seed0"].summary["scores/mean_iou"] == pytest.approx(kept)
+
+
+def test_evidence_that_does_not_arrive_is_sent_again(tmp_path, monkeypatch):
+    found = load_all(ROOT / "experiments" / "results" / "weight-map" / "decide-em")[:1]
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with pytest.raises(RunError, match="switched off"):
+        sync.send("weight-map", "decide-em", found, tmp_path, lambda _: None)
+    monkeypatch.delenv("WANDB_MODE")
+    with serve("401") as site:
+        connect_to(site, monkeypatch)
+        with pytest.raises(RunError, match="not sent whole .*; the same command goes on with it"):
+            sync.send("weight-map", "decide-em", found, tmp_path, lambda _: None)
+    assert not list(tmp_path.rglob("sent.json"))
+    monkeypatch.delenv("WANDB_API_KEY")
+    import wandb
+
+    wandb.teardown()  # the next command is a process of its own
+    assert sync.send("weight-map", "decide-em", found, tmp_path, lambda _: None) == 1  # offline, for `wandb sync`
+    assert list(tmp_path.glob("weight-map/decide-em/*/wandb/offline-run-*"))
 
 
 def test_the_checks_see_what_did_not_arrive(tmp_path, monkeypatch):

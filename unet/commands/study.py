@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--freeze", action="store_true", help="write the study's plan, to be committed before its runs")
     made.add_argument("--pack", action="store_true", help="put the evidence of ended runs into two files, then redraw")
+    made.add_argument("--sync", action="store_true", help="send the stored evidence to W&B, as runs; train nothing")
     made.add_argument("--report", action="store_true", help="redraw tables and figure only")
     made.add_argument("--runs", default="runs/studies", help="folder of the run folders (default: runs/studies)")
     made.add_argument("--results", default="", help="folder of the evidence (default: results/ beside the page)")
@@ -82,6 +83,13 @@ def main(argv: list[str]) -> int:
     options = _options(flags, study, path)
     if flags.dry_run:
         terminal.result("\n".join(matrix(study, options)))
+        return 0
+    if flags.sync:
+        from unet.study import sync
+
+        found = evidence.load_all(options.results / study.name / options.profile)
+        sent = sync.send(study.name, options.profile, found, options.runs / "sync", terminal.say)
+        terminal.result(f"{sent} of {len(found)} runs sent to W&B, the others are there already")
         return 0
     if flags.pack:
         folder = options.results / study.name / options.profile

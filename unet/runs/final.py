@@ -19,14 +19,20 @@ def send_scores(dashboard: Dashboard, folder: RunFolder, saved: Mapping[str, Any
     dashboard.open(folder.config, folder.path, folder.environment)
     if not dashboard.active:
         return
-    by_frame: Mapping[str, Mapping[str, Any]] = saved["by_frame"]
+    send_results(dashboard, saved, folder.rows(METRICS))
+    if folder.file(PICTURE).is_file():
+        dashboard.image("scores/worst_frames", folder.file(PICTURE))
+
+
+def send_results(dashboard: Dashboard, saved: Mapping[str, Any], curves: Sequence[Mapping[str, Any]]) -> None:
+    """Send what scores.json holds, and the best values of the rows of metrics.jsonl, to a dashboard that is open."""
+    by_frame: Mapping[str, Mapping[str, Any]] = saved.get("by_frame", {})
     columns = list(dict.fromkeys(name for values in by_frame.values() for name in values))
     rows = [[frame, *(values.get(name) for name in columns)] for frame, values in by_frame.items()]
     dashboard.summary({f"scores/{name}": value for name, value in saved["scores"].items() if value is not None})
-    dashboard.summary(best_values(folder.rows(METRICS)))
-    dashboard.table("scores/by_frame", ["frame", *columns], rows)
-    if folder.file(PICTURE).is_file():
-        dashboard.image("scores/worst_frames", folder.file(PICTURE))
+    dashboard.summary(best_values(curves))
+    if rows:
+        dashboard.table("scores/by_frame", ["frame", *columns], rows)
 
 
 def best_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

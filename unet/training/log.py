@@ -20,9 +20,9 @@ from unet.errors import Diverged, RunError
 from unet.metrics.pixel import mean_iou, pixel_accuracy
 from unet.runs.dashboard import Dashboard
 from unet.runs.folder import METRICS, TIMING, RunFolder
+from unet.runs.mirrored import mirrored_row, place
 from unet.terminal import Bar
 from unet.training.optim import learning_rate
-from unet.training.wandb_panels import place
 
 LOG_EVERY = 10  # updates per row of metrics.jsonl
 
@@ -166,9 +166,7 @@ class Journal:
 
     def _log(self, row: dict[str, Any]) -> None:
         self.state.metrics_bytes = self.folder.append(METRICS, row)
-        part, update = row["part"], row["update"]
-        values = {f"{part}/{k}": v for k, v in row.items() if k not in ("part", "update")}
-        self.dashboard.log(values | place(update, self.config))
+        self.dashboard.log(mirrored_row(row, self.config))
 
     def _speed(self, seconds: float, updates: int) -> dict[str, float]:
         tiles = updates * self.config.train.batch * self.config.train.accumulate

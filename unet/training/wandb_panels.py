@@ -26,6 +26,7 @@ from unet.metrics.pixel import pixel_errors
 from unet.metrics.rand import rand_error
 from unet.prediction.instances import InstanceSettings, to_instances
 from unet.runs.dashboard import Dashboard, Picture
+from unet.runs.mirrored import place
 from unet.tiles.source import TileSource
 from unet.views.display import gray_limits, stretched, visible
 from unet.views.mistakes import ANOTHER, EXTRA, MISSED, RIGHT, error_kinds
@@ -108,12 +109,6 @@ def membrane_scores(predictions: Sequence[FramePrediction]) -> dict[str, float]:
     cells_NHW = np.stack([p.probabilities[1] for p in predictions])
     pixel, _ = pixel_errors(truth_NHW, cells_NHW)
     return {"pixel_error": pixel.value, "rand_error": rand_error(truth_NHW, cells_NHW).value}
-
-
-def place(update: int, config: Config) -> dict[str, int]:
-    """Where a row stands on the dashboard's axes; pixels_seen counts those of the input tiles."""
-    tiles = update * config.train.batch * config.train.accumulate
-    return {"updates": update, "pixels_seen": tiles * config.tile.input_px**2}
 
 
 def is_shown(update: int, config: Config) -> bool:
