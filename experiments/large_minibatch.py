@@ -32,7 +32,7 @@ Plan
     rates are taken before any run, not tuned: the arms -low and -high show what that is worth.
 
 Command
-    unet study large-minibatch --jobs 2
+    unet study large-minibatch --profile decide-em --jobs 2
 
 Run time
     See `unet study large-minibatch --status`. All arms see the same tiles: a run takes as long as one of the weight
@@ -68,7 +68,7 @@ def sgd(
 
     def changes(base: Config) -> Changes:
         settings = base.train
-        updates = settings.updates // k
+        updates = max(1, settings.updates // k)
         warm_up = round(WARM_UP * updates) if shape != "sudden" else 0
         optim = {"name": "sgd", "lr": rate * factor, "momentum": momentum, "weight_decay": decay}
         if k > 1:

@@ -11,6 +11,7 @@ import tifffile
 from unet.cli import main
 from unet.config import Config
 from unet.data.stack import Stack
+from unet.datasets import DATA_SETS
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def fails_with(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_mistakes_are_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'verify'" in fails_with(capsys, "verfy")
     assert "did you mean 'hela'" in fails_with(capsys, "fetch", "hella")
-    assert "fetch em|phc|hela|all" in fails_with(capsys, "fetch")
+    assert f"fetch {'|'.join(DATA_SETS)}|all" in fails_with(capsys, "fetch")
     assert "--from-file" in fails_with(capsys, "fetch", "em", "--from-fil", "x")
     assert "only the EM stack" in fails_with(capsys, "fetch", "all", "--jpeg")
     assert "no such file" in fails_with(capsys, "fetch", "em", "--from-file", "nowhere.zip")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -56,7 +57,7 @@ def test_every_published_set_has_a_manifest_and_a_readme(name: str) -> None:
 
 def test_without_a_manifest_nothing_is_called_well(tmp_path: Path) -> None:
     data_set = DATA_SETS["phc"]
-    other = data_set.__class__("x", "ctc", "NOT-THERE", "x", (), "", "")
+    other = dataclasses.replace(data_set, name="x", folder="NOT-THERE", sources=())
     (tmp_path / "01").mkdir()
     assert "manifest.sha256: missing" in verify(other, tmp_path)[0]
     assert "missing" in verify(other, tmp_path / "nowhere")[0]
@@ -79,7 +80,7 @@ def test_png_copies_of_the_real_stack_are_known_by_their_pixels(data_root: Path,
             Image.fromarray(image).save(tmp_path / part / f"{i}.png", compress_level=1)
     em = DATA_SETS["em"]
     assert verify(em, tmp_path) == []
-    unlisted = em.__class__(em.name, em.kind, "NOT-THERE", em.title, (), "", "")
+    unlisted = dataclasses.replace(em, folder="NOT-THERE", sources=())
     assert verify(unlisted, tmp_path) == [], "without a manifest the digest of the whole stack decides"
     changed = np.array(Image.open(tmp_path / "train/label/12.png"))
     changed[7, 7] ^= 255
