@@ -38,14 +38,14 @@ types: $(READY)
 unit: $(READY)
 	GOMP_SPINCOUNT=10000 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# Rooms that are arithmetic alone.
-FAST := tests/test_architecture.py tests/test_files.py tests/test_geometry.py tests/test_terminal.py tests/config \
+# Rooms that are arithmetic alone; what starts processes of its own is left to `make test`.
+FAST := tests/test_architecture.py tests/test_files.py tests/test_geometry.py tests/config \
         tests/metrics tests/tiles tests/data/synthetic tests/data/test_split.py tests/study/test_stats.py \
         tests/study/test_curves.py tests/study/test_design.py tests/study/test_verdicts.py
 
 test-fast: $(READY)
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(FAST) $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --ignore tests/metrics/test_jit.py $(FAST) $(ARGS)
 
 # More than 10,000 generated hostile and broken files, folders, settings and flags; ARGS="--cases 100000" for more.
 fuzz: $(READY)
