@@ -31,6 +31,7 @@ PALETTE = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c564b"),
     *("#9467bd", "#bcbd22", "#000000", "#a50026", "#3f6f00", "#f0e442", "#7b4173", "#17becf"),
 )
+DULLED = 0.6  # what is left of a hue in the next round
 SHADES = (0.0, 0.35, 0.6)  # of white in an arm's colour, by data set
 CURVES = (
     ("held_out/mean_iou", "updates", "held-out mean IoU"),
@@ -45,18 +46,30 @@ SUMMARY = {"mean_iou_last5": "held_out/mean_iou", "loss_last5": "held_out/loss",
 
 
 def colours(study: Study) -> dict[tuple[str, str], str]:
-    """Colour (#rrggbb) of every arm and data set: one hue per arm, paler by data set. Chosen arms run nothing."""
+    """Colour (#rrggbb) of every arm and data set: one hue per arm, paler by data set. Chosen arms run nothing.
+
+    Where there are more arms than hues, those of the next round are dulled.
+    """
     arms = [arm for arm in study.arms if not arm.best_of]
     return {
-        (arm.name, data): _paler(PALETTE[i % len(PALETTE)], SHADES[study.data.index(data) % len(SHADES)])
+        (arm.name, data): _paler(_hue(i), SHADES[study.data.index(data) % len(SHADES)])
         for i, arm in enumerate(arms)
         for data in study.data_of(arm)
     }
 
 
+def _hue(arm: int) -> str:
+    turn, place = divmod(arm, len(PALETTE))
+    return _mixed(PALETTE[place], 64, 1 - DULLED**turn)
+
+
 def _paler(colour: str, white: float) -> str:
+    return _mixed(colour, 255, white)
+
+
+def _mixed(colour: str, gray: int, share: float) -> str:
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(part + (255 - part) * white):02x}" for part in parts)
+    return "#" + "".join(f"{round(part + (gray - part) * share):02x}" for part in parts)
 
 
 def section(study: Study) -> Any:
