@@ -21,10 +21,9 @@ from unet.data.isbi_labels import read as read_labels
 from unet.data.load import find_root
 from unet.datasets import DATA_SETS
 from unet.errors import DataError
-from unet.evaluation.frames import FramePrediction, cross_entropy
+from unet.evaluation.frames import FramePrediction
 from unet.evaluation.run import predict_held_out
 from unet.evaluation.scoring import picture_rows, score
-from unet.metrics.pixel import confusion
 from unet.runs.folder import TEST_PROBABILITIES, TEST_SCORES
 from unet.terminal import Terminal
 from unet.views.worst_frames import Row, draw_rows
@@ -47,9 +46,7 @@ def test_slices(run: Path) -> list[Row]:
     stack, labels = isbi.read_test(root / DATA_SETS["em"].folder), read_labels(root).cells
     frames = []
     for frame, known, cell in zip(stack.frames, labels, tifffile.imread(run / TEST_PROBABILITIES), strict=True):
-        label, both = known.astype(np.uint8), np.stack([1 - cell, cell])
-        counts = confusion(label, (cell > 0.5).astype(np.uint8), 2)
-        frames.append(FramePrediction(replace(frame, label=label), both, cross_entropy(both, label), counts))
+        frames.append(FramePrediction.of(replace(frame, label=known.astype(np.uint8)), np.stack([1 - cell, cell])))
     return picture_rows(frames, stack, {}, score(frames, stack, {}), most=len(frames))
 
 

@@ -16,6 +16,7 @@ from unet.datasets import DATA_SETS
 from unet.errors import RunError
 from unet.evaluation.run import split_names
 from unet.files import write_text
+from unet.metrics.table import label
 from unet.prediction.shipped import FOLDER, shipped
 from unet.runs.checkpoint import load_weights, read_metadata, save_weights
 from unet.runs.folder import SCORES, TEST_SCORES, WEIGHTS, RunFolder
@@ -91,13 +92,9 @@ def _row(name: str, file: Path) -> list[str]:
     parameters = sum(tensor.numel() for tensor in load_weights(file)[0].values())
     network = f"{model['depth']} levels, {model['base_channels']} channels, {parameters / 1e6:.1f} M parameters"
     labels = "" if said["data"] == "em" else f", {record['labels']} masks of one sequence"
-    scores = ", ".join(f"{_label(key)} {value:.4g}" for key, value in record["scores"].items())
+    scores = ", ".join(f"{label(key)} {value:.4g}" for key, value in record["scores"].items())
     trained = f"{DATA_SETS[said['data']].folder}{labels}, {record['updates']} updates"
     return [f"`{name}`", PURPOSE.get(name, ""), network, f"{file.stat().st_size / 1e6:.1f}", trained, scores]
-
-
-def _label(score: str) -> str:
-    return "SEG" if score == "seg" else score.replace("_", " ").replace("v rand", "V_rand").replace("v info", "V_info")
 
 
 def main(words: list[str]) -> int:

@@ -16,10 +16,9 @@ from unet.data.rescale import rescaling
 from unet.data.stack import IGNORE, Frame, Kind, Normalisation, Stack
 from unet.errors import DataError, RunError
 from unet.evaluation.comparison import object_values
-from unet.evaluation.frames import FramePrediction, cross_entropy
+from unet.evaluation.frames import FramePrediction
 from unet.evaluation.scoring import score
 from unet.evaluation.strangers import as_objects, as_probabilities, numbered
-from unet.metrics.pixel import confusion
 from unet.prediction.files import unlike_training
 from unet.prediction.instances import InstanceSettings, to_instances
 from unet.prediction.objects import check_classes
@@ -109,8 +108,7 @@ def evaluate(
     label = known.astype(np.uint8)
     classes = max(2, len(maps), int(label[label != IGNORE].max(initial=1)) + 1)
     both = as_probabilities(Path("prediction"), [maps], classes).maps[0]
-    counts = confusion(label, both.argmax(axis=0).astype(np.uint8), classes)
-    frame = FramePrediction(Frame("image", "", both[:1], label), both, cross_entropy(both, label), counts)
+    frame = FramePrediction.of(Frame("image", "", both[:1], label), both)
     names = ("membrane", "cell") if scores == "membranes" else tuple(map(str, range(classes)))
     kind: Kind = "membranes" if scores == "membranes" else "classes"
     if kind == "membranes" and classes != 2:

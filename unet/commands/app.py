@@ -67,15 +67,13 @@ def main(argv: list[str]) -> int:
 
 def _offered(word: str) -> dict[str, Path]:
     """The networks of the page by name, the one that was asked for first."""
-    from unet.prediction.shipped import find_network, shipped
+    from unet.prediction.shipped import named_network, shipped
 
     offered = shipped()
     if not word:
         if not offered:
             raise ConfigError("unet app RUN needs a trained network: name a run folder, such as runs/NAME")
         return offered
-    path = find_network(word)
-    if path is None:
-        raise RunError(f"{word}: no run folder, weights file or network that comes along; check the name")
+    path = named_network(word)
     name = word if offered.get(word) == path else path.absolute().stem if path.is_file() else path.absolute().name
     return {name: path} | {other: file for other, file in offered.items() if other != name}

@@ -33,11 +33,9 @@ def main(argv: list[str]) -> int:
     if not arguments.run or not arguments.out:
         raise ConfigError("unet export RUN DIR needs a trained network and a folder, such as: unet export em em-onnx")
     from unet.export import bioimage, formats, network
-    from unet.prediction.shipped import find_network
+    from unet.prediction.shipped import named_network
 
-    path = find_network(arguments.run)
-    if path is None:
-        raise RunError(f"{arguments.run}: no run folder, weights file or network that comes along; check the name")
+    path = named_network(arguments.run)
     folder = Path(arguments.out)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise RunError(f"{folder} exists already; name a new folder")

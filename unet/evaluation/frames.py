@@ -39,6 +39,13 @@ class FramePrediction:
     cross_entropy: float  # mean over the known pixels, nats
     confusion: NDArray[np.int64]  # K x K
 
+    @classmethod
+    def of(cls, frame: Frame, probabilities: NDArray[np.float32]) -> FramePrediction:
+        """Probabilities K x H x W held against the label of the frame, which must have one."""
+        assert frame.label is not None
+        counts = confusion(frame.label, probabilities.argmax(axis=0).astype(np.uint8), len(probabilities))
+        return cls(frame, probabilities, cross_entropy(probabilities, frame.label), counts)
+
 
 def predict_frames(
     network: Predicting,
@@ -68,8 +75,7 @@ def predict_frames(
             average=average,
             on_tile=on_tile,
         )
-        counts = confusion(frame.label, probabilities.argmax(axis=0).astype(np.uint8), stack.classes)
-        results.append(FramePrediction(frame, probabilities, cross_entropy(probabilities, frame.label), counts))
+        results.append(FramePrediction.of(frame, probabilities))
         if on_frame is not None:
             on_frame(done)
     return results

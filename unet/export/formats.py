@@ -45,7 +45,7 @@ else:
     image = (image - low) / np.where(high > low, high - low, 1)
 sides = said["sides_px"]
 margin, first = sides["output_smaller_by"] // 2, sides["smallest"] - sides["output_smaller_by"]
-rest = [max(0, first - n) if n < first else -(n - first) % sides["step"] for n in image.shape[1:]]
+rest = [first - n if n < first else -(n - first) % sides["step"] for n in image.shape[1:]]
 padded = np.pad(image.astype(np.float32), [(0, 0), *((margin, margin + more) for more in rest)], mode="reflect")
 session = onnxruntime.InferenceSession(here / "model.onnx")
 (probabilities,) = session.run(None, {"image": padded[None]})
@@ -91,7 +91,7 @@ def write_onnx(exported: Exported, folder: Path) -> Path:
     onnx.save(model, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     _check(exported, lambda image: np.asarray(session.run(None, {INPUT: image})[0]), path)
-    (folder / DESCRIPTION).write_text(json.dumps(exported.described(), indent=2) + "\n")
+    _describe(exported, folder)
     (folder / EXAMPLE).write_text(PROGRAM)
     return path
 
@@ -104,8 +104,13 @@ def write_torchscript(exported: Exported, folder: Path) -> Path:
         traced = torch.jit.trace(exported.graph, exported.example())  # type: ignore[no-untyped-call]
         _check(exported, lambda image: traced(torch.from_numpy(image)).numpy(), path)
         traced.save(str(path))
-    (folder / DESCRIPTION).write_text(json.dumps(exported.described(), indent=2) + "\n")
+    _describe(exported, folder)
     return path
+
+
+def _describe(exported: Exported, folder: Path) -> None:
+    """What another program must know, beside the file that it reads."""
+    (folder / DESCRIPTION).write_text(json.dumps(exported.described(), indent=2) + "\n")
 
 
 def _check(exported: Exported, run: Callable[[Any], NDArray[np.float32]], path: Path) -> None:

@@ -200,14 +200,12 @@ class _Shown:
 
     def layers(self, number: int) -> tuple[dict[str, Colours], str]:
         """LAYERS of a frame at full size, and the sentence about its mistakes."""
-        from unet.evaluation.frames import FramePrediction, cross_entropy
+        from unet.evaluation.frames import FramePrediction
         from unet.evaluation.scoring import Scores, picture_rows
-        from unet.metrics.pixel import confusion
 
         frame, probabilities = self.frames[number], self.probabilities(number)
         assert frame.label is not None
-        counts = confusion(frame.label, probabilities.argmax(axis=0).astype(np.uint8), self.stack.classes)
-        prediction = FramePrediction(frame, probabilities, cross_entropy(probabilities, frame.label), counts)
+        prediction = FramePrediction.of(frame, probabilities)
         by_frame = {frame.name: dict(self.stored.get("by_frame", {}).get(frame.name, {}))}
         scores = Scores({}, by_frame, dict(self.stored.get("thresholds", {})))
         settings = None if self.settings is None else {frame.name: self.settings}

@@ -13,7 +13,7 @@ from typing import Any
 from unet.evaluation.published_scores import EM_TEST
 from unet.metrics.table import ON_TEST, higher_is_better
 from unet.runs.folder import TEST_SCORES
-from unet.study import choice, evidence, text
+from unet.study import choice, compare, evidence, text
 from unet.study.choice import Runs
 from unet.study.design import Study
 from unet.study.evidence import Evidence
@@ -72,8 +72,7 @@ def _spread(runs: Sequence[Evidence], score: str) -> str:
 
 
 def _summary(runs: Sequence[Evidence], score: str) -> Summary | None:
-    values = [run.values[score] for run in runs if score in run.values]
-    return summary(values) if values else None
+    return compare.summarise(dict(enumerate(runs)), score)
 
 
 def _cost(runs: Sequence[Evidence]) -> list[str]:
@@ -181,7 +180,7 @@ def _beside_the_paper(study: Study, runs: Mapping[str, Runs], folder: Path) -> s
     """A line for each of the paper's numbers, the nearest of ours beside it."""
     lines = []
     for target in TARGETS:
-        best = [(name, value) for name, value in _ours(study, runs, folder, target.data, target.score)]
+        best = list(_ours(study, runs, folder, target.data, target.score))
         where = f"{text.data_name(target.data)}, {text.score_name(target.score)} {target.paper:g}"
         if not best:
             lines.append(f"- {where}: no run yet.")

@@ -251,7 +251,7 @@ class Trainer:
             self.processes.add([counts])
         if self.step.pooled:
             self._divide([total, *gradients], divisor)
-        self.journal.add(update, total, self._gradient_norm(), counts)
+        self.journal.add(update, total, self._gradient_norm(gradients), counts)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -273,8 +273,8 @@ class Trainer:
         image = batch.image.to(device, non_blocking=True, memory_format=self.layout)
         return Batch(image, batch.target.to(device, non_blocking=True), batch.weight.to(device, non_blocking=True))
 
-    def _gradient_norm(self) -> Tensor:
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+    def _gradient_norm(self, gradients: list[Tensor]) -> Tensor:
+        """Of all gradients together, before they are clipped where that is asked for."""
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.optim.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.optim.clip_norm, norm)

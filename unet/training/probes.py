@@ -16,7 +16,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 
 from unet.data.stack import Frame, Stack
 from unet.errors import ConfigError
@@ -93,11 +93,12 @@ def nearest_kinds(series: LossSeries, probes: Mapping[str, str], k: int = NEIGHB
         raise ConfigError(f"probe {missing[0]!r} is none of the images")
     if not 1 <= k <= len(probes):
         raise ConfigError(f"{k} neighbours cannot be found among {len(probes)} probes")
-    known, kinds = excess(series.losses_EF)[:, [place[n] for n in probes]], np.array(list(probes.values()))
+    excess_EF, kinds = excess(series.losses_EF), np.array(list(probes.values()))
+    known = excess_EF[:, [place[n] for n in probes]]
     found = {}
     for name, f in place.items():
         if name not in probes:
-            distances = np.linalg.norm(known - excess(series.losses_EF)[:, [f]], axis=0)
+            distances = np.linalg.norm(known - excess_EF[:, [f]], axis=0)
             near = kinds[np.argsort(distances, kind="stable")[:k]]
             found[name] = {kind: float((near == kind).mean()) for kind in dict.fromkeys(probes.values())}
     return found
@@ -108,8 +109,8 @@ def area_under_curve(scores: ArrayLike, positive: Sequence[bool] | NDArray[np.bo
 
     NaN where all are of one kind.
     """
-    ranks, found = rankdata(np.asarray(scores, float)), np.asarray(positive, bool)
-    positives, negatives = int(found.sum()), int((~found).sum())
-    if not positives or not negatives:
+    values, found = np.asarray(scores, float), np.asarray(positive, bool)
+    above, below = values[found], values[~found]
+    if not above.size or not below.size:
         return float("nan")
-    return float((ranks[found].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return float(mannwhitneyu(above, below).statistic / (above.size * below.size))

@@ -36,11 +36,10 @@ def write_record(run: Trainer) -> None:
         if changed:
             run.terminal.say(f"resumed with another {', '.join(changed)}: the bits may differ from a run never stopped")
     run.folder.write_json(ENVIRONMENT, environment)
-    frames = run.stack.frames
-    names = {part: [frames[i].name for i in getattr(run.parts, part)] for part in ("train", "held_out")}
+    names = run.parts.names(run.stack)
     run.folder.write_json(SPLIT, names)
     for part, indices in (("training", run.parts.train), ("held-out", run.parts.held_out)):
-        held = [frames[i] for i in indices]
+        held = [run.stack.frames[i] for i in indices]
         for line in missing_classes(held, run.stack.class_names, part) if held else []:
             run.terminal.say(line)
     if run.loss.message:
