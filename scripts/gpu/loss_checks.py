@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unet.loss import fused, reference
-from unet.loss.fused import Mode, weighted_cross_entropy
+from unet.loss.fused import Mode, differentiated, weighted_cross_entropy
 from unet.loss.reference import Reduction
 
 MODES: tuple[Mode, ...] = ("recompute", "one_pass")
@@ -93,6 +93,13 @@ def run(case: Case, mode: Mode) -> Result:
     result = weighted_cross_entropy(logits, case.target, case.weight, case.valid, reduction=case.reduction, mode=mode)
     (gradient,) = torch.autograd.grad(result.loss, logits, torch.full_like(result.loss, case.upstream))
     return Result(result.loss.detach(), result.confusion, gradient)
+
+
+def at_once(case: Case, mode: Mode) -> Result:
+    """Loss and gradient without autograd, as the training step asks for them."""
+    upstream = None if case.upstream == 1 else torch.tensor(case.upstream, device=case.logits.device)
+    tensors = (case.logits, case.target, case.weight, case.valid)
+    return Result(*differentiated(*tensors, upstream, reduction=case.reduction, mode=mode))
 
 
 def plain(case: Case, dtype: torch.dtype | None = None) -> Result:
@@ -191,10 +198,12 @@ def gradient_is_that_of_finite_differences(device: torch.device) -> str:
 
 
 def upstream_gradients(device: torch.device) -> str:
-    """Any upstream gradient, by both ways, to the same bits; a second backward computation too."""
+    """Any upstream gradient, by both ways, with autograd and without, to the same bits; a second backward computation
+    too."""
     for dtype, upstream in itertools.product(DTYPES, (1.0, -2.5, 1e-3, 0.0)):
         case = make_case(device, dtype=dtype, reduction="weighted_mean", upstream=upstream)
-        assert_same_bits(*(run(case, mode) for mode in MODES))
+        for mode, way in itertools.product(MODES, (run, at_once)):
+            assert_same_bits(way(case, mode), run(case, MODES[0]))
         held_to(case, "one_pass")
     case = make_case(device)
     logits = case.logits.detach().requires_grad_()

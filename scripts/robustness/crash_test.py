@@ -37,9 +37,9 @@ from harness import (
     prepare,
     unet,
     until,
-    write_readme,
     write_rows,
 )
+from page import write_readme
 
 from unet.config import load_yaml
 from unet.errors import UserError

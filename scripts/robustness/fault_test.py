@@ -29,7 +29,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: forked processes 
 from crash_study import study_rows
 from crash_test import COMPARED, train_words
 from fault_bench import Bench, Ran, Result, Skipped, checkpoint_left, image, mounted, said, temporary
-from harness import RESULTS, Attempt, content, images, unet, until, write_readme, write_rows
+from harness import RESULTS, Attempt, content, images, unet, until, write_rows
+from page import write_readme
 
 from unet.runs.checkpoint import load_latest
 from unet.runs.folder import CHECKPOINTS, ENVIRONMENT, METRICS, TIMING, WEIGHTS

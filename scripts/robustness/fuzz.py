@@ -27,9 +27,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from fuzz_cases import READERS, Case
-from harness import RESULTS, write_readme
+from harness import RESULTS
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from page import write_readme
 
 from unet.errors import UserError, printable
 from unet.files import write_json

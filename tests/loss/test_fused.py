@@ -60,6 +60,34 @@ def test_loss_and_gradient_are_the_references(mode, reduction, upstream, dtype, 
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("upstream", [None, 1.0, -2.5])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_loss_and_gradient_at_once_are_those_of_autograd(mode, reduction, upstream, dtype, operators):
+    case = make_case(3, (2, 3, 6, 8), dtype, reduction=reduction)
+    logits, *rest = arguments(case)
+    wanted = weighted_cross_entropy(logits, *rest, **options(case), mode=mode)
+    scale = None if upstream is None else torch.tensor(upstream)
+    (gradient,) = torch.autograd.grad(wanted.loss, logits, None if scale is None else scale.to(wanted.loss.dtype))
+    found = fused.differentiated(logits, *rest, scale, **options(case), mode=mode)
+    torch.testing.assert_close(found, (wanted.loss.detach(), wanted.confusion, gradient), rtol=0, atol=0)
+    assert not any(part.requires_grad for part in found)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("mode", "scale", "launches"), [("recompute", None, 2), ("one_pass", None, 1), ("one_pass", 2.0, 2)]
+)
+def test_loss_and_gradient_at_once_take_no_launch_too_many(mode, scale, launches, kernels, monkeypatch):
+    case, started = make_case(3, (2, 2, 6, 8)), []
+    launched = kernels.launch
+    monkeypatch.setattr(kernels, "launch", lambda *words: (started.append(words[1]), launched(*words)))
+    logits, *rest = arguments(case)
+    fused.differentiated(logits, *rest, None if scale is None else torch.tensor(scale), mode=mode)
+    assert len(started) == (1 if mode == "one_pass" and scale is None else 2)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_the_gradient_can_be_asked_for_twice(mode, operators):
     case = make_case(2, (1, 2, 6, 8))
     logits, *rest = arguments(case)

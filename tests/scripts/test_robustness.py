@@ -18,6 +18,7 @@ if str(SCRIPTS) not in sys.path:
     sys.path.append(str(SCRIPTS))
 fuzz = importlib.import_module("fuzz")
 harness = importlib.import_module("harness")
+page = importlib.import_module("page")
 
 
 def script(name, *words):
@@ -33,6 +34,14 @@ def test_kill_9_while_a_checkpoint_is_written():
     rows = [line for line in done.stdout.splitlines() if line.startswith("Row(")]
     assert len(rows) == 2
     assert all("being written" in row and "bit_equal='yes'" in row for row in rows)
+
+
+def test_kill_9_of_a_process_under_torchrun(tmp_path):
+    done = script("crash_ranks.py", "--kills", "2", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = harness.read_rows(tmp_path / "ranks.csv")
+    assert [row["moment"] for row in rows] == ["training", "starting"]
+    assert "2 times kill -9" in (tmp_path / "README.md").read_text()
 
 
 def test_disk_full_while_a_row_is_written():
@@ -80,6 +89,15 @@ def test_a_lost_update_is_found():
     assert crash_test.wrong_rows([crash_test.Row(**{**vars(late), "leave_s": 0.5, "lost": 1})])
 
 
+def test_a_process_that_does_not_end_is_found():
+    crash_ranks = importlib.import_module("crash_ranks")
+    good = crash_ranks.Row(2, 1, "training", 20, 14, 0.4, 3.0, "", "yes")
+    assert crash_ranks.wrong_rows([good]) == []
+    for change in ({"last_row": 30}, {"all_ended_s": 31.0}, {"half_written": "x.json"}, {"bit_equal": "no"}):
+        bad = crash_ranks.Row(**{**vars(good), **change})
+        assert crash_ranks.wrong_rows([bad]) == [bad], change
+
+
 def test_half_written_files_are_found(tmp_path):
     crash_test = importlib.import_module("crash_test")
     (tmp_path / "scores.json").write_text('{"a": ')
@@ -97,6 +115,10 @@ def test_the_record_in_the_repository_says_that_nothing_was_lost():
     assert len(killed) >= 50
     assert {row["bit_equal"] for row in crashes} == {row["resumed"] for row in crashes} == {"yes"}
     assert max(int(row["lost"]) for row in crashes if row["lost"]) <= harness.CHECKPOINT_EVERY
+    ranks = harness.read_rows(folder / "ranks.csv")
+    assert len(ranks) >= 20
+    assert {row["bit_equal"] for row in ranks} == {"yes"}
+    assert max(float(row["all_ended_s"]) for row in ranks) < 30
     with (folder / "faults.csv").open(newline="") as file:
         assert {row["right"] for row in csv.DictReader(file)} <= {"yes", "skipped"}
     found = json.loads((folder / "fuzz.json").read_text())
@@ -105,7 +127,7 @@ def test_the_record_in_the_repository_says_that_nothing_was_lost():
 
 
 def test_the_page_is_up_to_date(tmp_path):
-    for name in ("crash.csv", "faults.csv", "fuzz.json"):
+    for name in ("crash.csv", "ranks.csv", "faults.csv", "fuzz.json"):
         (tmp_path / name).write_bytes((harness.RESULTS / name).read_bytes())
-    harness.write_readme(tmp_path)
+    page.write_readme(tmp_path)
     assert (tmp_path / "README.md").read_text() == (harness.RESULTS / "README.md").read_text()

@@ -13,7 +13,7 @@ from tests.training.test_loop import configured, discs
 from unet.config import from_dict
 from unet.device import choose
 from unet.errors import ConfigError, TrainingError
-from unet.loss import reference
+from unet.loss import fused, reference
 from unet.loss.dispatch import ChosenLoss
 from unet.runs.checkpoint import load_weights
 from unet.runs.folder import METRICS, RunFolder
@@ -61,7 +61,7 @@ def small_step(says=None, required=False):
     def forward(image):
         return torch.nn.functional.dropout(layer(image), 0.5)
 
-    loss = ChosenLoss(reference.weighted_loss, "reference", "", reference.weighted_cross_entropy)
+    loss = ChosenLoss(reference.weighted_loss, "reference", "", fused.differentiated)
     eager = EagerStep(forward, loss, from_dict({}).loss, pooled=True, bf16=False)
     graphed = GraphedStep(eager, layer.parameters(), required=required, say=([] if says is None else says).append)
     generator = torch.Generator().manual_seed(1)

@@ -260,11 +260,11 @@ def test_a_signal_during_the_evaluation_does_not_lose_the_updates(tmp_path, monk
 def test_a_loss_that_is_not_finite_or_explodes_stops_the_run_and_keeps_the_checkpoint(tmp_path, monkeypatch, value):
     original = Trainer._gradient_norm
 
-    def spoiled(self):
+    def spoiled(self, gradients):
         if self.state.update == 10 and np.isfinite(value):
             with torch.no_grad():
                 self.model.head.bias.mul_(1e9).add_(torch.tensor([1e9, -1e9]))
-        return torch.tensor(value) if self.state.update == 10 and not np.isfinite(value) else original(self)
+        return torch.tensor(value) if self.state.update == 10 and not np.isfinite(value) else original(self, gradients)
 
     monkeypatch.setattr(Trainer, "_gradient_norm", spoiled)
     with pytest.raises(

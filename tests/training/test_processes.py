@@ -166,6 +166,33 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(tmp_path):
     assert (tmp_path / "cut" / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
 
 
+def _meet(rank, port, attempt, answers):
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": str(attempt)}
+    time.sleep(0.5 * rank)  # so that the first looks for the other before that has told its address
+    try:
+        with joined() as processes:
+            answers.put(processes.largest(rank))
+            answers.close()
+            answers.join_thread()
+            os._exit(0)  # as if killed, so that nothing is taken back
+    except ProcessLost as error:
+        answers.put(str(error))
+
+
+def test_processes_that_are_started_again_do_not_look_for_the_dead():
+    """Torchrun keeps one store over its restarts, in which the addresses of the first processes stand."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for attempt in range(2):
+        answers = CONTEXT.Queue()
+        workers = [CONTEXT.Process(target=_meet, args=(rank, store.port, attempt, answers)) for rank in range(2)]
+        for worker in workers:
+            worker.start()
+        assert [answers.get(timeout=100) for _ in workers] == [1, 1]
+        for worker in workers:
+            worker.join()
+
+
 def test_what_is_refused_to_the_first_is_refused_to_all(tmp_path):
     config = configured(train=FOUR)
     RunFolder.create(tmp_path / "run", config)

@@ -20,7 +20,7 @@ from torch import Tensor
 from unet.config import LossConfig
 from unet.errors import ConfigError
 from unet.loss import reference
-from unet.loss.reference import LossResult
+from unet.loss.reference import Differentiated
 
 BUILT_IN: tuple[str, ...] = ("cross_entropy",)
 
@@ -42,14 +42,15 @@ class Parts(NamedTuple):
 class ChosenLoss(NamedTuple):
     """The function, its name for the run's record, and a line to print (empty when there is nothing to say).
 
-    counted: the loss with its confusion counts, where these cost nothing; None elsewhere (on a CPU they would take a
-    third of its time). parts: of a loss beside the paper's, what it sums and what that is divided by.
+    differentiated: the loss with its gradient and its confusion counts, from (logits, target, weight, None, upstream),
+    where kernels compute them together; None elsewhere (on a CPU the counts would take a third of its time). parts: of
+    a loss beside the paper's, what it sums and what that is divided by.
     """
 
     function: LossFunction
     name: str
     message: str
-    counted: Callable[[Tensor, Tensor, Tensor], LossResult] | None = None
+    differentiated: Callable[..., Differentiated] | None = None
     parts: Callable[[Tensor, Tensor, Tensor], Parts] | None = None
 
 
@@ -68,8 +69,9 @@ def choose_loss(config: LossConfig, device: torch.device) -> ChosenLoss:
 
     reason = driver.unusable(device)
     if not reason:
-        counted = partial(fused.weighted_cross_entropy, reduction=config.reduction)
-        return ChosenLoss(lambda *inputs: counted(*inputs).loss, "fused", "", counted)
+        function = partial(fused.weighted_cross_entropy, reduction=config.reduction)
+        differentiated = partial(fused.differentiated, reduction=config.reduction)
+        return ChosenLoss(lambda *inputs: function(*inputs).loss, "fused", "", differentiated)
     if config.implementation == "fused":
         raise ConfigError(f"loss.implementation: fused cannot be used, {reason}; use auto or reference")
     return plain._replace(message=f"loss: reference implementation ({reason})")

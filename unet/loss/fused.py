@@ -17,6 +17,7 @@ are not yet multiplied by the loss scale would be lost, and never by way of the 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from unet.loss import launch, reference
-from unet.loss.reference import IGNORE_INDEX, LossResult, Reduction
+from unet.loss.reference import IGNORE_INDEX, Differentiated, LossResult, Reduction
 
 Mode = Literal["auto", "recompute", "one_pass"]
 
@@ -73,6 +74,46 @@ def weighted_cross_entropy(
     else:
         loss, confusion = _directly(arguments, mode)
     return LossResult(loss, confusion)
+
+
+def differentiated(
+    logits_NCHW: Tensor,
+    target_NHW: Tensor,
+    weight_NHW: Tensor | None = None,
+    valid_NHW: Tensor | None = None,
+    upstream: Tensor | None = None,
+    *,
+    reduction: Reduction = "mean",
+    ignore_index: int = IGNORE_INDEX,
+    mode: Mode = "auto",
+) -> Differentiated:
+    """Loss and gradient at once, for a step that goes on by `logits.backward(gradient)`: the bits of
+    weighted_cross_entropy and its backward computation without autograd's part, which takes the processor longer than
+    the launches do.
+
+    upstream: scalar that the gradient is multiplied by; None for 1.
+    """
+    rest = (target_NHW, weight_NHW, valid_NHW)
+    scale = _one(logits_NCHW.device) if upstream is None else upstream
+    if not _has_kernels(logits_NCHW):
+        with torch.no_grad():
+            loss, confusion, divisor = _forward(logits_NCHW, *rest, reduction, ignore_index)
+            return Differentiated(loss, confusion, _gradient(scale, divisor, logits_NCHW, *rest, ignore_index))
+    reference.check(logits_NCHW, *rest)
+    inputs, launcher = launch.prepare(logits_NCHW, *rest, ignore_index), _launcher(logits_NCHW)
+    if not _takes_one_pass(logits_NCHW, mode):
+        loss, confusion, sums = launch.forward(launcher, inputs, reduction)
+        return Differentiated(loss, confusion, launch.backward(launcher, inputs, scale, sums))
+    (loss, confusion, sums), gradient = launch.forward_with_gradient(launcher, inputs, reduction)
+    if upstream is not None:
+        gradient = launch.backward(launcher, inputs, scale, sums, gradient)
+    return Differentiated(loss, confusion, gradient)
+
+
+@lru_cache
+def _one(device: torch.device) -> Tensor:
+    """Kept: to fill one anew is a launch."""
+    return torch.ones((), device=device)
 
 
 def _transformed(logits: Tensor, weight: Tensor | None) -> bool:

@@ -26,6 +26,14 @@ class LossResult(NamedTuple):
     confusion: Tensor
 
 
+class Differentiated(NamedTuple):
+    """A loss, its confusion counts, and its gradient with respect to the logits, in their shape and type."""
+
+    loss: Tensor
+    confusion: Tensor
+    gradient: Tensor
+
+
 def check(logits: Tensor, target: Tensor, weight: Tensor | None, valid: Tensor | None) -> None:
     """ValueError for tensors that do not belong together: logits N x C x H x W, the others N x H x W, where weights and
     mask may have an axis of 1 that stands for all."""

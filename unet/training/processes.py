@@ -156,7 +156,9 @@ def joined() -> Iterator[Processes]:
         backend = "cpu:gloo,cuda:nccl"
     if count > 1:
         try:
-            dist.init_process_group(backend, rank=rank, world_size=count)
+            store, *_ = next(dist.rendezvous("env://", rank, count))  # type: ignore[attr-defined]
+            own = dist.PrefixStore(_attempt(), store)  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=own, rank=rank, world_size=count)
         except RuntimeError as error:
             raise ProcessLost(f"the processes of this run do not find each other ({_plain(error)})") from None
     try:
@@ -164,6 +166,16 @@ def joined() -> Iterator[Processes]:
     finally:
         if count > 1:
             dist.destroy_process_group()
+
+
+def _attempt() -> str:
+    """What tells this start of the processes from those before it.
+
+    torchrun keeps one store over its restarts (github.com/pytorch/pytorch/issues/135712), in which a process would
+    find the addresses of the dead. Nodes count restarts apart from each other: on several, torchrun must be told to
+    make a new store (docs/scaling.md).
+    """
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if os.environ.get("GROUP_WORLD_SIZE", "1") == "1" else "0"
 
 
 @contextmanager

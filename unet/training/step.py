@@ -62,15 +62,16 @@ class EagerStep:
         image, target, weight = batch
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.forward(image)
-        counts = divisor = None
         if self.pooled and self.loss.parts is not None:
-            loss, divisor = self.loss.parts(logits, target, weight)
-        elif self.loss.counted is None:
+            return self._backward(*self.loss.parts(logits, target, weight))
+        divisor = denominator(weight, weight, valid_pixels(target), self.reduction) if self.pooled else None
+        if self.loss.differentiated is None:
             loss = self.loss.function(logits, target, weight)
-        else:
-            loss, counts = self.loss.counted(logits, target, weight)
-        if self.pooled and divisor is None:
-            divisor = denominator(weight, weight, valid_pixels(target), self.reduction)
-            loss = loss * divisor
+            return self._backward(loss if divisor is None else loss * divisor, divisor)
+        loss, counts, gradient = self.loss.differentiated(logits, target, weight, None, divisor)
+        logits.backward(gradient)  # type: ignore[no-untyped-call]
+        return Sums(loss if divisor is None else loss * divisor, divisor, counts)
+
+    def _backward(self, loss: Tensor, divisor: Tensor | None) -> Sums:
         loss.backward()  # type: ignore[no-untyped-call]
-        return Sums(loss.detach(), divisor, counts)
+        return Sums(loss.detach(), divisor, None)
