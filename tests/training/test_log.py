@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unet.config import from_dict
-from unet.runs.folder import TIMING, RunFolder
+from unet.runs.folder import ATTEMPTS, TIMING, RunFolder
 from unet.study.collect import seconds_taken
 from unet.training.log import Journal
 
@@ -33,6 +33,10 @@ def test_speed_leaves_out_the_evaluation(tmp_path, clock):
     expected = {"tiles_per_s": 12.0, "seconds_per_update": 0.5, "data_wait_share": 0.2, "evaluation_s": 15.0}
     assert RunFolder(tmp_path).rows(TIMING) == [{"update": update, **expected} for update in (10, 20)]
     assert seconds_taken(tmp_path) == 40.0
+    RunFolder(tmp_path).append(ATTEMPTS, {"outcome": "ended", "seconds": 21.0})  # another was killed
+    assert seconds_taken(tmp_path) == 40.0
+    RunFolder(tmp_path).append(ATTEMPTS, {"outcome": "ended", "seconds": 21.5})  # with start and scoring
+    assert seconds_taken(tmp_path) == 42.5
 
 
 def test_a_run_without_held_out_frames_tells_its_speed(tmp_path, clock):

@@ -85,10 +85,10 @@ def command(job: Job) -> str:
 
 
 def seconds_taken(run: Path) -> float:
-    """Seconds a run took, all attempts that ended in order together; of killed ones what their timing rows tell."""
+    """Seconds a run took: all attempts that ended in order together, or what its timing rows tell, which is more where
+    attempts were killed."""
     folder = RunFolder(run)
-    attempts = sum(row["seconds"] for row in folder.rows(ATTEMPTS))
-    return float(attempts or _timed(folder))
+    return max(sum(float(row["seconds"]) for row in folder.rows(ATTEMPTS)), _timed(folder))
 
 
 def _timed(folder: RunFolder) -> float:
