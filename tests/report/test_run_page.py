@@ -303,6 +303,21 @@ def test_numbers_of_the_paper_with_the_difference_in_protocol(run, monkeypatch, 
     assert "not on this machine" in made.text
 
 
+def test_scores_of_the_test_slices(run):
+    assert "Test slices" not in page(run).text
+    stored = Path(__file__).parents[2] / "experiments/results/paper/ensembles/five/test-scores.json"
+    saved = json.loads(stored.read_text())
+    saved["protocols"]["paper"]["notes"] = ["v_rand: 2 slices have no cell"]
+    (run / "test-scores.json").write_text(json.dumps(saved))
+    made = page(run)
+    for text in ("Test slices", "0.97293", "0.97276", "2.6 % of the pixels reconstructed", "2 slices have no cell"):
+        assert text in made.text
+    (run / "test-scores.json").write_text("{}")
+    assert "Test slices" not in page(run).text
+    (run / "test-scores.json").write_text('{"protocols": {}}')
+    assert "test-scores.json: holds no scores" in page(run).text
+
+
 def test_no_numbers_of_the_paper_beside_synthetic_images(run, monkeypatch, tmp_path):
     monkeypatch.delenv("UNET_DATA", raising=False)
     monkeypatch.chdir(tmp_path)

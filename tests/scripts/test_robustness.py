@@ -21,11 +21,11 @@ harness = importlib.import_module("harness")
 page = importlib.import_module("page")
 
 
-def script(name, *words):
+def script(name, *words, seconds=200):
     """Run a script as the README says; its processes must find no threads, so that they get a process of their own."""
     command = [sys.executable, str(SCRIPTS / name), *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment)
 
 
 def test_kill_9_while_a_checkpoint_is_written():
@@ -37,7 +37,7 @@ def test_kill_9_while_a_checkpoint_is_written():
 
 
 def test_kill_9_of_a_process_under_torchrun(tmp_path):
-    done = script("crash_ranks.py", "--kills", "2", "--out", str(tmp_path))
+    done = script("crash_ranks.py", "--kills", "2", "--out", str(tmp_path), seconds=600)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = harness.read_rows(tmp_path / "ranks.csv")
     assert [row["moment"] for row in rows] == ["training", "starting"]

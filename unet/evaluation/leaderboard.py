@@ -151,6 +151,18 @@ def table(saved: dict[str, Any]) -> str:
     who = f"mean of {len(runs)} networks" if len(runs) > 1 else "one network"
     head = f"EM challenge, test slices: {who}, {f'{turned} symmetries' if turned > 1 else 'no symmetries'}"
     head += f" ({saved['average']} averaged); " if turned > 1 or len(runs) > 1 else "; "
+    rows = table_rows(saved)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(["", row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    notes = [f"  note: {note}" for note in table_notes(saved)]
+    return "\n".join([head + f"labels: {saved['labels']['note']}", *lines, *notes])
+
+
+def table_rows(saved: dict[str, Any]) -> list[list[str]]:
+    """The cells of that table, the first row its head."""
     rows = [["protocol or entry", "slices", *(name.replace("_", " ") for name in COLUMNS)]]
     for found in saved["protocols"].values():
         shown = [f"{found['scores'][name]:.{digits}f}" for name, digits in COLUMNS.items()]
@@ -158,13 +170,12 @@ def table(saved: dict[str, Any]) -> str:
     for entry in EM_TEST:
         shown = [f"{entry.scores[name]:.6f}".rstrip("0") if name in entry.scores else "-" for name in COLUMNS]
         rows.append([f"{entry.name} ({entry.table})", "", *shown])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(["", row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-    notes = [*saved["notes"], *(note for found in saved["protocols"].values() for note in found["notes"])]
-    return "\n".join([head + f"labels: {saved['labels']['note']}", *lines, *(f"  note: {note}" for note in notes)])
+    return rows
+
+
+def table_notes(saved: dict[str, Any]) -> list[str]:
+    """What must be known of the runs and of single scores."""
+    return [*saved["notes"], *(note for found in saved["protocols"].values() for note in found["notes"])]
 
 
 def _root(paths: Sequence[Path]) -> Path:

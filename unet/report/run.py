@@ -11,7 +11,19 @@ from typing import Any, Literal
 from unet.config import Config, to_dict
 from unet.datasets import SYNTHETIC
 from unet.errors import RunError, UserError, one_line
-from unet.runs.folder import CONFIG, ENVIRONMENT, FAILURE, METRICS, RECORD, SCORES, SPLIT, TIMING, WEIGHTS, RunFolder
+from unet.runs.folder import (
+    CONFIG,
+    ENVIRONMENT,
+    FAILURE,
+    METRICS,
+    RECORD,
+    SCORES,
+    SPLIT,
+    TEST_SCORES,
+    TIMING,
+    WEIGHTS,
+    RunFolder,
+)
 from unet.runs.lock import in_use
 from unet.study.collect import seconds_taken
 
@@ -30,6 +42,7 @@ class Run:
     environment: Mapping[str, Any] = field(default_factory=dict)
     split: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
+    test: Mapping[str, Any] = field(default_factory=dict)
     failure: str = ""
     record: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -62,10 +75,15 @@ def read(path: Path) -> Run:
     config = folder.config
     problems: list[str] = []
     rows, timing = (_rows(folder, name, problems) for name in (METRICS, TIMING))
-    values = {name: _json(folder, name, problems) for name in (ENVIRONMENT, SPLIT, SCORES, FAILURE, RECORD)}
+    values = {
+        name: _json(folder, name, problems) for name in (ENVIRONMENT, SPLIT, SCORES, TEST_SCORES, FAILURE, RECORD)
+    }
     if values[SCORES] and not isinstance(values[SCORES].get("scores"), dict):
         problems.append(f"{path / SCORES}: holds no scores")
         values[SCORES] = {}
+    if values[TEST_SCORES] and not {"protocols", "labels", "notes"} <= values[TEST_SCORES].keys():
+        problems.append(f"{path / TEST_SCORES}: holds no scores")
+        values[TEST_SCORES] = {}
     state = _state(path, rows, values)
     record = values[RECORD]
     try:
@@ -81,6 +99,7 @@ def read(path: Path) -> Run:
         values[ENVIRONMENT],
         values[SPLIT],
         values[SCORES],
+        values[TEST_SCORES],
         str(values[FAILURE].get("diverged", "")) if values[FAILURE] else "",
         record,
         seconds,

@@ -7,20 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from unet.config import to_yaml
-from unet.datasets import DATA_SETS
-from unet.metrics.table import higher_is_better, on_page
-from unet.report import chart, pictures, reliability
+from unet.report import chart, pictures, score_tables
 from unet.report.chart import Line
 from unet.report.markup import Markup, code, details, element, join, note, section, table
 from unet.report.opening import sentence
 from unet.report.page import badge, document, fact_tiles, headline
 from unet.report.pictures import LAYERS, Picture, Pictures
 from unet.report.run import Run, differences
-from unet.study import text
-from unet.study.claims import Target
-from unet.study.evidence import empty_scores
-from unet.study.paper import TARGETS
-from unet.terminal import Terminal, format_seconds
+from unet.terminal import Terminal
 from unet.views.mistakes import OBJECTS_LEGEND
 
 BADGES = {
@@ -28,7 +22,6 @@ BADGES = {
     "nothing held out": ("finished", "good"), "training": ("training", "open"), "scoring": ("being scored", "open"),
     "stopped": ("stopped", "bad"), "not begun": ("not begun", "open"),
 }  # fmt: skip
-PROTOCOL = "Measured on held-out training images{why}, stitched to full size, in eval mode, from the last weights."
 
 
 def make(run: Run, terminal: Terminal | None = None) -> str:
@@ -38,11 +31,12 @@ def make(run: Run, terminal: Terminal | None = None) -> str:
     shown = _pictures(run, found)
     parts = [
         shown if found.frames else None,
-        _scores(run),
+        score_tables.held_out(run),
+        score_tables.test_slices(run),
         _curves(run),
         None if found.frames else shown,
         _tiles(found),
-        _frames(run),
+        score_tables.by_frame(run),
         _configuration(run),
         _environment(run),
         _command(run),
@@ -55,23 +49,8 @@ def _header(run: Run) -> Markup:
     warnings = [note(sentence, kind="warning") for sentence in _warnings(run)]
     told = sentence(run.scores)
     if not told:
-        return headline("Run", run.name, badge(words, kind), fact_tiles(_facts(run)), *warnings)
+        return headline("Run", run.name, badge(words, kind), fact_tiles(score_tables.facts(run)), *warnings)
     return headline("Run", run.name, badge(words, kind), element("p", told, class_="opening"), *warnings)
-
-
-def _facts(run: Run) -> list[tuple[str, str, str]]:
-    scores = run.scores.get("scores", {})
-    empty = empty_scores(dict(run.scores))
-    facts: list[tuple[str, str, str]] = []
-    for name in [n for n in on_page(scores) if scores[n] is not None and n not in empty][:4]:
-        facts.append((text.score_name(name), text.number(scores[name], name), "held out"))
-    total = run.config.train.updates
-    facts.append(("updates", f"{run.update:,}", f"of {total:,}" if run.update != total else ""))
-    if run.seconds:
-        facts.append(("time", format_seconds(run.seconds), "by the clock"))
-    if "parameters" in run.environment:
-        facts.append(("weights", f"{run.environment['parameters']:,}", f"{run.config.model.variant} network"))
-    return facts
 
 
 def _warnings(run: Run) -> list[str]:
@@ -92,80 +71,6 @@ def _warnings(run: Run) -> list[str]:
     if run.synthetic:
         found.append("The images are synthetic: the scores show that the system works, and nothing about real data.")
     return [*found, *run.problems]
-
-
-# -- scores ----------------------------------------------------------------------------------------------------------
-
-
-def _scores(run: Run) -> Markup:
-    scores = run.scores.get("scores", {})
-    if not scores:
-        none = {"nothing held out": "None: every labelled frame was trained on."}.get(run.state, "There are none yet.")
-        return section("Scores", note(none))
-    thresholds, empty = run.scores.get("thresholds", {}), empty_scores(dict(run.scores))
-    paper = {} if run.synthetic else {t.score: t for t in TARGETS if t.data == run.config.data.name}
-    constant = run.scores.get("constant", {})
-    rows = []
-    for name in sorted(scores, key=lambda n: (n not in paper, list(scores).index(n))):
-        value, target = scores[name], paper.get(name)
-        shown = "-" if value is None else text.number(float(value), name) + (" †" if name in empty else "")
-        row: list[Any] = [text.score_name(name), shown]
-        if paper:
-            row += ["-", "-"] if target is None else [text.number(target.paper, name), _gap(value, target.paper, name)]
-        if constant:
-            row.insert(2, text.number(constant[name], name) if name in constant else "-")
-        rows.append([*row, "-" if name not in thresholds else f"{thresholds[name]:.1f}", _direction(name)])
-    beside = [*(["constant prediction"] if constant else []), *(["paper", "ours - paper"] if paper else [])]
-    head = ["score", "ours, held out", *beside, "threshold", "better is"]
-    notes = [note(str(text_of)) for text_of in run.scores.get("notes", [])]
-    if empty:
-        notes.append(note("† No cell is left at the best threshold of this score in some frames; do not trust it."))
-    frames = len(run.scores.get("frames", []))
-    protocol = PROTOCOL.format(why=f" ({DATA_SETS[run.config.data.name].test})" if paper else "")
-    count = f"{frames} frame{'s' * (frames != 1)}"
-    told = f"{protocol} {count}; rotations averaged: {run.scores.get('symmetries', run.scores.get('rotations', 1))}."
-    plot = reliability.plot(dict(run.scores))
-    figure = element("div", plot, class_="grid-of-charts") if plot else None
-    facts = fact_tiles(_facts(run)) if sentence(run.scores) else None
-    return section("Scores", facts, note(told), table(head, rows), *_protocols(list(paper.values())), *notes, figure)
-
-
-def _protocols(targets: list[Target]) -> list[Markup]:
-    """How each number of the paper was measured differently; equal differences together."""
-    if not targets:
-        return []
-    by_difference: dict[str, list[str]] = {}
-    for target in targets:
-        by_difference.setdefault(target.difference, []).append(text.score_name(target.score))
-    items = [element("li", element("b", ", ".join(names)), f": {told}.") for told, names in by_difference.items()]
-    return [note("The paper's numbers and ours were not measured alike:"), element("ul", *items, class_="note")]
-
-
-def _gap(value: float | None, paper: float, name: str) -> str:
-    if value is None:
-        return "-"
-    reached = value > paper if higher_is_better(name) else value < paper
-    return text.number(value - paper, name, sign=True) + (" (reached)" if reached else "")
-
-
-def _direction(name: str) -> str:
-    higher = higher_is_better(name)
-    return "" if higher is None else "higher" if higher else "lower"
-
-
-def _frames(run: Run) -> Markup | None:
-    by_frame = run.scores.get("by_frame")
-    if not isinstance(by_frame, dict) or not by_frame:
-        return None
-    from unet.evaluation.scoring import quality
-
-    columns = on_page({name for values in by_frame.values() for name, value in values.items() if value is not None})
-    rows = []
-    for name in sorted(by_frame, key=lambda n: quality(by_frame[n])):
-        values = [by_frame[name].get(column) for column in columns]
-        rows.append([name, *("-" if v is None else text.number(v, c) for v, c in zip(values, columns, strict=True))])
-    told = note("Worst first. A click on a heading sorts.")
-    return section("Frame by frame", told, table(["frame", *map(text.score_name, columns)], rows), name="frames")
 
 
 # -- curves ----------------------------------------------------------------------------------------------------------
