@@ -117,12 +117,11 @@ def main() -> None:
         }
         timings = in_turns(rivals, arguments.rounds, arguments.seconds)
         flops = flops_of_a_step(tile_px, batch, arguments.base_channels)
-        made = f"{arguments.base_channels} channels, {loss.name} loss"
-        title = f"{tile_px} px x {batch}, {made}: {flops / 1e12:.2f} TFLOP a step"
-        print(table(title, timings, GRAPHS if GRAPHS in timings else BF16))
+        made = f"{case}, {arguments.base_channels} channels, {loss.name} loss, {flops / 1e9:.4g} GFLOP a step"
+        print(table(made, timings, GRAPHS if GRAPHS in timings else BF16))
         for name, timing in timings.items():
             print(f"  {flops / 1e12 / (timing.percentiles_ms()[1] / 1e3):8.3g} TFLOP/s  {name}")
-        append_rows(arguments.csv, "training step", f"{case}, {made}", timings, ("torch",))
+        append_rows(arguments.csv, "training step", made, timings, ("torch",))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def test_every_tile_size_is_compiled_for_itself_and_the_loss_is_named(run, monke
     assert len(compiled) == 2
     assert not any(isinstance(value, torch.SymInt) for inputs in compiled for value in inputs)
     assert len(rows) == 2 * 4
-    assert rows[0]["case"] == "188x1, 1 channels, reference loss"
+    gflop = bench.flops_of_a_step(188, 1, 1) / 1e9
+    assert rows[0]["case"] == f"188x1, 1 channels, reference loss, {gflop:.4g} GFLOP a step"
     assert capsys.readouterr().out.count("loss: why it is this one") == 1
 
 
