@@ -14,7 +14,7 @@ import torch
 
 from unet.datasets import DATA_SETS
 from unet.errors import RunError
-from unet.evaluation.run import split_names
+from unet.evaluation.held_out import split_names
 from unet.files import write_text
 from unet.metrics.table import label
 from unet.prediction.shipped import FOLDER, shipped

@@ -205,7 +205,7 @@ def read_weights(draw: Draw, folder: Path) -> object:
 
 def read_run(draw: Draw, folder: Path) -> object:
     """The small files of a run folder, damaged or replaced."""
-    from unet.evaluation.run import named_frames
+    from unet.evaluation.held_out import named_frames
     from unet.prediction.progress import Record
     from unet.runs.folder import METRICS, RunFolder, taken
     from unet.runs.reproduce import Original, compare

@@ -24,7 +24,7 @@ from unet.config import Config, ModelConfig, load_yaml, to_dict
 from unet.data.published.archive import unpack
 from unet.device import Hardware
 from unet.errors import ConfigError, DataError, UserError
-from unet.evaluation.run import named_frames
+from unet.evaluation.held_out import named_frames
 from unet.networks import build
 from unet.prediction.trained import load_network
 from unet.runs.checkpoint import load_weights, save_weights

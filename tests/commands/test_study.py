@@ -39,9 +39,12 @@ def workplace(tmp_path_factory):
     for part in ("images", "labels"):
         (folder / "images" / part).mkdir(parents=True)
     for number in range(6):
-        label = (rng.random((40, 44)) > 0.5).astype(np.uint8)
-        image = label * 90 + rng.integers(0, 60, label.shape, dtype=np.uint8)
-        cv2.imwrite(str(folder / f"images/labels/{number}.png"), label * 255)
+        label = np.zeros((40, 44), np.uint8)
+        for cell in range(6):
+            y, x = 20 * (cell // 3) + 4, 14 * (cell % 3) + 3
+            label[y : y + 9, x : x + 8] = cell + 1
+        image = (label > 0).astype(np.uint8) * 90 + rng.integers(0, 60, label.shape, dtype=np.uint8)
+        cv2.imwrite(str(folder / f"images/labels/{number}.png"), label)
         cv2.imwrite(str(folder / f"images/images/{number}.png"), image)
     (folder / "page.py").write_text(PAGE)
     for name in ("tyro", "wandb", "rich", "matplotlib"):
@@ -171,6 +174,9 @@ def test_tables_and_figure_of_real_runs(workplace, capsys, monkeypatch):
     assert out.strip() == f"{RESULTS}/README.md"
     text = Path(RESULTS, "README.md").read_text()
     assert "| 1e-2 | 1 x 52 px | 1 |" in text
+    assert "| IoU, median of last 5 | SEG | foreground IoU |" in text  # of cells with a number each
+    assert "Images of your own" in text
+    assert "synthetic" not in text.lower()
     assert "## Gradient noise" in text
     assert Path(RESULTS, "figure.png").is_file()
 

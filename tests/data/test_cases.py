@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 
 from tests.data import cases
 from unet.cli import main
@@ -63,6 +64,38 @@ def test_a_label_of_another_name_shows_the_nearest_and_ten_problems_are_enough(t
     assert lines[-1].strip() == "and 2 more"
 
 
+def test_a_label_in_another_subfolder_is_the_nearest(tmp_path):
+    cases.write(tmp_path, names=("{i}.png", "exp 1/{i}.png"))
+    with pytest.raises(Problems) as caught:
+        read(tmp_path)
+    assert "images/0.png: no label of this name in labels/ (nearest: exp 1/0.png)" in caught.value.problems
+
+
+def test_more_objects_than_8_bits_hold_are_asked_about(tmp_path):
+    def overflown(_labels, _seed):
+        """300 squares, numbered modulo 256."""
+        numbers = np.zeros((160, 192), int)
+        for number in range(300):
+            y, x = divmod(number, 23)
+            numbers[8 * y + 1 : 8 * y + 6, 8 * x + 1 : 8 * x + 6] = number + 1
+        return numbers
+
+    cases.write(tmp_path / "wide", lambda *a: overflown(*a).astype(np.uint16))
+    assert read(tmp_path / "wide").frames[0].instances.max() == 300
+    cases.write(tmp_path, lambda *a: overflown(*a).astype(np.uint8))
+    with pytest.raises(DataError, match="8-bit numbers up to 255, 17% of them in several pieces: were more than 255"):
+        read(tmp_path)
+    assert read(tmp_path, label_kind="instances").frames[0].instances.max() == 255
+
+
+def test_a_foreground_that_fills_most_is_said(tmp_path):
+    for label_of, told in ((cases.inverted, True), (cases.mask, False)):
+        said = []
+        folder = cases.write(tmp_path / label_of.__name__, label_of)
+        own.read(folder, DataConfig(folder=str(folder)), said.append)
+        assert ("the foreground fills 92%: if it is the low value, say --data.foreground low" in said[0]) == told
+
+
 def test_a_second_channel_in_its_own_file_is_said(tmp_path):
     cases.write(tmp_path, names=("c_{i}_0000.png", "c_{i}.png"), folders=("imagesTr", "labelsTr"))
     (tmp_path / "imagesTr" / "c_0_0001.png").write_bytes((tmp_path / "imagesTr" / "c_0_0000.png").read_bytes())
@@ -81,9 +114,24 @@ def flags_of(error):
     return tuple(re.findall(r"\S+=\S+", str(error).split("--data.label-map ")[1].split(";")[0]))
 
 
+def spread(*levels):
+    """Objects of as many gray levels as are given, the background 0."""
+    return lambda labels, _: np.array([0, *levels], np.uint8)[np.minimum(labels, len(levels))]
+
+
+def jpeg_rims(labels, _seed):
+    """A mask of 0 and 255 with 1 and 2 around its objects, in rings rather than specks, as JPEG leaves them."""
+    near = ndimage.binary_dilation(labels > 0, iterations=2)
+    wide = ndimage.binary_dilation(labels == 3, iterations=3)
+    return np.where(labels > 0, 255, np.where(near & (labels == 0) & wide, 1 + (labels % 2), 0)).astype(np.uint8)
+
+
 @pytest.mark.parametrize(
     ("label_of", "message"),
     [
+        (jpeg_rims, "grays at the rims of a mask.* if 255 marks pixels to ignore, --data.label-kind classes"),
+        (spread(127, 255), "values 0, 127, 255 lie evenly up to 255"),
+        (spread(85, 170, 255), "values 0, 85, 170, 255 lie evenly up to 255"),
         (cases.few_gray, "0 and 255 fill all but 240 pixels"),
         (cases.one_two, r"no pixel is 0 \(values 1, 2\)"),
         (cases.gaps, "50% of the numbers lie in pieces"),
@@ -97,7 +145,10 @@ def test_what_may_be_meant_in_two_ways_is_asked_back_with_the_flag_of_each(tmp_p
         stack = read(tmp_path, label_map=flags_of(caught.value))
         for i, frame in enumerate(stack.frames):
             values = label_of(cases.SCENES[i][1], i)
-            np.testing.assert_array_equal(frame.label, values > (127 if label_of is cases.few_gray else 1))
+            wanted = np.unique(values, return_inverse=True)[1].reshape(values.shape)
+            if label_of in (cases.few_gray, jpeg_rims):
+                wanted = values > 127
+            np.testing.assert_array_equal(frame.label, wanted)
     assert read(tmp_path, label_kind="instances").frames[0].instances is not None
 
 
@@ -116,6 +167,12 @@ def test_a_table_names_classes_ranges_and_what_is_ignored(tmp_path):
     (tmp_path / "classes.txt").write_text("0=ground\n1-99=cell\n100=ignore\n200-201=debris\n")
     same(read(tmp_path), wanted)
     assert own.instances(tmp_path, DataConfig(folder=str(tmp_path))) == {}
+    table = "0=ground\r\n1-99=cell\r\n100=ignore\r\n200-201=debris\r\n"
+    (tmp_path / "classes.txt").write_bytes(table.encode("utf-8-sig"))  # as Windows writes it
+    same(read(tmp_path), wanted)
+    (tmp_path / "classes.txt").write_text("0=ground\n1-201=cell\n255 ignore\n")
+    with pytest.raises(ConfigError, match="'255 ignore' is not VALUE=CLASS"):  # and no three class names
+        read(tmp_path)
 
 
 def test_colours_can_be_classes(tmp_path):

@@ -207,7 +207,7 @@ def test_all_offenders_are_named_at_once(folder: Path) -> None:
         "labels/slices.tif": "has 6 slices, its image 5",
         "images/nan.tif": "2 gray values are NaN",
         "images/colour.tif": "has 3 channels, most others 1",
-        "labels/half.tif": "no whole numbers",
+        "labels/half.tif": "holds NaN or fractions",
         "images/alone.png": "no label of this name",
         "labels/orphan.png": "no image of this name",
         "images/broken.png": "not a PNG or JPEG",

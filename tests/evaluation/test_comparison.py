@@ -121,6 +121,26 @@ def test_reversed_polarity_is_hinted_at(tmp_path, what):
     assert turned["scores"]["iou_foreground"] == 1
 
 
+@pytest.mark.parametrize("objects", [False, True])
+def test_a_prediction_that_lies_elsewhere_is_hinted_at(tmp_path, objects):
+    label = cases.SCENES[0][1].astype(np.uint16) if objects else MASK * np.uint8(255)
+    predicted = label if objects else MASK * np.float32(0.8) + np.float32(0.1)
+    right, turned = (scored(tmp_path, p[None], label[None])["notes"] for p in (predicted, predicted[::-1]))
+    assert not [note for note in right if "fit the predictions better" in note]
+    assert any("the labels fit the predictions better when they are mirrored top to bottom" in note for note in turned)
+
+
+@pytest.mark.parametrize(("kind", "scale"), [(np.uint16, 255), (np.uint16, 4095), (np.uint8, 100)])
+def test_probabilities_of_another_scale_are_hinted_at(tmp_path, kind, scale):
+    """8 bits in a 16-bit file, 12 bits, per cent: divided by the largest value of the type, nothing is foreground."""
+    rng = np.random.default_rng(0)
+    smooth = np.clip(MASK * 0.8 + 0.1 + rng.normal(0, 0.04, MASK.shape), 0, 1)[None]
+    notes = scored(tmp_path, np.rint(smooth * scale).astype(kind), MASK[None] * 255)["notes"]
+    assert any(f"no probability reaches 0.5 (largest number {scale})" in note for note in notes)
+    notes = scored(tmp_path, np.rint(smooth * np.iinfo(kind).max).astype(kind), MASK[None] * 255)["notes"]
+    assert not [note for note in notes if "scale" in note]
+
+
 def test_a_flag_overrules_what_the_labels_were_taken_for(tmp_path):
     label = np.where(cases.SCENES[0][1] > 0, cases.SCENES[0][1], 0).astype(np.uint8)[None]
     predicted = (MASK[None] * 0.98 + 0.01).astype(np.float32)

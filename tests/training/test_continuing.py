@@ -146,6 +146,25 @@ def parent(tmp_path):
     return tmp_path / "parent"
 
 
+def test_a_frame_that_was_trained_on_is_not_scored(parent, capsys):
+    parts = json.loads((parent / "split.json").read_text())
+    moved = parts["train"].pop()
+    parts["held_out"].append(moved)
+    (parent / "split.json").write_text(json.dumps(parts))
+    assert main(["evaluate", str(parent)]) == 2
+    assert f"split.json and config.yaml disagree on the train frames ({moved})" in capsys.readouterr().err
+
+
+def test_scores_on_other_images_or_labels_say_so(parent, tmp_path, capsys):
+    told = "warning: the images or labels are not those that the network was trained on"
+    assert main(["evaluate", str(parent)]) == 0
+    assert told not in capsys.readouterr().out
+    Image.fromarray(np.zeros((160, 192), np.uint8)).save(tmp_path / "data" / "labels" / "0.png")
+    assert main(["evaluate", str(parent)]) == 0
+    assert told in capsys.readouterr().out
+    assert told in json.loads((parent / "scores.json").read_text())["notes"]
+
+
 def weights(run):
     return load_weights(run / "weights.safetensors")[0]
 

@@ -150,6 +150,7 @@ def _show(names: list[str], flags: list[str]) -> int:
     if not names and set(flags) <= {"--quiet"}:
         return _show_catalogue()
     arguments = _look(names, flags, "unet data show", "What a configuration means for a data set.")
+    from unet.data.doubts import doubts
     from unet.data.load import load
     from unet.data.split import split
     from unet.data.stack import IGNORE, labelled
@@ -167,8 +168,11 @@ def _show(names: list[str], flags: list[str]) -> int:
     print(f"labelled:      {len(known)}{', with ignored pixels: ' * bool(partial)}{', '.join(partial)}")
     print(f"normalisation: {stack.normalisation}")
     if known:
-        for side, frames in split(stack, config).names(stack).items():
+        parts = split(stack, config)
+        for side, frames in parts.names(stack).items():
             print(f"{side + ':':<14} " + (f"{len(frames)}: {', '.join(frames)}" if frames else "none"))
+        for line in doubts(stack, parts.train, parts.held_out):
+            print(line)
     return 0
 
 
@@ -188,11 +192,16 @@ def _show_catalogue() -> int:
 
 def _preview(names: list[str], flags: list[str]) -> int:
     arguments = _look(names, flags, "unet data preview", "Contact sheet of images, labels, weight maps and tiles.")
+    from unet.data.doubts import doubts
     from unet.data.load import load
+    from unet.data.stack import labelled
     from unet.views.preview import contact_sheet
 
     terminal = Terminal(arguments.quiet)
-    stack = load(arguments.config.data, (lambda _: None) if arguments.quiet else print, terminal)
+    say = (lambda _: None) if arguments.quiet else print
+    stack = load(arguments.config.data, say, terminal)
+    for line in doubts(stack, labelled(stack.frames), ()):
+        say(line)
     path = Path(arguments.out or f"{stack.name}-preview.png")
     with terminal.task("drawing the contact sheet"):
         contact_sheet(stack, arguments.config, path)

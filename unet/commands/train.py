@@ -91,7 +91,8 @@ def _train(argv: list[str], processes: Processes | None) -> int:
     if arguments.dry_run:
         print(f"# run folder: {path}\n{to_yaml(config)}", end="")
         return 0
-    from unet.evaluation.run import evaluate_run, nothing_held_out, table
+    from unet.evaluation.held_out import nothing_held_out
+    from unet.evaluation.run import evaluate_run, table
     from unet.runs.dashboard import Dashboard
     from unet.runs.final import send_scores
     from unet.runs.lock import keep_run_locks

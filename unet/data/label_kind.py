@@ -19,7 +19,9 @@ _FEW = 16  # more consecutive numbers than this are objects, not classes
 _SINGLE = 0.9  # share of numbers in one piece from which a handful of them are taken for objects
 _HALF = 0.6  # share in one piece below which numbers are not taken for objects without being asked
 _STRAY = 0.02  # of the smaller of a mask's two values: what other values at its rims may fill of it
+_STRAY_MASK, _RINGING = 0.1, 32  # the same beside 0 and 255, and how far values lie from these
 _SPECK_PX = 3  # mean size of a piece of a stray value
+_NEARLY_ALL, _WHOLE = 250, 0.98  # of 256 values, of an 8-bit image that may have run out; share of them in one piece
 _ENOUGH = 500  # numbers tell whether many of them are objects; images beyond them would only cost time
 
 
@@ -36,17 +38,27 @@ def recognise(labels_HW: list[Pixels]) -> tuple[LabelKind, str]:
         return "binary", f"values {_list(values)}"
     if stray := _stray(areas, labels_HW):
         low, high = stray
+        ignored = f"if {IGNORE} marks pixels to ignore, --data.label-kind classes; " if high == IGNORE else ""
         raise DataError(
             f"labels: {low} and {high} fill all but {sum(areas.values()) - areas[low] - areas[high]} pixels, which "
             f"hold {len(areas) - 2} other values: grays at the rims of a mask. Threshold it, or say "
-            f"--data.label-map {low}-{(low + high) // 2}=background {(low + high) // 2 + 1}-{high}=foreground; if they "
-            "are objects, --data.label-kind instances"
+            f"--data.label-map {low}-{(low + high) // 2}=background {(low + high) // 2 + 1}-{high}=foreground; "
+            f"{ignored}if they are objects, --data.label-kind instances"
         )
     if 0 not in areas:
-        table = " ".join(f"{v}={'background' if i == 0 else f'class-{i}'}" for i, v in enumerate(values[:4]))
         raise DataError(
             f"labels: no pixel is 0 (values {_list(values)}), so which one is the background? Say --data.label-map "
-            f"{table}{' ...' * (len(values) > 4)}; if they are objects without any, --data.label-kind instances"
+            f"{_table(values)}; if they are objects without any, --data.label-kind instances"
+        )
+    if _evenly_spread(values):
+        raise DataError(
+            f"labels: values {_list(values)} lie evenly up to {IGNORE}, as classes do that were drawn as grays: say "
+            f"--data.label-map {_table(values)}; if they are objects, --data.label-kind instances"
+        )
+    if share := _overflown(labels_HW):
+        raise DataError(
+            f"labels: 8-bit numbers up to 255, {share:.0%} of them in several pieces: were more than 255 objects "
+            "saved in 8 bits? Save them in 16 bits; if each number is one object, say --data.label-kind instances"
         )
     classes = [v for v in values if v != IGNORE]
     gapless = classes == list(range(len(classes)))
@@ -66,10 +78,9 @@ def recognise(labels_HW: list[Pixels]) -> tuple[LabelKind, str]:
     if len(values) <= _FEW and single < _SINGLE / 2:
         return "classes", f"{shown} in several pieces each"
     if single < _HALF and len(values) > 2:
-        table = " ".join(f"{v}={'background' if v == 0 else f'class-{v}'}" for v in values[:4])
         raise DataError(
             f"labels: {shown}; {1 - single:.0%} of the numbers lie in pieces, so they are hardly objects. Of classes "
-            f"say --data.label-map {table}{' ...' * (len(values) > 4)}; of objects --data.label-kind instances"
+            f"say --data.label-map {_table(values)}; of objects --data.label-kind instances"
         )
     count = f"{len(values) - (0 in values)} numbers up to {max(values)}"
     return "instances", f"{count}, {single:.0%} of them in one piece; if they are classes, set data.label_kind"
@@ -112,8 +123,8 @@ def class_labels(
         wrong = _outside(labels_HW, names, {*range(count), IGNORE}, rule)
     elif known != list(range(len(known))):
         missing = next(v for v in range(len(known) + 1) if v not in known)
-        wrong = [f"labels: values {_list(values)} leave out {missing}; number the classes 0, 1, ... or name them "
-                 "in classes.txt"]  # fmt: skip
+        wrong = [f"labels: values {_list(values)} leave out {missing}; number the classes 0, 1, ..., or say "
+                 f"--data.label-map {_table(values)}"]  # fmt: skip
     elif count > IGNORE:
         wrong = [
             f"labels: {count} classes are more than {IGNORE}; if they are objects, set data.label_kind to instances"
@@ -135,14 +146,35 @@ def _areas(labels_HW: list[Pixels]) -> dict[int, int]:
     return areas
 
 
+def _evenly_spread(values: list[int]) -> bool:
+    """Whether values are 0..255 in 2 to 16 equal steps (0, 127, 255 or 0, 85, 170, 255), rounded either way."""
+    steps = len(values) - 1
+    return 2 <= steps <= _FEW and all(abs(v - i * IGNORE / steps) < 1 for i, v in enumerate(values))
+
+
+def _overflown(labels_HW: list[Pixels]) -> float:
+    """Of the 8-bit images that use up their numbers, the share of numbers in several pieces; 0: below a few of them."""
+    full = [label for label in labels_HW if label.dtype.itemsize == 1 and np.unique(label).size >= _NEARLY_ALL]
+    share = 1 - share_in_one_piece(full) if full else 0.0
+    return share if share > 1 - _WHOLE else 0.0
+
+
 def _stray(areas: dict[int, int], labels_HW: list[Pixels]) -> tuple[int, int] | None:
-    """The two values of a mask beside which others occur only as specks that lie between them; None: no such mask."""
+    """The two values of a mask beside which others occur only as specks that lie between them; None: no such mask.
+
+    Between 0 and 255, which may also mark pixels to ignore, others near the ends need be few but no specks: so JPEG
+    leaves a mask.
+    """
     low, high = sorted(sorted(areas, key=areas.__getitem__)[-2:]) if len(areas) > 2 else (0, 0)
     between = [value for value in areas if low < value < high]
     if not between or len(between) != len(areas) - 2:
         return None
     pixels, pieces = sum(areas[value] for value in between), 0
-    if pixels > _STRAY * min(areas[low], areas[high]):
+    share = pixels / min(areas[low], areas[high])
+    at_the_ends = all(min(value - low, high - value) <= _RINGING for value in between)
+    if (low, high) == (0, IGNORE) and at_the_ends and share <= _STRAY_MASK:
+        return low, high
+    if share > _STRAY:
         return None
     from skimage import measure
 
@@ -187,6 +219,12 @@ def share_in_one_piece(labels_HW: list[Pixels], enough: int | None = None) -> fl
         if enough is not None and total >= enough:
             break
     return single / total if total else 1.0
+
+
+def _table(values: list[int]) -> str:
+    """What --data.label-map would say of values, the first four at most."""
+    entries = (f"{v}={f'class-{i}' if i else 'background'}" for i, v in enumerate(values[:4]))
+    return " ".join([*entries, *(["..."] if len(values) > 4 else [])])
 
 
 def _list(values: list[int]) -> str:

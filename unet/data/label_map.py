@@ -18,13 +18,14 @@ from unet.errors import ConfigError
 IGNORED = "ignore"
 """The name, in place of a class, of values that carry no loss and no score."""
 
+_BEGIN = re.compile(r"\s*(?:\d[\d-]*|#[0-9a-fA-F]{6})\s*=")  # of a line of a table, however it goes on
 _ENTRY = re.compile(r"(?:(\d{1,9})(?:-(\d{1,9}))?|#([0-9a-fA-F]{6}))\s*=\s*(\S.*)")
 _SHOWN = 6
 
 
 def is_table(lines: Sequence[str]) -> bool:
-    """Whether all lines are entries of such a table (classes.txt may be one)."""
-    return bool(lines) and all(_ENTRY.fullmatch(line.strip()) for line in lines)
+    """Whether lines are meant as such a table (classes.txt may be one): no class is named `1=...`."""
+    return any(_BEGIN.match(line) for line in lines)
 
 
 @dataclass(frozen=True)

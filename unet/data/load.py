@@ -112,14 +112,18 @@ def references(config: DataConfig, stack: Stack) -> Masks:
         return own.instances(Path(config.folder), config)
     if stack.name.startswith(SYNTHETIC):
         return stacks.references(stack.name, config.seed)
-    return _reader(config).references(_folder(config))
+    return _reader(config).references(_folder(config)) if _has_objects(config) else {}
 
 
 def markers(config: DataConfig, stack: Stack) -> Masks:
     """The tracking markers of DET by frame name, H x W int32; empty but for the cell tracking sets. As `references`."""
-    if stack.name.startswith(SYNTHETIC) or config.name == "folder":
+    if stack.name.startswith(SYNTHETIC) or config.name == "folder" or not _has_objects(config):
         return {}
     return _reader(config).markers(_folder(config))
+
+
+def _has_objects(config: DataConfig) -> bool:
+    return DATA_SETS[config.name].scores == "objects"
 
 
 def _reader(config: DataConfig) -> Reader:

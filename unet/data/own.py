@@ -31,6 +31,8 @@ from unet.data.rescale import fill_value
 from unet.data.stack import Frame, InstanceImage, LabelImage, Stack
 from unet.errors import ConfigError, DataError, Problems
 
+_MOST = 2 / 3  # of all pixels: a foreground that fills more is rare, a mask of the other polarity is not
+
 
 def read(
     folder: Path, config: DataConfig, say: Callable[[str], None], on_frame: OnFrame = lambda _done, _total: None
@@ -119,6 +121,8 @@ def read_labels(
     labels, class_names = _classes(found, kind, names)
     if kind == "binary" and config.foreground == "low":
         labels = [np.asarray(1 - label, np.uint8) for label in labels]
+    elif kind == "binary" and labels and (share := float(np.mean([label.mean() for label in labels]))) > _MOST:
+        why += f"; the foreground fills {share:.0%}: if it is the low value, say --data.foreground low"
     return kind, why, labels, class_names
 
 
@@ -159,7 +163,7 @@ def _class_lines(folder: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError):
         raise DataError(f"{path}: not readable text; write one class name per line") from None
 

@@ -14,13 +14,14 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from unet.config import DataConfig
 from unet.data.images.tiff import SMALLEST_SIDE_PX, SUFFIXES, Pixels, read_images, stores_planes
 from unet.data.label_map import packed
+from unet.data.stack import IGNORE
 from unet.errors import DataError
 from unet.files import natural_key, reading
 
@@ -151,8 +152,11 @@ def _renamed(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Path
 
 def nearest_name(key: str, there: dict[str, Path], own: dict[str, Path]) -> str:
     """The name most like `key` that has no partner either, in words; empty when none is like it."""
-    close = difflib.get_close_matches(key, [k for k in there if k not in own], n=1, cutoff=0.5)
-    return f" (nearest: {there[close[0]].name})" if close else ""
+    free = [k for k in there if k not in own]
+    elsewhere = [k for k in free if PurePosixPath(k).name == PurePosixPath(key).name]  # in another subfolder
+    close = elsewhere or difflib.get_close_matches(key, free, n=1, cutoff=0.5)
+    place = f"{close[0]}{there[close[0]].suffix}" if elsewhere else there[close[0]].name if close else ""
+    return f" (nearest: {place})" if close else ""
 
 
 def _blocks(pair: Pair, folds: int) -> list[Pair]:
@@ -185,7 +189,7 @@ def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, colou
     image_place, place = (path.relative_to(folder).as_posix() for path in (image_path, label_path))
     if not colours and not (labels == labels[:, :1]).all():
         found.wrong.append(f"{place}: is a colour image; save one number per class or object, or set data.label_map")
-    elif images.shape[2:] != labels.shape[2:] and min(images.shape[2:]) < SMALLEST_SIDE_PX:
+    elif images.shape[2:] != labels.shape[2:] and is_channel_axis(images.shape):
         found.wrong.append(f"{image_place}: {channel_axis(images.shape)}")
     elif len(images) != len(labels):
         found.wrong.append(f"{place}: has {len(labels)} slices, its image {len(images)}")
@@ -200,11 +204,19 @@ def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, colou
             found.pairs.append(Pair(key + slice_, sequence, image, numbers, image_place + slice_, place + slice_))
 
 
+def is_channel_axis(shape_NCHW: tuple[int, ...]) -> bool:
+    """Whether a side of images is too short for one: below SMALLEST_SIDE_PX, or, of stacks, below twice that and an
+    eighth of the other."""
+    images, _, height, width = shape_NCHW
+    short, long = min(height, width), max(height, width)
+    return short < SMALLEST_SIDE_PX or (images > 1 and short < min(2 * SMALLEST_SIDE_PX, long / 8))
+
+
 def channel_axis(shape_NCHW: tuple[int, ...]) -> str:
-    """What is said of images with a side below SMALLEST_SIDE_PX."""
+    """What is said of such images."""
     images, _, height, width = shape_NCHW
     return (
-        f"reads as {images} image{'s' * (images > 1)} of {height} x {width} px; a side below {SMALLEST_SIDE_PX} px is "
+        f"reads as {images} image{'s' * (images > 1)} of {height} x {width} px; a side of {min(height, width)} px is "
         "a channel axis in the wrong place, save the channels in front (C x H x W)"
     )
 
@@ -233,9 +245,11 @@ def _read_label(path: Path) -> Pixels:
     labels = read_images(path, indices=True)
     if labels.dtype.kind == "f":
         if not (np.isfinite(labels).all() and (labels == np.rint(labels)).all() and abs(labels).max() < 2**31):
-            raise DataError(f"{path}: holds values that are no whole numbers; labels are class or object numbers")
+            raise DataError(f"{path}: holds NaN or fractions; labels are class or object numbers, pixels to ignore 255")
         labels = labels.astype(np.int64)
     low, high = labels.min(), labels.max()
     if low < 0 or high > np.iinfo(np.int32).max:
-        raise DataError(f"{path}: label value {low if low < 0 else high} is out of range")
+        raise DataError(
+            f"{path}: label value {low if low < 0 else high} is out of range; pixels to ignore are {IGNORE}"
+        )
     return labels

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.config import DataConfig
+from unet.data.doubts import misplaced
 from unet.data.own import label_table, read_labels, unfit_scores
 from unet.data.pairs import Found
 from unet.data.stack import IGNORE, Frame, Normalisation, Stack
 from unet.errors import Problems, RunError
 from unet.evaluation.constant import missing_classes, warnings_of
-from unet.evaluation.frames import FramePrediction, cross_entropy
+from unet.evaluation.frames import FramePrediction
 from unet.evaluation.scoring import Scores, or_none, picture_rows, record, score
 from unet.evaluation.strangers import Reading, add_predictions, as_objects, as_probabilities, numbered, pair_files
 from unet.evaluation.strangers import read_labels as read_label_files
@@ -27,7 +28,7 @@ from unet.files import write_json
 from unet.metrics.ctc import ctc_scores
 from unet.metrics.instance import match_objects, seg
 from unet.metrics.outcomes import Outcomes, outcomes
-from unet.metrics.pixel import confusion, mean_iou
+from unet.metrics.pixel import mean_iou
 from unet.runs.folder import PICTURE, SCORES
 from unet.terminal import Terminal
 from unet.views.mistakes import OBJECTS_LEGEND, object_mistakes
@@ -115,11 +116,10 @@ def _pixels(
     membranes = config.scores == "membranes"
     if membranes and class_names == ("background", "foreground"):
         class_names = ("membrane", "cell")
-    frames = []
-    for pair, label, both in zip(found.pairs, truth, reading.maps, strict=True):
-        frame = Frame(pair.name, pair.sequence, 1 - both[:1], label)
-        counts = confusion(label, both.argmax(axis=0).astype(np.uint8), len(class_names))
-        frames.append(FramePrediction(frame, both, math.nan if reading.hard else cross_entropy(both, label), counts))
+    frames = [
+        FramePrediction.of(Frame(pair.name, pair.sequence, 1 - both[:1], label), both)
+        for pair, label, both in zip(found.pairs, truth, reading.maps, strict=True)
+    ]
     stack = Stack(
         prediction.name, tuple(p.frame for p in frames), class_names, Normalisation(scale=1.0), str(prediction),
         "membranes" if membranes else "classes", own=True,
@@ -132,7 +132,12 @@ def _pixels(
             values.pop("loss")
             values.pop("expected_calibration_error", None)
     scores.notes += missing_classes([p.frame for p in frames], class_names, "given")
-    scores.notes += _unknown(truth) + _reversed(frames)
+    scores.notes += (
+        [reading.note] * bool(reading.note)
+        + _unknown(truth)
+        + _reversed(frames)
+        + misplaced([p.frame for p in frames], "predictions")
+    )
     return scores, picture_rows(frames, stack, {}, scores, most=MOST_ROWS)
 
 
@@ -182,8 +187,13 @@ def _objects(
             "labels hold some of the objects only, say --partial"
         )
     scores.notes += warnings_of(scores.values, scores.constant)
+    frames = [
+        Frame(pair.name, pair.sequence, (result > 0)[None].astype(np.float32), (reference > 0).astype(np.uint8))
+        for pair, reference, result in zip(found.pairs, references, results, strict=True)
+    ]
+    scores.notes += misplaced(frames, "predictions")
     worst = sorted(range(len(names)), key=lambda i: _or_inf(scores.by_frame[names[i]]["seg"]))[:MOST_ROWS]
-    return scores, [_object_row(names[i], references[i], results[i]) for i in worst]
+    return scores, [_object_row(frames[i], references[i], results[i]) for i in worst]
 
 
 def object_values(
@@ -195,13 +205,10 @@ def object_values(
     return values | {f"objects_{name}": float(count) for name, count in fates._asdict().items()}, fates
 
 
-def _object_row(name: str, reference: NDArray[np.int32], result: NDArray[np.int32]) -> Row:
-    label = (reference > 0).astype(np.uint8)
-    found = (result > 0).astype(np.float32)
-    frame = Frame(name, name, found[None], label)
+def _object_row(frame: Frame, reference: NDArray[np.int32], result: NDArray[np.int32]) -> Row:
     missed = sum(not match.result for match in match_objects(reference, result))
     caption = f"{OBJECTS_LEGEND}; {missed} missed"
-    return Row(frame, np.stack([1 - found, found]), object_mistakes(reference, result), caption)
+    return Row(frame, np.concatenate([1 - frame.image, frame.image]), object_mistakes(reference, result), caption)
 
 
 def _or_inf(value: float | None) -> float:

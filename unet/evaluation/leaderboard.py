@@ -22,8 +22,9 @@ from unet.data.load import find_root
 from unet.data.stack import Normalisation, Stack
 from unet.datasets import DATA_SETS
 from unet.errors import DataError, RunError
+from unet.evaluation.held_out import split_names
 from unet.evaluation.published_scores import EM_TEST
-from unet.evaluation.run import hardware_of, split_names
+from unet.evaluation.run import hardware_of
 from unet.files import sha256, write_json
 from unet.metrics.em import em_sweeps
 from unet.metrics.sweep import THRESHOLDS

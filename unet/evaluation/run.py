@@ -4,56 +4,37 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from unet.config import Config, PredictConfig
+from unet.data.doubts import doubts
 from unet.data.load import load, markers, references
 from unet.data.stack import InstanceImage, Normalisation, Stack
-from unet.datasets import DATA_SETS
 from unet.device import Hardware, prepare
 from unet.errors import RunError
 from unet.evaluation.constant import missing_classes
 from unet.evaluation.frames import FramePrediction, collapsed, predict_frames
+from unet.evaluation.held_out import (
+    is_same_data,
+    named_frames,
+    nothing_held_out,
+    refuse_edited_split,
+    refuse_other_splits,
+    split_names,
+)
 from unet.evaluation.scoring import kind_of, picture_rows, record, score
 from unet.files import sha256, write_json
 from unet.prediction.ensemble import Average, Predicting
 from unet.prediction.instances import DEFAULTS, Choice, choose_settings, searched_frames
 from unet.prediction.output import foreground, write_probabilities
 from unet.prediction.trained import MEMBERS, load_ensemble, weights_file
-from unet.runs.folder import PICTURE, PROBABILITIES, SCORES, SPLIT, RunFolder
+from unet.runs.folder import PICTURE, PROBABILITIES, SCORES, RunFolder
 from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
 from unet.views.worst_frames import draw_rows
-
-
-def split_names(folder: RunFolder, part: str) -> list[str]:
-    """Names of the run's "train" or "held_out" frames; RunError when its record does not hold them."""
-    parts = folder.read_json(SPLIT)
-    names = parts.get(part) if isinstance(parts, dict) else None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RunError(f"{folder.path / SPLIT}: does not name the {part} frames; restore it")
-    return names
-
-
-def nothing_held_out(path: Path, config: Config) -> str:
-    """Why a run that was trained on all frames has no scores, and what can be done, in one line."""
-    why = f"{path}: all labelled frames were trained on, so there are no held-out scores"
-    test = f"; score the challenge's 30 test slices with: unet evaluate {shlex.quote(str(path))} --test"
-    return why + (test if config.data.name in DATA_SETS and DATA_SETS[config.data.name].test_labels else "")
-
-
-def named_frames(folder: RunFolder, stack: Stack, part: str) -> list[int]:
-    """Indices of the frames the run has named "train" or "held_out"; RunError when the data no longer has one."""
-    names = split_names(folder, part)
-    index = {frame.name: i for i, frame in enumerate(stack.frames)}
-    missing = [name for name in names if name not in index]
-    if missing:
-        raise RunError(f"{folder.path}: its frame {missing[0]!r} is not in {stack.source}; use the same data")
-    return [index[name] for name in names]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +80,11 @@ def predict_held_out(
     """
     folders = [RunFolder.open_existing(path) for path in ([paths] if isinstance(paths, Path) else paths)]
     first, config = folders[0], folders[0].config
-    _refuse_other_splits(folders)
+    refuse_other_splits(folders)
     if not split_names(first, "held_out"):
         raise RunError(nothing_held_out(first.path, config))
     stack = load(config.data, terminal.say if announce else lambda _: None, terminal)
+    refuse_edited_split(first, stack)
     network, metadata = load_ensemble([folder.path for folder in folders], hardware_of)
     if Normalisation(**metadata["normalisation"]) != stack.normalisation:
         raise RunError(
@@ -128,25 +110,6 @@ def hardware_of(run: Path) -> Hardware:
     """How the network of a run computes: as the run was configured, with what it left open as it was made."""
     folder = RunFolder(run)
     return prepare(folder.config, folder.environment)
-
-
-def _refuse_other_splits(folders: Sequence[RunFolder]) -> None:
-    """RunError unless all runs held the same frames of the same data out."""
-    first = folders[0]
-    names, data = split_names(first, "held_out"), first.environment.get("data_sha256")
-    for folder in folders[1:]:
-        own = split_names(folder, "held_out")
-        if set(own) != set(names):
-            other = next(iter(sorted(set(own) ^ set(names))))
-            raise RunError(
-                f"{folder.path} and {first.path} did not hold the same frames out ({other}); an ensemble is scored on "
-                "frames that none of its networks was trained on"
-            )
-        if folder.environment.get("data_sha256") != data:
-            raise RunError(
-                f"{folder.path} and {first.path} were trained on different data or labels; an ensemble is scored "
-                "against one reference"
-            )
 
 
 def evaluate_run(
@@ -234,9 +197,11 @@ def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Te
         scores = score(predictions, stack, gold, settings, markers(runs[0].config.data, stack), bar.steps)
     scores.notes += missing_classes([p.frame for p in predictions], stack.class_names, "held-out")
     for run in runs:
-        trained = [stack.frames[i] for i in named_frames(RunFolder(run.path), stack, "train")]
-        scores.notes += [note for note in missing_classes(trained, stack.class_names, "training")
-                         if note not in scores.notes]  # fmt: skip
+        train, held_out = (named_frames(RunFolder(run.path), stack, part) for part in ("train", "held_out"))
+        notes = missing_classes([stack.frames[i] for i in train], stack.class_names, "training")
+        if not is_same_data(RunFolder(run.path), stack):
+            notes.append("warning: the images or labels are not those that the network was trained on")
+        scores.notes += [note for note in (*notes, *doubts(stack, train, held_out)) if note not in scores.notes]
     saved = {
         "data": stack.source,
         "frames": [p.frame.name for p in predictions],

@@ -159,11 +159,12 @@ def _whole(path: Path, pixels: Pixels) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Reading:
-    """Probabilities K x H x W of each frame, what they were taken for, and whether they only name a class."""
+    """Probabilities K x H x W of each frame, what they were taken for, whether they only name a class, and a doubt."""
 
     maps: list[NDArray[np.float32]]
     taken_for: str
     hard: bool
+    note: str = ""
 
 
 def as_probabilities(place: Path, maps: Sequence[Pixels], classes: int) -> Reading:
@@ -194,11 +195,15 @@ def as_probabilities(place: Path, maps: Sequence[Pixels], classes: int) -> Readi
         raise DataError(
             f"{place}: holds one map of probabilities, the labels have {classes} classes; one map per class"
         )
+    top, note = max(float(p.max()) for p in scaled), ""
+    if channels == 1 and top < _HALF and maps[0].dtype.kind in "ui":
+        largest = max(int(m.max()) for m in maps)
+        note = f"warning: {taken_for}, no probability reaches 0.5 (largest number {largest}): is their scale another?"
     if channels == 1:
         scaled = [np.concatenate([1 - p, p]) for p in scaled]
     elif any(abs(p.sum(axis=0) - 1).max() > 0.02 for p in scaled):
         raise DataError(f"{place}: its maps do not add up to 1 over the {classes} classes; apply the softmax first")
-    return Reading(scaled, f"probabilities ({taken_for})", False)
+    return Reading(scaled, f"probabilities ({taken_for})", False, note)
 
 
 def as_objects(place: Path, maps: Sequence[Pixels]) -> list[NDArray[np.int32]]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unet.data.images.tiff import SMALLEST_SIDE_PX, image_shape
-from unet.data.pairs import channel_axis
+from unet.data.images.tiff import image_shape
+from unet.data.pairs import channel_axis, is_channel_axis
 from unet.data.stack import Normalisation
 from unet.errors import DataError
 from unet.files import sha256
@@ -105,7 +105,7 @@ def make_task(network: Predicting, source: Path, out: Path, settings: Settings) 
     """
     shape = image_shape(source, palette_rgb=settings.channels > 1)
     images, channels, height, width = shape
-    if min(height, width) < SMALLEST_SIDE_PX:
+    if is_channel_axis(shape):
         raise DataError(f"{source}: {channel_axis(shape)}")
     if channels != settings.channels:
         wanted = "gray images" if settings.channels == 1 else f"images of {settings.channels} channels"

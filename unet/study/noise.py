@@ -43,7 +43,7 @@ def measured(run: Path, asked: dict[str, Any], terminal: Terminal) -> dict[str, 
     """Gradient noise by arm, at the weights in the run's folder, on its training frames."""
     from unet.data.load import load
     from unet.device import prepare
-    from unet.evaluation.run import named_frames
+    from unet.evaluation.held_out import named_frames
     from unet.prediction.trained import load_network
     from unet.runs.folder import RunFolder
     from unet.training.gradient_noise import measure

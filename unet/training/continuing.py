@@ -11,6 +11,7 @@ from unet.config import Config, differences, from_dict
 from unet.data.load import load
 from unet.data.stack import Stack
 from unet.errors import RunError
+from unet.evaluation.held_out import is_same_data
 from unet.runs.folder import RunFolder
 from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
@@ -47,8 +48,7 @@ def refuse_edits(place: Path, saved: Mapping[str, Any], config: Config, split: M
 
 def check_same_data(folder: RunFolder, stack: Stack) -> None:
     """RunError when a run's record names other images or labels than those of the stack."""
-    before = folder.environment.get("data_sha256")
-    if before and before != stack.sha256():
+    if not is_same_data(folder, stack):
         raise RunError(
             f"{folder.path}: the images or labels are not those it was begun with ({stack.source}); restore them, or "
             "go on all the same with --changed-data"
@@ -66,8 +66,7 @@ def data_moved(run: Path, data_folder: str, terminal: Terminal) -> None:
         raise RunError(f"{run}: was trained on {config.name}, not on a folder of one's own; leave out --data.folder")
     place = str(Path(data_folder).resolve())
     stack = load(replace(config, folder=place), lambda _: None, terminal)
-    before = folder.environment.get("data_sha256")
-    if before and before != stack.sha256():
+    if not is_same_data(folder, stack):
         raise RunError(f"{data_folder}: holds other images or labels than {run} was trained on; name the same data")
     with reentrant_run_lock(run):
         folder.data_moved(place)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from unet.data.doubts import doubts
 from unet.evaluation.constant import missing_classes
 from unet.model import parameters
 from unet.runs.environment import continued, describe
@@ -42,6 +43,8 @@ def write_record(run: Trainer) -> None:
         held = [run.stack.frames[i] for i in indices]
         for line in missing_classes(held, run.stack.class_names, part) if held else []:
             run.terminal.say(line)
+    for line in doubts(run.stack, run.parts.train, run.parts.held_out):
+        run.terminal.say(line)
     if run.loss.message:
         run.terminal.say(run.loss.message)
     held_out = len(names["held_out"]) or "none"

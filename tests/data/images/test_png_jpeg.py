@@ -122,6 +122,18 @@ def test_an_opacity_that_is_the_same_everywhere_is_left_out(
     np.testing.assert_array_equal(read_images(tmp_path / "a.png"), pixels.transpose(2, 0, 1)[None, :wanted])
 
 
+@pytest.mark.parametrize("orientation", [*range(1, 9), 77])
+def test_a_photograph_is_turned_as_its_camera_noted(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.jpg"
+    pixels = np.kron(np.random.default_rng(0).integers(60, 200, (2, 3)).astype(np.uint8), np.ones((16, 16), np.uint8))
+    note = Image.Exif()
+    note[0x0112] = orientation
+    Image.fromarray(pixels).save(path, quality=95, exif=note)
+    shown = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)  # OpenCV turns it, as viewers do
+    np.testing.assert_allclose(read_images(path)[0, 0].astype(int), shown, atol=4)
+    assert image_shape(path) == (1, 1, *shown.shape)
+
+
 @pytest.mark.parametrize("kind", ["png", "jpg"])
 def test_truncated_png_and_jpeg(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"cut.{kind}"

@@ -1,7 +1,7 @@
 """PNG and JPEG files -> C x H x W with the gray values that are stored, for `tiff.read_images`.
 
-Pillow decodes them. It keeps 8 of the 16 bits of colours (OpenCV decodes those here) and stretches gray values of 2 and
-4 bits over 0..255 (taken back here).
+Pillow decodes them; a JPEG is turned as its camera noted, which is how viewers show it. Pillow keeps 8 of the 16 bits
+of colours (OpenCV decodes those here) and stretches gray values of 2 and 4 bits over 0..255 (taken back here).
 
 Axes: C channels, H rows, W columns.
 """
@@ -30,6 +30,13 @@ _ORDER = {2: [2, 1, 0], 4: [0, 3], 6: [2, 1, 0, 3]}  # by PNG colour type: RGB, 
 # out of OpenCV's blue, green, red, opacity; it repeats gray three times, and adds the opacity of a transparent colour
 
 
+_ORIENTATION = 274  # the tag of EXIF
+_SHOWN = {
+    2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE",
+    8: "ROTATE_90",
+}  # fmt: skip
+
+
 def check_declared(path: Path, stored: int, declared: int, ratio: int = MAX_RATIO) -> None:
     """DataError when a file of `stored` bytes cannot hold the `declared` bytes of pixels; ratio: of its codec."""
     if declared > max(_HARMLESS_BYTES, ratio * stored):
@@ -50,7 +57,9 @@ def picture_shape(path: Path, *, palette_rgb: bool) -> tuple[int, int, int]:
         if _has_opacity(image) or (image.mode == "P" and not palette_rgb):
             channels, height, width = _channels(path, image, palette_rgb, False).shape
             return channels, height, width
-        return 3 if image.mode == "P" else len(image.getbands()), image.height, image.width
+        on_its_side = (_turned(image) or "").startswith(("ROTATE_90", "ROTATE_270", "TRANS"))
+        height, width = (image.width, image.height) if on_its_side else (image.height, image.width)
+        return 3 if image.mode == "P" else len(image.getbands()), height, width
 
 
 def _channels(path: Path, image: Any, palette_rgb: bool, indices: bool) -> NDArray[Any]:
@@ -79,12 +88,25 @@ def _colours(image: Any, always_rgb: bool) -> NDArray[Any]:
 
 
 def _decoded(path: Path, image: Any) -> NDArray[Any]:
-    """Pixels that are no indices, H x W or H x W x C, with all their bits."""
+    """Pixels that are no indices, H x W or H x W x C, with all their bits, and turned as they are to be shown."""
+    from PIL import Image
+
     depth, colour_type = _png_header(path) if image.format == "PNG" else (8, 0)
     if depth == 16 and colour_type in _ORDER:
         return _deep_colours(path, image, _ORDER[colour_type])
-    pixels = np.array(image)
+    turned = _turned(image)
+    pixels = np.array(image.transpose(getattr(Image.Transpose, turned)) if turned else image)
     return pixels // STRETCH[depth] if depth in STRETCH else pixels
+
+
+def _turned(image: Any) -> str | None:
+    """How a JPEG is turned before it is shown, by its EXIF note, in Pillow's words; None: not at all."""
+    if image.format != "JPEG":
+        return None
+    try:
+        return _SHOWN.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # a note that cannot be read says nothing
+        return None
 
 
 def _png_header(path: Path) -> tuple[int, int]:
