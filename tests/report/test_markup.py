@@ -94,6 +94,14 @@ def test_points_lie_where_their_values_are():
     assert chart.TOP < y[2] < y[1] < y[0] <= chart.HEIGHT - chart.BOTTOM
 
 
+def test_an_axis_that_begins_at_zero():
+    (points,) = places(chart.lines("t", [Line("a", [0, 1, 2], [9.0, 9.5, 10.0])], from_zero=True))
+    (other,) = places(chart.lines("t", [Line("a", [0, 1, 2], [0.0, 9.5, 10.0])]))
+    zero, (nine, _, ten) = other[0][1], [p[1] for p in points]
+    assert ten == other[2][1]
+    assert (zero - nine) / (zero - ten) == pytest.approx(0.9, abs=0.01)
+
+
 def test_a_wide_range_is_logarithmic():
     (points,) = places(chart.lines("t", [Line("a", [0, 1, 2], [1e-3, 1e-1, 10.0])]))
     y = [p[1] for p in points]

@@ -76,15 +76,22 @@ class _Drawing:
 
 
 def lines(
-    title: str, series: Sequence[Line], *, x_name: str = "updates", note: str = "", log: bool | None = None
+    title: str,
+    series: Sequence[Line],
+    *,
+    x_name: str = "updates",
+    note: str = "",
+    log: bool | None = None,
+    from_zero: bool = False,
 ) -> Markup:
-    """A figure with lines over x; without any finite point it says so. log: of the y-axis, None: where it is fit."""
+    """A figure with lines over x; without any finite point it says so. log: of the y-axis, None: where it is fit.
+    from_zero: the y-axis begins at 0."""
     known = [line for line in series if any(map(math.isfinite, line.y))]
     if not known:
         return _figure(title, element("p", "nothing recorded", class_="empty"), "", note)
     values = [v for line in known for v in line.y if math.isfinite(v)]
     xs = [x for line in known for x in line.x]
-    y_axis = _y_axis(values, log)
+    y_axis = _y_axis([0.0, *values], log=False) if from_zero else _y_axis(values, log)
     x_axis = _Axis(min(0.0, *xs), max(xs) if max(xs) > min(0.0, *xs) else max(xs) + 1, LEFT, WIDTH - RIGHT)
     drawing = _Drawing([_grid(y_axis), _x_ticks(x_axis, x_name)])
     for line in known:

@@ -104,9 +104,10 @@ def _curves(run: Run) -> Markup:
     if len(rates) > 1:
         charts.append(chart.lines("Learning rate", [Line("rate", *_series(train, "lr"), colour=3)]))
     if run.timing:
-        charts.append(chart.lines("Speed", [Line("tiles per second", *_series(run.timing, "tiles_per_s"), colour=6)]))
+        speed = Line("tiles per second", *_series(run.timing, "tiles_per_s"), colour=6)
+        charts.append(chart.lines("Speed", [speed], from_zero=True))
         waits = Line("share of the time", *_series(run.timing, "data_wait_share"), colour=7)
-        charts.append(chart.lines("Waiting for data", [waits]))
+        charts.append(chart.lines("Waiting for data", [waits], from_zero=True))
     none = "No frame was held out" if run.state == "nothing held out" else "There are no held-out evaluations (yet)"
     missing = [] if held_out else [note(f"{none}, so there are no held-out curves.")]
     return section("Curves", element("div", *charts, class_="grid-of-charts"), *missing)
