@@ -121,6 +121,16 @@ class Browser:
         for kind in ("dragEnter", "dragOver", "drop"):
             self._call("Input.dispatchDragEvent", type=kind, x=x + w / 2, y=y + h / 2, data=data)
 
+    def downloaded(self, selector: str, folder: Path, name: str) -> Path:
+        """The file that a click on the first such element saves."""
+        self._call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder.resolve()))
+        self.run(f"document.querySelector({json.dumps(selector)}).click()")
+        limit = time.monotonic() + ANSWER_S
+        while not (folder / name).exists():
+            assert time.monotonic() < limit, sorted(folder.iterdir())
+            time.sleep(0.05)
+        return folder / name
+
     def wait(self, script: str, seconds: float = ANSWER_S) -> Any:
         """The value of an expression once it is true; AssertionError when it does not become so."""
         limit = time.monotonic() + seconds

@@ -21,8 +21,9 @@ class Arguments:
     """A run folder, a weights file or a network that comes along."""
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")] = ""
     """A new folder for the files."""
-    to: Literal["onnx", "torchscript", "bioimageio"] = "onnx"
-    """onnx: model.onnx and a program that predicts with it; torchscript; bioimageio: a package of bioimage.io."""
+    to: Literal["onnx", "torchscript", "bioimageio", "web"] = "onnx"
+    """onnx: model.onnx and a program that predicts with it; torchscript; bioimageio: a package of bioimage.io; web: a
+    page that predicts in the browser, without a server (npm fetches its runtime)."""
     quiet: bool = False
     """Print nothing but the path of the result."""
 
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
     arguments = parse(Arguments, argv, "unet export", "Write a trained network for other programs.")
     if not arguments.run or not arguments.out:
         raise ConfigError("unet export RUN DIR needs a trained network and a folder, such as: unet export em em-onnx")
-    from unet.export import bioimage, formats, network
+    from unet.export import bioimage, formats, network, web
     from unet.prediction.shipped import named_network
 
     path = named_network(arguments.run)
@@ -46,6 +47,8 @@ def main(argv: list[str]) -> int:
     with terminal.task(f"exporting to {arguments.to}"):
         if arguments.to == "bioimageio":
             written = bioimage.write_package(exported, folder, name)
+        elif arguments.to == "web":
+            written = web.write_page(exported, folder, name)
         else:
             written = (formats.write_onnx if arguments.to == "onnx" else formats.write_torchscript)(exported, folder)
             (folder / bioimage.DOCUMENTATION).write_text(bioimage.card(exported, name))
