@@ -2,6 +2,7 @@
 
     python scripts/wandb_workspace.py --entity NAME               save a view of all studies
     python scripts/wandb_workspace.py --study weight-map          save a view of one study and its runs only
+    python scripts/wandb_workspace.py --study weight-map --report save a report of it: question, verdicts, plots, runs
     python scripts/wandb_workspace.py --dry-run                   print the view as JSON; needs no account, no network
 
 Runs are grouped by study/arm and data set; a group is drawn as the mean of its seeds with their standard deviation as a
@@ -23,7 +24,7 @@ from unet.config import WandbConfig
 from unet.datasets import DATA_SETS
 from unet.errors import ConfigError, RunError, UserError, nearest, one_line
 from unet.runs.dashboard import has_key
-from unet.study import registry
+from unet.study import registry, wandb_report
 from unet.study.design import Study
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
@@ -72,10 +73,9 @@ def _mixed(colour: str, gray: int, share: float) -> str:
     return "#" + "".join(f"{round(part + (gray - part) * share):02x}" for part in parts)
 
 
-def section(study: Study) -> Any:
+def panels_of(study: Study) -> list[Any]:
     """The panels of one study."""
     import wandb_workspaces.reports.v2 as panels
-    import wandb_workspaces.workspaces as ws
 
     bands = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev", "max_runs_to_show": 100}
     curves = list(CURVES)
@@ -96,7 +96,7 @@ def section(study: Study) -> Any:
                                  y=["timing/data_wait_share"], **bands))  # fmt: skip
     for key in ("held_out/frames", "held_out/probability", "weight_map"):
         drawn.append(panels.MediaBrowser(title=key, media_keys=[key], num_columns=4))
-    return ws.Section(name=f"{study.name}: {study.title}", panels=drawn, is_open=True)
+    return drawn
 
 
 def workspace(studies: Sequence[Study], entity: str, project: str) -> Any:
@@ -114,7 +114,9 @@ def workspace(studies: Sequence[Study], entity: str, project: str) -> Any:
         entity=entity,
         project=project,
         name=names[0] if len(names) == 1 else "All studies",
-        sections=[section(study) for study in studies],
+        sections=[
+            ws.Section(name=f"{study.name}: {study.title}", panels=panels_of(study), is_open=True) for study in studies
+        ],
         settings=ws.WorkspaceSettings(x_axis="updates", max_runs=100),
         runset_settings=ws.RunsetSettings(
             filters=f"Config('study') in {json.dumps(names)}",
@@ -124,23 +126,36 @@ def workspace(studies: Sequence[Study], entity: str, project: str) -> Any:
     )
 
 
+def reports(studies: Sequence[Study], results: Path, entity: str, project: str) -> list[Any]:
+    """A report per study, not saved."""
+    site = os.environ.get("WANDB_BASE_URL", "https://wandb.ai").replace("//api.", "//").rstrip("/")
+    return [wandb_report.make(study, results, panels_of(study), entity, project, site) for study in studies]
+
+
 def main(argv: list[str]) -> int:
-    """Save or print the view; returns 0, or 2 after one line about what is missing."""
-    made = argparse.ArgumentParser("wandb_workspace", description="Save the W&B view of the studies.")
-    made.add_argument("--project", default=os.environ.get("WANDB_PROJECT") or WandbConfig().project)
-    made.add_argument("--entity", default=os.environ.get("WANDB_ENTITY", ""), help="user or team (default: your own)")
-    made.add_argument("--study", action="append", default=[], help="this study only (may be repeated)")
-    made.add_argument("--dry-run", action="store_true", help="print the view as JSON; nothing is sent")
-    flags = made.parse_args(argv)
+    """Save or print the view or reports; returns 0, or 2 after one line about what is missing."""
+    parser = argparse.ArgumentParser("wandb_workspace", description="Save the W&B view of the studies.")
+    parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT") or WandbConfig().project)
+    parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY", ""), help="user or team (default: your own)")
+    parser.add_argument("--study", action="append", default=[], help="this study only (may be repeated)")
+    parser.add_argument("--report", action="store_true", help="a report per study instead of the view")
+    parser.add_argument("--results", type=Path, default=EXPERIMENTS / "results", help="the evidence, for --report")
+    parser.add_argument("--dry-run", action="store_true", help="print the view as JSON; nothing is sent")
+    flags = parser.parse_args(argv)
     try:
         studies = _chosen(flags.study)
-        if flags.dry_run:
-            view = workspace(studies, flags.entity or "entity", flags.project)
-            print(json.dumps(view._to_model().model_dump(mode="json", by_alias=True, exclude_none=True), indent=1))
-        elif not has_key():
+        if not flags.dry_run and not has_key():
             raise ConfigError("there is no W&B key; set WANDB_API_KEY or run `wandb login`, or use --dry-run")
+        entity = flags.entity or ("entity" if flags.dry_run else _own_entity())
+        if flags.report:
+            made = reports(studies, flags.results, entity, flags.project)
         else:
-            _save(workspace(studies, flags.entity or _own_entity(), flags.project))
+            made = [workspace(studies, entity, flags.project)]
+        for view in made:
+            if flags.dry_run:
+                print(json.dumps(view._to_model().model_dump(mode="json", by_alias=True, exclude_none=True), indent=1))
+            else:
+                _save(view, "report" if flags.report else "view")
     except UserError as error:
         print(f"wandb_workspace: {error}", file=sys.stderr)
         return 2
@@ -171,12 +186,14 @@ def _own_entity() -> str:
     return str(found)
 
 
-def _save(view: Any) -> None:
+def _save(view: Any, what: str) -> None:
     try:
         view.save()
         print(view.url)
     except Exception as error:
-        raise RunError(f"the view was not saved ({one_line(error)[:160]}); try again later") from None
+        raise RunError(
+            f"the {what} was not saved ({one_line(error)[:160]}); try again later"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import json
 import re
 import threading
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
+
+import yaml
 
 from tests.loopback import serving
 
@@ -34,6 +37,7 @@ class Run:
     group: str = ""
     job_type: str = ""
     tags: list[str] = field(default_factory=list)
+    sweep: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     history: dict[int, dict[str, Any]] = field(default_factory=dict)  # by line of the stream
     summary: dict[str, Any] = field(default_factory=dict)
@@ -79,6 +83,7 @@ class Site:
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     views: list[dict[str, Any]] = field(default_factory=list)
     sweeps: list[dict[str, Any]] = field(default_factory=list)
+    handed_out: dict[str, dict[str, Any]] = field(default_factory=dict)  # parameters that agents were given, by run
     requests: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -189,7 +194,7 @@ def _upsert(site: Site, given: dict[str, Any]) -> dict[str, Any]:
     inserted = given["name"] not in site.runs
     run = site.runs.setdefault(given["name"], Run(given["name"]))
     for theirs, ours in (("project", "project"), ("displayName", "display_name"), ("groupName", "group"),
-                         ("jobType", "job_type"), ("tags", "tags")):  # fmt: skip
+                         ("jobType", "job_type"), ("tags", "tags"), ("sweep", "sweep")):  # fmt: skip
         if given.get(theirs):
             setattr(run, ours, given[theirs])
     if given.get("config"):
@@ -265,10 +270,51 @@ def _view(site: Site, given: dict[str, Any]) -> dict[str, Any]:
     return {"upsertView": {"view": {"id": "v1", "name": given["name"]}, "inserted": True}}
 
 
+def _report(site: Site, given: dict[str, Any]) -> dict[str, Any]:
+    spec = json.loads(given["spec"])
+    site.views.append(given | {"spec": spec})
+    project = {"id": "UHJvamVjdDox", "name": given["projectName"], "entityName": given["entityName"]}
+    told = {key: given[key] for key in ("name", "displayName", "description", "type", "spec")}
+    return {"upsertView": {"view": {"id": "Vmlldzox", "project": project, **told}, "inserted": True}}
+
+
+def _projects(_: Site, given: dict[str, Any]) -> dict[str, Any]:
+    node = {"__typename": "Project", "id": "UHJvamVjdDox", "name": "unet-2015", "entityName": given.get("entity"),
+            "createdAt": "2026-01-01T00:00:00", "isBenchmark": False, "user": None}  # fmt: skip
+    page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+    return {"models": {"pageInfo": page, "edges": [{"node": node}]}}
+
+
 def _sweep(site: Site, given: dict[str, Any]) -> dict[str, Any]:
     site.sweeps.append(given)
     project = {"name": given["projectName"], "entity": {"name": ENTITY}}
     return {"upsertSweep": {"sweep": {"name": "sweep1", "project": project}, "configValidationWarnings": []}}
+
+
+def _grid(site: Site) -> list[dict[str, Any]]:
+    """The parameters of every run of the last sweep, as an agent is given them."""
+    told = yaml.safe_load(site.sweeps[-1]["config"])["parameters"]
+    choices = [given["values"] if "values" in given else [given["value"]] for given in told.values()]
+    return [{k: {"value": v} for k, v in zip(told, values, strict=True)} for values in itertools.product(*choices)]
+
+
+def _sweep_with_runs(site: Site, given: dict[str, Any]) -> dict[str, Any]:
+    sweep = {"id": "U3dlZXA6MQ==", "name": given["sweep"], "method": "grid", "state": "RUNNING", "description": None,
+             "config": site.sweeps[-1]["config"], "createdAt": "", "heartbeatAt": None, "updatedAt": None,
+             "earlyStopJobRunning": False, "bestLoss": None, "controller": None, "scheduler": None,
+             "runs": {"edges": []}}  # fmt: skip
+    return {"project": {"sweep": sweep}}
+
+
+def _heartbeat(site: Site, given: dict[str, Any]) -> dict[str, Any]:
+    """A run of the grid after the other, then the end."""
+    commands, left = [], _grid(site)[len(site.handed_out) :]
+    if not json.loads(given["runState"]):
+        number = f"run{len(site.handed_out)}"
+        commands = [{"type": "run", "run_id": number, "program": "", "args": left[0]} if left else {"type": "exit"}]
+        if left:
+            site.handed_out[number] = left[0]
+    return {"agentHeartbeat": {"agent": {"id": given["id"]}, "commands": json.dumps(commands)}}
 
 
 _ANSWERS = {
@@ -282,7 +328,12 @@ _ANSWERS = {
     "CreateArtifactFiles": _artifact_files,
     "CommitArtifact": _commit,
     "UpsertView2": _view,
+    "upsertView": _report,
+    "GetProjects": _projects,
     "UpsertSweep": _sweep,
+    "SweepWithRuns": _sweep_with_runs,
+    "CreateAgent": lambda *_: {"createAgent": {"agent": {"id": "agent1"}}},
+    "Heartbeat": _heartbeat,
     "ServerFeaturesQuery": lambda *_: {"serverInfo": {"features": []}},
     "OrganizationCoreWeaveOrganizationID": lambda *_: {"entity": {"organization": None}},
     "ArtifactType": lambda *_: {"project": {"artifact": None}},

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import yaml
 
-from tests.wandb_server import KEY, serve
+from tests.wandb_server import ENTITY, KEY, serve
 from unet.commands.train import resolve
 from unet.config import from_dict, profile
 from unet.study.design import identity
@@ -103,3 +105,45 @@ def test_wandb_takes_a_sweep(tmp_path):
     written = yaml.safe_load((ROOT / "experiments/sweeps/adam-em.yaml").read_text())
     assert arrived["command"] == written["command"]
     assert arrived["parameters"]["optim.lr"]["values"] == written["parameters"]["optim.lr"]["values"]
+
+
+@pytest.mark.timeout(500)
+def test_wandb_agent_runs_a_sweep(tmp_path):
+    """A sweep of this repository, its runs made small: the agent starts each, and each arrives as a run of the sweep."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "unet"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m unet "$@"\n')
+    program.chmod(0o755)
+    rng = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (tmp_path / "cells" / part).mkdir(parents=True)
+    for number in range(5):
+        label = (rng.random((60, 60)) > 0.3).astype(np.uint8)
+        tifffile.imwrite(tmp_path / "cells" / "images" / f"{number}.tif", 100 * label + 20)
+        tifffile.imwrite(tmp_path / "cells" / "labels" / f"{number}.tif", label)
+    sweep = yaml.safe_load((ROOT / "experiments/sweeps/adam-cells.yaml").read_text())
+    small = ["--data.folder", str(tmp_path / "cells"), "--tile.input-px=52", "--model.base-channels=2",
+             "--train.updates=10", "--wandb.mode=auto"]  # fmt: skip
+    command = ["smoke" if word == "full" else word for word in sweep["command"]]
+    sweep["command"] = [*command[:-1], *small, command[-1]]
+    del sweep["parameters"]["data.name"], sweep["parameters"]["config-file"]
+    sweep["parameters"]["optim.lr"]["values"] = [0.003, 0.001]
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    with serve() as site:
+        environment = os.environ | {
+            "WANDB_BASE_URL": site.address, "WANDB_API_KEY": KEY, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1",
+            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+        }  # fmt: skip
+        for words in (["sweep", "sweep.yaml"], ["agent", f"{ENTITY}/unet-2015/sweep1"]):
+            done = subprocess.run([sys.executable, "-m", "wandb", *words], env=environment, cwd=tmp_path,
+                                  capture_output=True, text=True, check=False, timeout=240)  # fmt: skip
+            assert done.returncode == 0, done.stderr
+        assert [given["optim.lr"]["value"] for given in site.handed_out.values()] == [0.003, 0.001]
+        for number, given in site.handed_out.items():
+            assert number in site.runs, done.stderr
+            run = site.runs[number]
+            assert (run.sweep, run.project, run.finished, run.exit_code) == ("sweep1", "unet-2015", True, 0)
+            assert run.config["optim"]["lr"] == given["optim.lr"]["value"]
+            assert run.values("train/loss")
+            assert "scores/mean_iou" in run.summary

@@ -324,6 +324,7 @@ def test_stored_evidence_arrives_as_the_runs_it_is_of(tmp_path, monkeypatch):
         scores.write_text(json.dumps(changed))
         assert sync.send("two-arms", "smoke", load_all(scores.parents[1]), folder, lines.append) == 1
         arrived = {one.display_name: one for one in site.runs.values()}
+        assert set(site.runs) == {sync.run_id("two-arms", "smoke", run) for run in found}
     assert lines == [
         f"{name}: sent (online)" for name in ("fast-folder-seed0", "slow-folder-seed0", "fast-folder-seed0")
     ]

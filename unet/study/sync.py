@@ -45,11 +45,16 @@ def send(study: str, profile: str, runs: Sequence[Evidence], folder: Path, say: 
     return sent
 
 
+def run_id(study: str, profile: str, run: Evidence) -> str:
+    """The name that W&B knows a sent run by."""
+    key = f"{study}/{profile}/{run.path.name}/{run.config_hash}"
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
 def _send_one(study: str, profile: str, run: Evidence, place: Path, mode: Mode) -> None:
     again = (place / SENT).is_file()  # its rows are there; only the scores can have changed
-    key = f"{study}/{profile}/{run.path.name}/{run.config_hash}"
     place.mkdir(parents=True, exist_ok=True)
-    write_json(place / IDENTITY, {"id": hashlib.sha256(key.encode()).hexdigest()[:16]})
+    write_json(place / IDENTITY, {"id": run_id(study, profile, run)})
     config = replace(run.config, wandb=replace(run.config.wandb, group=f"{study}/{run.arm}", mode=mode))
     troubles: list[str] = []
     with Dashboard(troubles.append, "study") as dashboard:
