@@ -288,7 +288,10 @@ def test_the_gradients_memory_is_given_away():
         ),
     ],
 )
-@pytest.mark.parametrize("loss", [weighted_cross_entropy, reference.weighted_cross_entropy, reference.weighted_loss])
+@pytest.mark.parametrize(
+    "loss",
+    [weighted_cross_entropy, fused.differentiated, reference.weighted_cross_entropy, reference.weighted_loss],
+)
 def test_tensors_that_do_not_belong_together(change, message, loss, operators):
     arguments = {"logits_NCHW": torch.zeros(1, 2, 6, 8), "target_NHW": torch.zeros(1, 6, 8, dtype=torch.uint8)} | change
     with pytest.raises((ValueError, RuntimeError, NotImplementedError), match=message):
