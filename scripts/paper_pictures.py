@@ -6,7 +6,6 @@ Of a run that held frames out, these (predicted anew); of one on all of EM, the 
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 from dataclasses import replace
@@ -56,9 +55,8 @@ def main(words: list[str]) -> int:
     rows = test_slices(run) if (run / TEST_SCORES).is_file() else held_out(run)
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "rows.png"
-        legend, _, _ = rows[0].caption.rpartition(" (")
-        shown = [row._replace(caption=re.sub(r".* \(|\).*", "", row.caption)) for row in (rows[-1], rows[0])]
-        draw_rows(picture, shown, f"best and worst frame; last column: {legend}")
+        shown = [row._replace(legend="") for row in (rows[-1], rows[0])]
+        draw_rows(picture, shown, f"best and worst frame; last column: {rows[0].legend}")
         Image.open(picture).convert("RGB").save(out, quality=85, optimize=True)
     return 0
 

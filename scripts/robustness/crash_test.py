@@ -4,8 +4,8 @@ with the same bits as a run that was never stopped. SIGTERM and SIGINT leave wit
     python scripts/robustness/crash_test.py [--seed N] [--scale F] [--out FOLDER]
 
 Moments are found from outside, by watching the run folder: a checkpoint's temporary file, a row of training whose
-evaluation is still to come, the weights without the scores, the evidence of a study as it is written. Writes crash.csv
-and README.md (experiments/results/robustness). About five minutes on two cores.
+evaluation is still to come, the weights without the scores. (A study that is killed is in tests/study/test_runner.py.)
+Writes crash.csv and README.md (experiments/results/robustness). About four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: forked processes must find no threads
 
-from crash_study import study_rows
 from harness import (
     CHECKPOINT_EVERY,
     EVAL_EVERY,
@@ -262,7 +261,7 @@ def _note_resumption(rows: list[Row], attempt: Attempt) -> None:
 
 
 def crash_rows(place: Path, seed: int, scale: float, only: str = "") -> list[Row]:
-    """Stop runs and a study `scale` times as often as the tables above say; one row per stop.
+    """Stop runs `scale` times as often as the tables above say; one row per stop.
 
     only: kinds of moment whose name holds this.
     """
@@ -277,8 +276,6 @@ def crash_rows(place: Path, seed: int, scale: float, only: str = "") -> list[Row
     for kind, moment, number, times in stops:
         if only in kind:
             crashes.stop(kind, moment, number, max(1, round(scale * times)))
-    if not only:
-        crashes.rows += [Row(**values) for values in study_rows(place / "study", crashes.data, crashes.rng, scale)]
     return crashes.rows
 
 
@@ -297,7 +294,7 @@ def main() -> int:
     """Returns 0 when nothing was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of stops (about 90)")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the usual number of stops (80)")
     parser.add_argument("--only", default="", help="kinds of moment whose name holds this; nothing is written then")
     parser.add_argument("--out", type=Path, default=RESULTS)
     flags = parser.parse_args()

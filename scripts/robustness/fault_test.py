@@ -3,37 +3,34 @@
     python scripts/robustness/fault_test.py [--only WORD] [--out FOLDER]
 
 Full disks are made by a limit on the size of files or by a small tmpfs, a read-only folder by a mount (both need root
-and are skipped, with the reason, without). Exhausted memory of a GPU and a clock that goes backwards are simulated.
-Every fault must end in one line and an exit code that says so, and the run must then go on to the same bits as one that
-met no fault. Writes faults.csv and README.md (experiments/results/robustness). About two minutes on two cores.
+and are skipped, with the reason, without). Every fault must end in one line and an exit code that says so, and the run
+must then go on to the same bits as one that met no fault. What needs no process of its own (damaged files, a clock that
+goes backwards, exhausted memory of a GPU) is in tests/training/test_resume.py. Writes faults.csv and README.md
+(experiments/results/robustness). About a minute on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: forked processes must find no threads
 
-from crash_study import study_rows
-from crash_test import COMPARED, train_words
+from crash_test import COMPARED
 from fault_bench import Bench, Ran, Result, Skipped, checkpoint_left, image, mounted, said, temporary
-from harness import RESULTS, Attempt, content, images, unet, until, write_rows
+from harness import RESULTS, Attempt, content, unet, until, write_rows
 from page import write_readme
 
 from unet.runs.checkpoint import load_latest
-from unet.runs.folder import CHECKPOINTS, ENVIRONMENT, METRICS, TIMING, WEIGHTS
+from unet.runs.folder import CHECKPOINTS, ENVIRONMENT, METRICS, TIMING
 
 
 @dataclass
@@ -148,7 +145,7 @@ def read_only(bench: Bench) -> Result:
     return ran.seen, ran.code, left, how, said(ran, "cannot be written", "Read-only") and same
 
 
-# -- processes, memory, clock ------------------------------------------------------------------------------------------
+# -- processes, memory -------------------------------------------------------------------------------------------------
 
 
 def dead_worker(bench: Bench) -> Result:
@@ -162,27 +159,6 @@ def dead_worker(bench: Bench) -> Result:
     left = checkpoint_left(ran.folder)
     how, same = bench.goes_on("g")
     return ran.seen, ran.code, left, how, said(ran, "cuts tiles failed", "checkpoint", "--resume") and same
-
-
-def no_device_memory(bench: Bench) -> Result:
-    bench.begun("h")
-
-    def work() -> int:
-        import torch
-
-        from unet.training.loop import Trainer
-
-        def exhausted(*_: object) -> None:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
-
-        setattr(Trainer, "_update", exhausted)  # noqa: B010
-        return unet(*bench.words("h"))()
-
-    attempt = Attempt(work, bench.log())
-    ran = Ran(bench.place / "h", attempt.wait(), bench.shown(attempt))
-    left = checkpoint_left(ran.folder)
-    how, same = bench.goes_on("h", "free memory, --resume")
-    return ran.seen, ran.code, left, how, said(ran, "out of memory", "input-px", "--resume") and same
 
 
 def no_memory(bench: Bench) -> Result:
@@ -203,22 +179,6 @@ def no_memory(bench: Bench) -> Result:
     return ran.seen, ran.code, checkpoint_left(ran.folder), "a new run with the smaller tile", right
 
 
-def clock_goes_back(bench: Bench) -> Result:
-    def work() -> int:
-        seconds = itertools.count(2_000_000_000, -3600)
-        time.time = lambda: float(next(seconds))
-        time.time_ns = lambda: next(seconds) * 10**9
-        return unet(*bench.words("j"))()
-
-    attempt = Attempt(work, bench.log())
-    until(lambda: attempt.reached >= 20, attempt)
-    attempt.signal(signal.SIGTERM)
-    code = attempt.wait()
-    left = checkpoint_left(bench.place / "j")
-    how, same = bench.goes_on("j")
-    return "nothing", code, left, how, code == 143 and same
-
-
 def two_processes(bench: Bench) -> Result:
     first = Attempt(unet(*bench.words("k", workers=2)), bench.log())
     until(lambda: first.reached >= 3, first)
@@ -226,71 +186,6 @@ def two_processes(bench: Bench) -> Result:
     first.signal(signal.SIGKILL)
     how, same = bench.goes_on("k", "after kill -9 of the first, at once: --resume")
     return ran.seen, ran.code, "the first goes on", how, said(ran, "in use by another process", str(first.pid)) and same
-
-
-def killed_study(bench: Bench) -> Result:
-    rows = study_rows(bench.place / "study", bench.data, random.Random(7), 0.05)
-    same = bool(rows) and all(
-        (row["resumed"], row["bit_equal"], row["half_written"]) == ("yes", "yes", "") for row in rows
-    )
-    seen = ", ".join(row["seen"] for row in rows)
-    return f"kill -9: {seen}", -9, "whole evidence", "the same command: the same evidence", same
-
-
-# -- damaged data and files --------------------------------------------------------------------------------------------
-
-
-def nan_in_data(bench: Bench) -> Result:
-    data = images(bench.place / "nan", nan=True)
-    attempt = Attempt(unet(*train_words(bench.place / "l", data, 0)), bench.log())
-    ran = Ran(bench.place / "l", attempt.wait(), bench.shown(attempt))
-    nothing = not ran.folder.exists()
-    return ran.seen, ran.code, "no run folder", "fix the image", said(ran, "3.tif", "NaN") and nothing
-
-
-def damaged(damage: Callable[[bytes], bytes], name: str, newest_only: bool = True) -> Callable[[Bench], Result]:
-    def fault(bench: Bench) -> Result:
-        run = bench.begun(name)
-        paths = sorted((run / CHECKPOINTS).glob("*.pt"))
-        for path in paths[-1:] if newest_only else paths:
-            path.write_bytes(damage(path.read_bytes()))
-        left = checkpoint_left(run)
-        words = [word for word in bench.words(name) if word != "--quiet"]
-        attempt = Attempt(unet(*words), bench.log())
-        code = attempt.wait()
-        lines = attempt.output().replace(f"{bench.place}/", "").splitlines()
-        seen = "; ".join(
-            line for line in lines if ("checkpoint" in line and "passed over" in line) or "starts again" in line
-        )
-        same = code == 0 and content(run, COMPARED) == bench.reference
-        how = f"from the {'previous one' if newest_only else 'beginning'}: {'the same bits' if same else 'OTHER BITS'}"
-        return seen, code, left, how, same and "damaged checkpoint" in seen
-
-    return fault
-
-
-def flipped(content_: bytes) -> bytes:
-    middle = len(content_) // 2
-    return content_[:middle] + bytes([content_[middle] ^ 1]) + content_[middle + 1 :]
-
-
-def damaged_weights(bench: Bench) -> Result:
-    shutil.copytree(bench.whole, bench.place / "p")
-    weights = bench.place / "p" / WEIGHTS
-    weights.write_bytes(weights.read_bytes()[:-100])
-    attempt = Attempt(unet("evaluate", str(bench.place / "p"), "--quiet"), bench.log())
-    ran = Ran(bench.place / "p", attempt.wait(), bench.shown(attempt))
-    how, same = bench.goes_on("p", "--resume writes them again")
-    return ran.seen, ran.code, "the last checkpoint", how, said(ran, "no readable weights") and same
-
-
-def cut_row(bench: Bench) -> Result:
-    run = bench.begun("q")
-    for name in (METRICS, TIMING):
-        with (run / name).open("ab") as file:
-            file.write(b'{"update": 30, "lo')
-    how, same = bench.goes_on("q")
-    return "nothing", 0, "all whole rows", how, same
 
 
 FAULTS: dict[str, Callable[[Bench], Result]] = {
@@ -302,18 +197,8 @@ FAULTS: dict[str, Callable[[Bench], Result]] = {
     "a disk too small for the run": small_disk_training,
     "read-only run folder": read_only,
     "a process that cuts tiles is killed": dead_worker,
-    "out of memory on the device (simulated)": no_device_memory,
     "out of memory on the CPU": no_memory,
-    "clock going backwards (simulated)": clock_goes_back,
     "two processes on one run folder": two_processes,
-    "kill -9 of a study": killed_study,
-    "NaN in the data": nan_in_data,
-    "newest checkpoint truncated": damaged(lambda c: c[: len(c) // 2], "m"),
-    "newest checkpoint emptied": damaged(lambda _: b"", "n"),
-    "newest checkpoint with one bit flipped": damaged(flipped, "o"),
-    "all checkpoints emptied": damaged(lambda _: b"", "r", newest_only=False),
-    "weights truncated": damaged_weights,
-    "a row of metrics.jsonl cut by a power cut": cut_row,
 }
 
 

@@ -73,9 +73,9 @@ def _crash_text(rows: list[dict[str, str]]) -> str:
         f"## Crashes\n\n```sh\npython scripts/robustness/crash_test.py\n```\n\n{killed} times kill -9 and "
         f"{len(rows) - killed} times SIGTERM or SIGINT, at random moments of a run of {UPDATES} updates with a "
         f"checkpoint every {CHECKPOINT_EVERY} and an evaluation every {EVAL_EVERY} (Adam, two accumulated batches, "
-        "with and without processes that cut tiles), and of a study of four runs. After each the run was resumed; "
+        "with and without processes that cut tiles). After each the run was resumed; "
         f"{equal} of {len(rows)} belong to runs that ended with the same bits (weights, optimizer, counters, "
-        "metrics.jsonl, scores, probabilities; of a study its evidence) as one that was never stopped. Updates lost "
+        "metrics.jsonl, scores, probabilities) as one that was never stopped. Updates lost "
         f"are those done again: at most those since the last checkpoint, {CHECKPOINT_EVERY}.\n\n"
         + table(head, [group(kind) for kind in kinds])
         + "\n"

@@ -195,7 +195,7 @@ def test_cells_that_only_a_silver_label_knows_are_not_scored_against_the_gold_tr
     scores = score(perfect, stack, {"f0": gold})
     assert [scores.values[name] for name in ("seg", "pq", "ap", "foreground_iou")] == [1, 1, 1, 1]
     [row] = picture_rows(perfect, stack, {"f0": gold}, scores)
-    assert "gray: not annotated" in row.caption
+    assert row.legend.endswith("; gray: not annotated")
     wrong = [predicted(stack.frames[0])]
     wrong[0].probabilities[:, 20:24, 2:8] = np.array([0.1, 0.9])[:, None, None]  # where neither truth has a cell
     assert score(wrong, stack, {"f0": gold}).values["pq"] < 1

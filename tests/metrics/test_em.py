@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter, shift
 
 from tests.metrics.strategies import random_pair
 from unet.data.images.tiff import read_gray
-from unet.metrics.em import em_scores, em_sweeps
+from unet.metrics.em import em_sweeps
 from unet.metrics.pixel import misclassification_rate, pixel_error
 from unet.metrics.rand import rand_error, v_info, v_rand
 from unet.metrics.warping import warping_error
@@ -55,10 +55,10 @@ def test_both_rand_normalisations_are_close_on_full_slices(shifted_slice):
 @pytest.mark.real_data
 def test_the_labels_score_perfectly_against_themselves(data_root):
     label = read_gray(data_root / "ISBI-2012-EM" / "train-labels.tif")[:3]
-    scores = em_scores(label, (label > 0).astype(np.float32))
-    assert [scores[name] for name in ERRORS] == [0.0] * len(ERRORS)
-    assert [scores["v_rand"], scores["v_info"]] == pytest.approx([1, 1], abs=1e-12)
-    assert em_scores(label, label) == scores  # 8-bit
+    sweeps = em_sweeps(label, (label > 0).astype(np.float32))
+    assert [sweeps[name].value for name in ERRORS] == [0.0] * len(ERRORS)
+    assert [sweeps["v_rand"].value, sweeps["v_info"].value] == pytest.approx([1, 1], abs=1e-12)
+    assert em_sweeps(label, label) == sweeps  # 8-bit
 
 
 def test_the_scores_are_the_single_ones():
@@ -67,11 +67,7 @@ def test_the_scores_are_the_single_ones():
     names = ["pixel_error", "misclassification", "rand_error", "warping_error", "v_rand", "v_info"]
     sweeps = em_sweeps(cells, proposal)
     assert [sweeps[name] for name in names] == [score(cells, proposal) for score in single]
-    scores = em_scores(cells, proposal)
     assert list(sweeps) == list(NAMES)
-    assert set(scores) == {f"{n}{suffix}" for n in NAMES for suffix in ("", "_threshold", "_empty_slices")}
-    assert all(type(value) is float for value in scores.values())
-    assert scores["v_info_threshold"] == sweeps["v_info"].threshold
 
 
 def test_empty_proposals_are_flagged():
@@ -79,16 +75,16 @@ def test_empty_proposals_are_flagged():
     label[:, 1:4, 1:4] = 255
     proposal = (label > 0).astype(np.float32)
     proposal[1] = 0
-    scores = em_scores(label, proposal)
-    assert [scores[f"{name}_empty_slices"] for name in NAMES] == [1.0] * len(NAMES)
-    assert scores["warping_error"] == 0.0
+    sweeps = em_sweeps(label, proposal)
+    assert [sweeps[name].empty_slices for name in NAMES] == [1] * len(NAMES)
+    assert sweeps["warping_error"].value == 0.0
 
 
 def test_wrong_stacks_are_refused():
     with pytest.raises(ValueError, match="3 slices but proposal 2"):
-        em_scores(np.ones((3, 4, 4), np.uint8), np.ones((2, 4, 4), np.float32))
+        em_sweeps(np.ones((3, 4, 4), np.uint8), np.ones((2, 4, 4), np.float32))
     with pytest.raises(ValueError, match="label holds 1 beside 0 and 255"):
-        em_scores(np.array([[0, 1, 255]], np.uint8), np.ones((1, 3), np.float32))
+        em_sweeps(np.array([[0, 1, 255]], np.uint8), np.ones((1, 3), np.float32))
 
 
 def test_importing_the_scores_does_not_load_the_compiler():

@@ -255,23 +255,28 @@ def images(folder):
     return folder
 
 
-def test_a_study_of_four_runs_is_two_groups(tmp_path, monkeypatch):
+def two_arms(folder, seeds, updates, mode):
+    """A small study on small images, and how it is run."""
     study = Study(
         name="two-arms",
         title="Two arms",
         question="Which rate?",
         base={
-            "data": {"folder": str(images(tmp_path / "images"))},
+            "data": {"folder": str(images(folder / "images"))},
             "tile": {"input_px": 52},
             "model": {"base_channels": 2},
-            "train": {"updates": 4},
-            "wandb": {"mode": "online"},
+            "train": {"updates": updates},
+            "wandb": {"mode": mode},
         },
         arms=(Arm("slow", "1e-3"), Arm("fast", "1e-2", {"optim": {"lr": 1e-2}})),
         comparisons=(Comparison("fast", "slow"),),
         data=("folder",),
     )
-    options = Options(profile="smoke", seeds=2, runs=tmp_path / "runs", results=tmp_path / "results", at_once=2)
+    return study, Options(profile="smoke", seeds=seeds, runs=folder / "runs", results=folder / "results", at_once=2)
+
+
+def test_a_study_of_four_runs_is_two_groups(tmp_path, monkeypatch):
+    study, options = two_arms(tmp_path, seeds=2, updates=4, mode="online")
     with serve() as site:
         connect_to(site, monkeypatch)
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -294,22 +299,7 @@ def test_a_study_of_four_runs_is_two_groups(tmp_path, monkeypatch):
 
 def test_stored_evidence_arrives_as_the_runs_it_is_of(tmp_path, monkeypatch):
     """What `--sync` sends of a study that was run without a mirror is what the mirror would have shown."""
-    study = Study(
-        name="two-arms",
-        title="Two arms",
-        question="Which rate?",
-        base={
-            "data": {"folder": str(images(tmp_path / "images"))},
-            "tile": {"input_px": 52},
-            "model": {"base_channels": 2},
-            "train": {"updates": 20},
-            "wandb": {"mode": "disabled"},
-        },
-        arms=(Arm("slow", "1e-3"), Arm("fast", "1e-2", {"optim": {"lr": 1e-2}})),
-        comparisons=(Comparison("fast", "slow"),),
-        data=("folder",),
-    )
-    options = Options(profile="smoke", seeds=1, runs=tmp_path / "runs", results=tmp_path / "results", at_once=2)
+    study, options = two_arms(tmp_path, seeds=1, updates=20, mode="disabled")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert Runner(study, options, QUIET).run()
     folder, lines = tmp_path / "sync", []

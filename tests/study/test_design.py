@@ -11,7 +11,6 @@ from unet.study.design import Arm, Comparison, Study, difference, folds, identit
 from unet.study.plan import EndPoint, Plan
 from unet.study.settings import (
     batch_of_same_input,
-    batch_of_same_loss,
     half_tile,
     input_pixels,
     loss_pixels,
@@ -123,6 +122,6 @@ def test_equal_arms_of_different_studies_are_the_same_run():
 def test_sizes_of_the_paper_and_of_the_reduced_profile():
     full, reduced = profile("full"), profile("reduced")
     assert (half_tile(full), misaligned(508, 5), misaligned(252, 5)) == (252, 512, 256)
-    assert (batch_of_same_input(full), batch_of_same_loss(full)) == (16, 91)
-    assert (batch_of_same_input(reduced), batch_of_same_loss(reduced)) == (4, 23)
+    assert batch_of_same_input(full) == 16
+    assert batch_of_same_input(reduced) == 4
     assert (loss_pixels(full), input_pixels(full)) == (4 * 324**2, 4 * 508**2)

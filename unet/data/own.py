@@ -56,10 +56,8 @@ def read(
         class_names = made.class_names
     elif made.kind != "cell":
         found.wrong.append(f"data.target {made.kind} needs labels with a number per object; these were read as {kind}")
-    if wrong := unfit_scores(config, kind):
+    if wrong := unfit_scores(config, kind, class_names):
         found.wrong.append(wrong)
-    if config.scores == "membranes" and len(class_names) != 2:
-        found.wrong.append(f"data.scores membranes needs two classes; there are {', '.join(class_names)}")
     if found.wrong:
         raise Problems(folder, found.wrong)
     normalise = normalisation(config, (pair.image.dtype for pair in found.pairs))
@@ -126,10 +124,12 @@ def read_labels(
     return kind, why, labels, class_names
 
 
-def unfit_scores(config: DataConfig, kind: LabelKind) -> str:
+def unfit_scores(config: DataConfig, kind: LabelKind, class_names: tuple[str, ...]) -> str:
     """What is wrong with the scores or the foreground asked for, where labels are of this kind; empty: nothing."""
     if config.scores == "objects" and kind != "instances":
         return f"data.scores objects needs labels with a number per object; these were read as {kind}"
+    if config.scores == "membranes" and len(class_names) != 2:
+        return f"data.scores membranes needs two classes; labels read as {kind} have {', '.join(class_names) or 'none'}"
     if config.foreground == "low" and kind != "binary":
         return f"data.foreground low is for labels of two values; these were read as {kind}"
     return ""

@@ -71,10 +71,8 @@ def compare(
     table = label_table(folder, config)
     found = read_label_files(files, table is not None and table.colours)
     kind, why, truth, class_names = read_labels(folder, config, found, table)
-    if wrong := unfit_scores(config, kind):
+    if wrong := unfit_scores(config, kind, class_names):
         found.wrong.append(wrong)
-    if config.scores == "membranes" and len(class_names) != 2:
-        found.wrong.append(f"data.scores membranes needs two classes; these labels were read as {kind}")
     if found.wrong:
         raise Problems(labels, found.wrong)
     terminal.say(f"labels: {labels}: {len(found.pairs)} images, read as {kind} ({why})")
@@ -207,8 +205,8 @@ def object_values(
 
 def _object_row(frame: Frame, reference: NDArray[np.int32], result: NDArray[np.int32]) -> Row:
     missed = sum(not match.result for match in match_objects(reference, result))
-    caption = f"{OBJECTS_LEGEND}; {missed} missed"
-    return Row(frame, np.concatenate([1 - frame.image, frame.image]), object_mistakes(reference, result), caption)
+    both = np.concatenate([1 - frame.image, frame.image])
+    return Row(frame, both, object_mistakes(reference, result), OBJECTS_LEGEND, f"{missed} missed")
 
 
 def _or_inf(value: float | None) -> float:

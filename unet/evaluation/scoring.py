@@ -205,18 +205,18 @@ def picture_rows(
         if kind == "membranes" and "warping_error" in scores.thresholds:
             colours = membrane_mistakes(label, prediction.probabilities[1], scores.thresholds["warping_error"])
             rand = scores.by_frame[name].get("v_rand") or 0.0
-            caption = f"splits red, merges blue ({iou}, V_rand {rand:.3f})"
+            legend, caption = "splits red, merges blue", f"{iou}, V_rand {rand:.3f}"
         elif kind == "objects" and name in gold:
             result = to_instances(prediction.probabilities, (settings or {}).get(name, InstanceSettings()))
             unknown = _unknown(prediction, gold[name])
             colours = object_mistakes(gold[name], result, unknown)
-            caption = f"{OBJECTS_LEGEND} (SEG {scores.by_frame[name].get('seg') or 0.0:.3f})"
+            legend, caption = OBJECTS_LEGEND, f"SEG {scores.by_frame[name].get('seg') or 0.0:.3f}"
         else:
             colours = pixel_mistakes(label, prediction.probabilities.argmax(axis=0))
-            caption = f"missed red, extra blue ({iou})"
+            legend, caption = "missed red, extra blue", iou
         if unknown.any():
-            caption += "; gray: not annotated"
-        rows.append(Row(prediction.frame, prediction.probabilities, colours, caption))
+            legend += "; gray: not annotated"
+        rows.append(Row(prediction.frame, prediction.probabilities, colours, legend, caption))
     return rows
 
 

@@ -47,19 +47,3 @@ def em_sweeps(
         "v_rand": v_rand,
         "v_info": v_info,
     }
-
-
-def em_scores(label: NDArray[Any], proposal: NDArray[Any]) -> dict[str, float]:
-    """The values of `em_sweeps`, each followed by its best threshold: `v_rand`, `v_rand_threshold`, ...
-
-    `v_rand_empty_slices` etc. count the slices whose proposal has no foreground at that threshold; where it is not 0,
-    the score says little (an empty proposal has a warping error of 0). Arguments and errors as for `em_sweeps`.
-    """
-    scores: dict[str, float] = {}
-    for name, sweep in em_sweeps(label, proposal).items():
-        scores |= {
-            name: sweep.value,
-            f"{name}_threshold": sweep.threshold,
-            f"{name}_empty_slices": float(sweep.empty_slices),
-        }
-    return scores

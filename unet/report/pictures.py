@@ -217,7 +217,7 @@ class _Shown:
             "label": label_colours(frame.label, self.stack.classes),
         }
         colours = {name: np.clip(np.rint(value * 255), 0, 255).astype(np.uint8) for name, value in shown.items()}
-        return colours | {"mistakes": row.mistakes}, row.caption
+        return colours | {"mistakes": row.mistakes}, row.title
 
 
 def read_probabilities(path: Path, count: int) -> list[NDArray[np.float32]]:

@@ -27,13 +27,6 @@ def batch_of_same_input(base: Config) -> int:
     return round(base.train.batch * base.tile.input_px**2 / half_tile(base) ** 2)
 
 
-def batch_of_same_loss(base: Config) -> int:
-    """How many small tiles have as many loss pixels as the base's batch (4 x 324^2: 91 x 68^2)."""
-    depth = base.model.depth
-    large, small = output_size(base.tile.input_px, depth), output_size(half_tile(base), depth)
-    return round(base.train.batch * large**2 / small**2)
-
-
 def loss_pixels(config: Config) -> int:
     """Pixels that one update's loss is taken over, when all of them are labelled."""
     side = output_size(config.tile.input_px, config.model.depth, config.model.allow_odd_pooling)

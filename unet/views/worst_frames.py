@@ -19,12 +19,19 @@ PANEL_INCHES = 3.2
 
 
 class Row(NamedTuple):
-    """One row of the picture. probabilities: K x H x W. mistakes: H x W x 3 colours, uint8."""
+    """One row of the picture. probabilities: K x H x W. mistakes: H x W x 3 colours, uint8, which the legend explains;
+    caption: scores of the frame."""
 
     frame: Frame
     probabilities: NDArray[np.float32]
     mistakes: NDArray[np.uint8]
+    legend: str
     caption: str
+
+    @property
+    def title(self) -> str:
+        """Legend and scores, where both are there."""
+        return f"{self.legend} ({self.caption})" if self.legend else self.caption
 
 
 def draw_rows(path: Path, rows: list[Row], title: str) -> None:
@@ -44,7 +51,12 @@ def draw_rows(path: Path, rows: list[Row], title: str) -> None:
         axes[3].imshow(row.mistakes)
         ignored = row.frame.label is not None and bool((row.frame.label == IGNORE).any())
         label_name = "label (violet: not annotated)" if ignored else "label"
-        names = (row.frame.name, "probability of the foreground", label_name, row.caption)
+        names = (
+            row.frame.name,
+            "probability of the foreground",
+            label_name,
+            f"{row.legend} ({row.caption})" if row.legend else row.caption,
+        )
         for axis, name in zip(axes, names, strict=True):
             axis.set_title(printable(name), fontsize=8, parse_math=False)
             axis.set_axis_off()

@@ -35,12 +35,10 @@ def test_a_file_arrives_whole(site: Site, tmp_path: Path) -> None:
     "faults",
     [
         ["cut"],
-        ["cut", "cut", "cut", "cut"],  # each of them brings something: no reason to give up
+        ["cut", "cut"],
         ["stall"],
         ["500"],
-        ["cut", "500", "503"],
-        ["cut", "ignore range"],
-        ["cut", "wrong range"],
+        ["cut", "503"],
         ["longer"],
         ["redirect:/file.zip"],
         ["cut", "redirect:/file.zip"],
@@ -51,42 +49,7 @@ def test_what_can_be_mended_is(site: Site, tmp_path: Path, faults: list[str]) ->
     download(site.url("/file.zip"), tmp_path / "f.zip", sha256=DIGEST, limits=QUICK)
     assert (tmp_path / "f.zip").read_bytes() == CONTENT
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_cut_is_resumed_where_it_happened(site: Site, tmp_path: Path) -> None:
-    site.faults["/file.zip"] = ["cut"]
-    download(site.url("/file.zip"), tmp_path / "f.zip", sha256=DIGEST, limits=QUICK)
-    assert site.requests["/file.zip"] == ["", "bytes=100000-"]
-
-
-def test_an_interrupted_download_is_continued_by_the_next_call(site: Site, tmp_path: Path) -> None:
-    site.faults["/file.zip"] = ["cut", "404"]
-    with pytest.raises(Unavailable):
-        download(site.url("/file.zip"), tmp_path / "f.zip", sha256=DIGEST, limits=QUICK)
-    assert not (tmp_path / "f.zip").exists()
-    download(site.url("/file.zip"), tmp_path / "f.zip", sha256=DIGEST, limits=QUICK)
-    assert site.requests["/file.zip"][-1] == "bytes=100000-"
-    assert (tmp_path / "f.zip").read_bytes() == CONTENT
-
-
-def test_without_a_known_digest_an_old_piece_is_not_trusted(site: Site, tmp_path: Path) -> None:
-    site.faults["/file.zip"] = ["cut", "404"]
-    with pytest.raises(Unavailable):
-        download(site.url("/file.zip"), tmp_path / "f.zip", limits=QUICK)
-    download(site.url("/file.zip"), tmp_path / "f.zip", limits=QUICK)
-    assert site.requests["/file.zip"][-1] == ""
-
-
-def test_an_old_piece_of_another_file_does_no_harm(site: Site, tmp_path: Path) -> None:
-    site.faults["/file.zip"] = ["cut", "404"]
-    with pytest.raises(Unavailable):
-        download(site.url("/file.zip"), tmp_path / "f.zip", sha256=DIGEST, limits=QUICK)
-    (piece,) = tmp_path.glob("*.part")
-    for wrong in (bytes(50_000), bytes(len(CONTENT)), bytes(len(CONTENT) + 50)):
-        piece.write_bytes(wrong)
-        download(site.url("/file.zip"), tmp_path / "f.zip", sha256=DIGEST, limits=QUICK)
-        assert (tmp_path / "f.zip").read_bytes() == CONTENT
-        (tmp_path / "f.zip").unlink()
+    assert site.requests["/file.zip"] == len(faults) + 1
 
 
 @pytest.mark.parametrize(
@@ -95,6 +58,7 @@ def test_an_old_piece_of_another_file_does_no_harm(site: Site, tmp_path: Path) -
         (["404"], "404"),
         (["403"], "403"),
         (["500"] * 9, "500"),
+        (["cut"] * 9, "transfer"),
         (["stall", "404"], "404"),
         (["wrong"], "wrong content"),
         (["shorter"], "wrong content"),
@@ -108,8 +72,8 @@ def test_what_cannot_be_mended_is_refused_with_a_reason(
     site.faults["/file.zip"] = list(faults)
     with pytest.raises(Unavailable) as caught:
         download(site.url("/file.zip"), tmp_path / "f.zip", sha256=DIGEST, limits=QUICK)
-    assert any(word in caught.value.reason for word in reason.split("|")), caught.value.reason
-    assert not (tmp_path / "f.zip").exists()
+    assert reason in caught.value.reason
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_more_than_allowed_is_refused(site: Site, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
+
 from unet.data import isbi_labels
 from unet.data.published import pick
 from unet.data.published.archive import unpack
@@ -64,7 +66,7 @@ def fetch(
     folder = root / data_set.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder), _tidied(folder):
+        with _working(folder):
             _finish(folder)
             lacking = _lacking(data_set, folder, jpeg, say)
             sources = [s for s in data_set.sources if s.lossy == jpeg]
@@ -131,7 +133,7 @@ def _by_hand(sources: list[Source]) -> str:
 def _download(data_set: DataSet, part: Path, source: Source, limits: Limits, on_bytes: OnBytes, say: Say) -> Path:
     """The folder below `part` that holds the data set as this source has it, checked."""
     tree = part / "tree"
-    shutil.rmtree(tree, ignore_errors=True)
+    shutil.rmtree(part, ignore_errors=True)  # what a killed fetch or another source left
     for url in (url for url, place in source.urls if not place):
         archive = part / url.rsplit("/", 1)[-1]
         download(url, archive, sha256=source.sha256, limits=limits, on_bytes=on_bytes)
@@ -165,7 +167,7 @@ def _download_loose(files: list[tuple[str, Path, str]], limits: Limits, on_bytes
 def _from_file(data_set: DataSet, folder: Path, given: Path, jpeg: bool, say: Say) -> Path:
     part = folder / _PART
     tree = part / "given"
-    shutil.rmtree(tree, ignore_errors=True)
+    shutil.rmtree(part, ignore_errors=True)
     if given.is_file():
         if not os.access(given, os.R_OK):
             raise DataError(f"{given}: may not be read; change its permissions")
@@ -188,7 +190,6 @@ def _install(data_set: DataSet, folder: Path, picked: Path, say: Say) -> None:
     picked.rename(folder / _READY)
     sync_folder(folder)
     _finish(folder)
-    shutil.rmtree(folder / _PART, ignore_errors=True)
 
 
 def _set_aside(data_set: DataSet, folder: Path, picked: Path, say: Say) -> None:
@@ -214,33 +215,17 @@ def _finish(folder: Path) -> None:
 
 
 @contextmanager
-def _tidied(folder: Path) -> Iterator[None]:
-    """Leaves no empty working folders behind, whatever happened; pieces that can be resumed stay."""
+def _working(folder: Path) -> Iterator[None]:
+    """Only one fetch at a time writes into the folder; what it gathered beside the data does not outlast it."""
     try:
-        yield
-    finally:
-        for path in (folder / _PART / "picked", folder / _PART / "tree", folder / _PART / "given"):
-            shutil.rmtree(path, ignore_errors=True)
-        with suppress(OSError):
-            (folder / _PART).rmdir()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Only one fetch at a time writes into the folder (where the system has file locks)."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with (folder / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise DataError(f"{folder}: another fetch is writing here; wait until it ends") from None
-        except OSError:
-            pass  # the file system knows no locks
-        yield
+        with FileLock(folder / _LOCK, timeout=0):
+            try:
+                yield
+            finally:
+                shutil.rmtree(folder / _PART, ignore_errors=True)
+    except Timeout:
+        why = "another fetch is writing here, or its file system has no locks"
+        raise DataError(f"{folder}: {why}; wait until it ends, or name another folder with --root") from None
 
 
 @contextmanager
