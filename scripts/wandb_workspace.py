@@ -191,9 +191,7 @@ def _save(view: Any, what: str) -> None:
         view.save()
         print(view.url)
     except Exception as error:
-        raise RunError(
-            f"the {what} was not saved ({one_line(error)[:160]}); try again later"
-        ) from None
+        raise RunError(f"the {what} was not saved ({one_line(error)[:160]}); try again later") from None
 
 
 if __name__ == "__main__":

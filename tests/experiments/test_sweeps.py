@@ -109,7 +109,7 @@ def test_wandb_takes_a_sweep(tmp_path):
 
 @pytest.mark.timeout(500)
 def test_wandb_agent_runs_a_sweep(tmp_path):
-    """A sweep of this repository, its runs made small: the agent starts each, and each arrives as a run of the sweep."""
+    """A sweep of this repository, its runs made small: the agent starts each, each arrives as a run of the sweep."""
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "unet"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m unet "$@"\n')

@@ -52,7 +52,9 @@ def test_rows_are_means_over_seeds_beside_the_papers(tmp_path):
         store(tmp_path, "membranes", "folds", "em", seed, SCORES | {"v_rand": v_rand}, fold=fold)
     objects = {"objects_found": 90, "objects_missed": 2, "objects_merged": 1, "objects_split": 4, "objects_spurious": 3}
     store(tmp_path, "cells", "gold", "hela", 0, {"seg": 0.76, "seg_components": 0.6, **objects})
-    store(tmp_path, "cells", "gold", "hela", 1, {"seg": 0.80, "seg_components": 0.6, **objects})
+    store(tmp_path, "cells", "gold", "hela", 1, {"seg": 0.80, "seg_components": 0.5, **objects})
+    store(tmp_path, "cells", "gold", "hela", 2, {"seg": 0.78, "seg_components": 0.6, **objects | {"objects_found": 94}})
+    store(tmp_path, "cells", "silver", "hela", 0, {"seg": 0.85, "seg_components": 0.8, **objects})
     ensemble = tmp_path / "paper" / "ensembles" / "five networks"
     ensemble.mkdir(parents=True)
     kept = {"protocols": {"paper": {"scores": SCORES | {"v_rand": 0.9735}}}, "runs": ["a", "b"]}
@@ -67,12 +69,16 @@ def test_rows_are_means_over_seeds_beside_the_papers(tmp_path):
     assert line(page, "part 1 ")[4:7] == ["0.9550 ± 0.0071", "0.9800 ± 0.0000", "2"]
     assert line(page, "part 2 ")[4:7] == ["0.9800", "0.9800", "1"]
     assert line(page, "**all**")[4] == "0.9633 ± 0.0153"
-    assert line(page, "ours", "DIC-HeLa")[2:12] == [
-        "0.7800 ± 0.0283", "0.7600", "0.8000", "0.6000 ± 0.0000", "90", "2", "1", "4", "3", "2",
+    assert line(page, "ours", "DIC-HeLa", "gold")[2:12] == [  # both sequences count alike, though one has two runs
+        "0.7850", "0.7700 ± 0.0141", "0.8000", "0.5500", "91", "2", "1", "4", "3", "3",
     ]  # fmt: skip
+    assert line(page, "ours", "DIC-HeLa", "silver")[2:12] == ["-", "0.8500", *"-------", "1"]
     assert line(page, "u-net (Table 2", "PhC-U373")[2] == "0.9203"
-    assert "- DIC-HeLa, SEG 0.7756: reached, 0.7800 (gold masks of the other sequence, mean of 2)." in page
-    assert "- PhC-U373, SEG 0.9203: no run yet." in page
+    assert (
+        "- DIC-HeLa, SEG 0.7756: reached, 0.7850 (gold masks of the other sequence, mean of both sequences, 3 runs)."
+        in page
+    )
+    assert "- PhC-U373, SEG 0.9203: no run yet of both sequences." in page
     assert "- EM, V_rand 0.97276: reached, 0.9735 (ensemble five networks)." in page
     assert "- EM, Rand error 0.0382: not reached, 0.0500 (ensemble five networks)." in page
     assert "recovered copy" in page
@@ -81,8 +87,22 @@ def test_rows_are_means_over_seeds_beside_the_papers(tmp_path):
     assert "DIC-HeLa, seed 0:\n\n![best and worst frame](hela.jpg)" in STUDY.front(STUDY, tmp_path)
 
 
+def test_ensembles_on_cells_stand_where_both_sequences_have_one(tmp_path):
+    objects = dict.fromkeys(("objects_missed", "objects_merged", "objects_split", "objects_spurious"), 0.0)
+    for sequence, seg, found in (("01", 0.9, 99), ("02", 0.8, 90)):
+        assert "as one" not in STUDY.front(STUDY, tmp_path)
+        folder = tmp_path / "paper" / "ensembles" / f"gold-phc-{sequence}"
+        folder.mkdir(parents=True)
+        scores = {"seg": seg, "seg_components": 0.7, "objects_found": found, **objects}
+        (folder / "scores.json").write_text(json.dumps({"members": [{}] * 5, "scores": scores}))
+    page = STUDY.front(STUDY, tmp_path)
+    assert line(page, "ours, 5 networks as one", "PhC-U373")[2:7] == ["0.8500", "0.9000", "0.8000", "0.7000", "94"]
+    assert "- PhC-U373, SEG 0.9203: not reached, 0.8500 (gold masks of the other sequence, ensembles)." in page
+
+
 def test_the_page_is_written_with_the_report_and_stands_without_runs(tmp_path):
     assert "no run yet" in STUDY.front(STUDY, tmp_path)
     store(tmp_path, "cells", "gold", "hela", 0, {"seg": 0.7, "mean_iou": 0.5})
+    store(tmp_path, "cells", "gold", "hela", 1, {"seg": 0.6, "mean_iou": 0.5})
     registry.write_report(STUDY, "cells", tmp_path, tmp_path / "plan.yaml")
-    assert "not reached, 0.7000" in (tmp_path / "paper" / "README.md").read_text()
+    assert "not reached, 0.6500" in (tmp_path / "paper" / "README.md").read_text()

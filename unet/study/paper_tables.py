@@ -1,18 +1,22 @@
 """The paper's two tables with our rows beside theirs: results/paper/README.md, made from the evidence alone.
 
-Rows stand for the arms of experiments/paper.py; ensembles are read from results/paper/ensembles/NAME/test-scores.json,
-as `unet evaluate RUN RUN ... --test --out DIR` writes it.
+Rows stand for the arms of experiments/paper.py. Ensembles are read from results/paper/ensembles/NAME: test-scores.json
+as `unet evaluate RUN RUN ... --test --out DIR` writes it, or scores.json of `unet evaluate RUN RUN ... --ensemble`,
+where NAME is ARM-DATA-SEQUENCE with the sequence that was left out, such as gold-hela-01.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from unet.evaluation.published_scores import EM_TEST
 from unet.metrics.table import ON_TEST, higher_is_better
-from unet.runs.folder import TEST_SCORES
+from unet.prediction.trained import MEMBERS
+from unet.runs.folder import SCORES, TEST_SCORES
 from unet.study import choice, compare, evidence, text
 from unet.study.choice import Runs
 from unet.study.design import Study
@@ -23,6 +27,7 @@ from unet.study.stats import Summary, summary
 ENSEMBLES = "ensembles"
 MEMBRANES, CELLS = "membranes", "cells"
 EM_SCORES = ("pixel_error", "rand_error", "warping_error", "v_rand", "v_info")
+SEQUENCES = ("01", "02")
 SEG_ENTRIES = (
     ("u-net (Table 2 of the paper, test sequences)", {"phc": 0.9203, "hela": 0.7756}),
     ("best ever handed in (challenge, test sequences)", {"phc": 0.931, "hela": 0.887}),
@@ -46,7 +51,7 @@ def page(study: Study, results: Path) -> str:
         _labels(runs[MEMBRANES]),
         _out_of_fold(runs[MEMBRANES]),
         "## Table 2: SEG of the Cell Tracking Challenge",
-        _seg_table(study, runs[CELLS]),
+        _seg_table(study, runs[CELLS], folder),
         _OTHER_SEQUENCE if runs[CELLS] else "",
         _pictures(folder),
         "## Beside the paper's numbers",
@@ -58,8 +63,9 @@ def page(study: Study, results: Path) -> str:
 
 _OTHER_SEQUENCE = (
     "Ours: trained on one sequence, scored on the gold masks of the other, which was left out; the masks of the "
-    "challenge's test sequences are not public. SEG of components: the connected components of the cell class, "
-    "without markers. Objects: means over runs, of all reference objects of the frames that were left out."
+    "challenge's test sequences are not public. SEG, components and objects: the mean of the two sequences, each the "
+    "mean of its runs; nothing where one has no run. SEG of components: the connected components of the cell class, "
+    "without markers. Objects: of all reference objects of the frames that were left out."
 )
 
 
@@ -135,7 +141,7 @@ def _out_of_fold(runs: Runs) -> str:
     return f"{told}\n\n{text.table(['left out', *map(text.score_name, EM_SCORES), *_COST], rows)}"
 
 
-def _seg_table(study: Study, runs: Runs) -> str:
+def _seg_table(study: Study, runs: Runs, folder: Path) -> str:
     head = [
         "network",
         "data",
@@ -156,12 +162,42 @@ def _seg_table(study: Study, runs: Runs) -> str:
             rows.append([name, text.data_name(data), f"{values[data]:g}", *[""] * (len(head) - 3)])
         for arm in ("gold", "silver", "wide-gold", "wide-silver"):
             if own := _of(runs, arm, data):
-                counts = [f"{s.mean:.0f}" if (s := _summary(own, name)) else "" for name in OBJECTS]
-                parts = [[run for run in own if _left_out(run) == sequence] for sequence in ("01", "02")]
-                scores = [_spread(own, "seg"), *(_spread(part, "seg") for part in parts)]
-                scores.append(_spread(own, "seg_components"))
-                rows.append([f"**ours** ({study.arm(arm).what})", text.data_name(data), *scores, *counts, *_cost(own)])
+                what = f"**ours** ({study.arm(arm).what})"
+                parts = [_spread(part, "seg") for part in _by_sequence(own)]
+                rows.append([what, *_seg_row(data, parts, partial(_balanced, own)), *_cost(own)])
+            if both := _cell_ensembles(folder, arm, data):
+                counts = " and ".join(dict.fromkeys(str(len(saved[MEMBERS])) for saved in both))
+                parts = [text.number(saved["scores"]["seg"], "seg") for saved in both]
+                found = _seg_row(data, parts, partial(_mean, both))
+                rows.append([f"**ours, {counts} networks as one** ({study.arm(arm).what})", *found, "", "", ""])
     return text.table(head, rows)
+
+
+def _seg_row(data: str, parts: list[str], mean: Callable[[str], float | None]) -> list[str]:
+    """The cells between the network's name and its cost; `mean`: of both sequences, by score."""
+    shown = ["-" if (m := mean(score)) is None else text.number(m, "seg") for score in ("seg", "seg_components")]
+    counts = ["-" if (m := mean(name)) is None else f"{m:.0f}" for name in OBJECTS]
+    return [text.data_name(data), shown[0], *parts, shown[1], *counts]
+
+
+def _by_sequence(runs: Sequence[Evidence]) -> list[list[Evidence]]:
+    return [[run for run in runs if _left_out(run) == sequence] for sequence in SEQUENCES]
+
+
+def _balanced(runs: Sequence[Evidence], score: str) -> float | None:
+    """The mean of both sequences, however many runs left each of them out; None when one has none."""
+    means = [found.mean for part in _by_sequence(runs) if (found := _summary(part, score)) is not None]
+    return fmean(means) if len(means) == len(SEQUENCES) else None
+
+
+def _mean(saved: Sequence[Mapping[str, Any]], score: str) -> float:
+    return fmean(one["scores"][score] for one in saved)
+
+
+def _cell_ensembles(folder: Path, arm: str, data: str) -> list[dict[str, Any]]:
+    """The ensembles of both sequences, or none."""
+    files = [folder / ENSEMBLES / f"{arm}-{data}-{sequence}" / SCORES for sequence in SEQUENCES]
+    return [evidence.read_json(file) for file in files] if all(file.is_file() for file in files) else []
 
 
 def _left_out(run: Evidence) -> str:
@@ -183,7 +219,7 @@ def _beside_the_paper(study: Study, runs: Mapping[str, Runs], folder: Path) -> s
         best = list(_ours(study, runs, folder, target.data, target.score))
         where = f"{text.data_name(target.data)}, {text.score_name(target.score)} {target.paper:g}"
         if not best:
-            lines.append(f"- {where}: no run yet.")
+            lines.append(f"- {where}: no run yet{'' if target.data == 'em' else ' of both sequences'}.")
             continue
         more = higher_is_better(target.score)
         name, value = (max if more else min)(best, key=lambda pair: pair[1])
@@ -195,10 +231,17 @@ def _beside_the_paper(study: Study, runs: Mapping[str, Runs], folder: Path) -> s
 
 def _ours(study: Study, runs: Mapping[str, Runs], folder: Path, data: str, score: str) -> Iterable[tuple[str, float]]:
     """What stands beside a number of the paper: means of arms, and ensembles."""
-    arms, key = (("whole", "wide-whole"), ON_TEST + score) if data == "em" else (("gold", "wide-gold"), score)
-    for arm in arms:
-        found = _summary(_of(runs[MEMBRANES if data == "em" else CELLS], arm, data), key)
-        if found is not None:
-            yield f"{study.arm(arm).what}, mean of {found.n}", found.mean
-    for name, saved in _ensembles(folder) if data == "em" else ():
-        yield f"ensemble {name}", saved["protocols"]["paper"]["scores"][score]
+    if data == "em":
+        for arm in ("whole", "wide-whole"):
+            found = _summary(_of(runs[MEMBRANES], arm, data), ON_TEST + score)
+            if found is not None:
+                yield f"{study.arm(arm).what}, mean of {found.n}", found.mean
+        for name, saved in _ensembles(folder):
+            yield f"ensemble {name}", saved["protocols"]["paper"]["scores"][score]
+        return
+    for arm in ("gold", "wide-gold"):
+        mean = _balanced(own := _of(runs[CELLS], arm, data), score)
+        if mean is not None:
+            yield f"{study.arm(arm).what}, mean of both sequences, {len(own)} runs", mean
+        if both := _cell_ensembles(folder, arm, data):
+            yield f"{study.arm(arm).what}, ensembles", _mean(both, score)
