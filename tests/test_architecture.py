@@ -25,7 +25,7 @@ unet.evaluation unet.export
 unet.training
 unet.study
 unet.report unet.api
-unet.app
+unet.app unet.napari
 unet.commands
 unet.__main__
 """
