@@ -81,7 +81,8 @@ def panels_of(study: Study) -> list[Any]:
     curves = list(CURVES)
     kinds = {DATA_SETS[name].scores for name in study.data if name in DATA_SETS}
     if "membranes" in kinds:
-        curves += [("held_out/rand_error", "updates", "held-out Rand error"),
+        curves += [("held_out/v_rand", "updates", "held-out V_rand"),
+                   ("held_out/rand_error", "updates", "held-out Rand error"),
                    ("held_out/pixel_error", "updates", "held-out pixel error")]  # fmt: skip
     if "objects" in kinds:
         curves.append(("held_out/seg_at_half", "updates", "held-out SEG at threshold 0.5"))

@@ -18,7 +18,6 @@ from unet.training.wandb_panels import (
     few,
     gray_values,
     is_shown,
-    membrane_scores,
     overlay_picture,
     place,
     probability_picture,
@@ -141,19 +140,6 @@ def test_pixels_seen_are_those_of_the_input_tiles():
     assert place(3, config) == {"updates": 3, "pixels_seen": 3 * 8 * 508 * 508}
 
 
-def test_membranes_are_scored_as_at_the_end_of_a_run():
-    from unet.evaluation.scoring import score
-
-    predictions = [random_prediction((40, 44), seed, str(seed)) for seed in range(2)]
-    found = membrane_scores(predictions)
-    whole = score(predictions, stack_of(predictions), {}).values
-    assert found == {name: whole[name] for name in ("pixel_error", "rand_error")}
-    odd = [random_prediction((40, 44)), random_prediction((41, 44), name="b")]
-    assert membrane_scores(odd) == {}
-    unknown = predicted(np.full((4, 4), IGNORE, np.uint8), np.zeros((4, 4)))
-    assert membrane_scores([unknown]) == {}
-
-
 def objects():
     """Two squares, one of them found."""
     instances = np.zeros((30, 30), np.int32)
@@ -164,33 +150,27 @@ def objects():
 
 def panels(recorder, predictions, names, monkeypatch, **config):
     stack = stack_of(predictions, names)
-    gold = {p.frame.name: p.frame.instances for p in predictions if p.frame.instances is not None}
-    monkeypatch.setattr("unet.training.wandb_panels.references", lambda *_: gold)
     source = SimpleNamespace(weight_map=lambda i: np.full(stack.frames[i].size, 1.0 + i, np.float32))
     return Panels(recorder, from_dict({"train": {"updates": 4}} | config), stack, stack, source)
 
 
-def test_objects_get_seg_and_pictures(monkeypatch):
+def test_objects_get_pictures(monkeypatch):
     recorder, predictions = Recorder(), [objects()]
     panels(recorder, predictions, ("background", "cell"), monkeypatch).evaluation(4, predictions)
     (row,) = recorder.rows
-    assert row["held_out/seg_at_half"] == 0.5
     assert row["updates"] == 4
     assert row["timing/dashboard_s"] > 0
     assert recorder.sent["held_out/frames"][0][0].caption == "a"
     assert recorder.sent["held_out/probability"][1] == {"updates": 4, "pixels_seen": row["pixels_seen"]}
 
 
-def test_large_predictions_are_not_kept_for_their_scores(monkeypatch):
+def test_only_frames_that_are_shown_are_kept(monkeypatch):
     predictions = [random_prediction((20, 24), seed, str(seed)) for seed in range(9)]
-    monkeypatch.setattr("unet.training.wandb_panels.MOST_BYTES", 9 * 2 * 20 * 24 * 4 - 1)
     recorder, kept = Recorder(), []
     made = panels(recorder, predictions, ("membrane", "cell"), monkeypatch)
-    monkeypatch.setattr(made, "_send_evaluation", lambda _, held, scored: kept.append((len(held), scored)))
+    monkeypatch.setattr(made, "_send_evaluation", lambda _, held: kept.append([p.frame.name for p in held]))
     made.evaluation(4, predictions)
-    monkeypatch.setattr("unet.training.wandb_panels.MOST_BYTES", 9 * 2 * 20 * 24 * 4)
-    made.evaluation(4, predictions)
-    assert kept == [(FRAMES, False), (9, True)]
+    assert kept == [["0", "3", "5", "8"]]
 
 
 def test_weight_maps_of_frames_without_a_label_are_left_out(monkeypatch):

@@ -3,7 +3,6 @@
 Its annotations are no strings: magicgui makes the form of them.
 """
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,13 @@ from napari.layers import Image
 from napari.qt.threading import FunctionWorker, thread_worker
 from napari.types import LayerDataTuple
 
-from unet.api import Model, load
+from unet.api import load
 from unet.errors import DataError
 from unet.napari.layers import predicted
 from unet.prediction.shipped import shipped
 
 _OWN = "another"
 _PLACES = ("scale", "translate", "units")
-
-
-@lru_cache(maxsize=2)
-def _loaded(network: str) -> Model:
-    return load(network)
 
 
 @magic_factory(  # type: ignore[untyped-decorator]
@@ -51,7 +45,7 @@ def segment(
     )
     def work() -> list[Any]:
         return predicted(
-            _loaded(str(weights) if network == _OWN else network),
+            load(weights if network == _OWN else network),
             image.data[0] if image.multiscale else image.data,
             image.name,
             {key: getattr(image, key) for key in _PLACES},

@@ -18,6 +18,7 @@ from unet.config import Config, to_dict
 from unet.data.load import load
 from unet.device import allow_tf32, prepare
 from unet.errors import ConfigError, Diverged, RunError, one_line
+from unet.evaluation.during import ChallengeScores
 from unet.evaluation.frames import FramePrediction, pixel_scores, predict_frames
 from unet.loss.dispatch import choose_loss
 from unet.networks import build
@@ -132,6 +133,7 @@ class Trainer:
         self.folder, self.terminal, self.stopper = folder, terminal, stopper
         self.dashboard, self.callbacks = dashboard, callbacks
         self.processes = processes = processes or Processes()
+        self.challenge_scores = ChallengeScores(config, stack)
         self.panels = Panels(dashboard, config, stack, stack.select(parts.train), source)
         self.journal = Journal(config, folder, dashboard, processes.spent)
         self.state = self.journal.state
@@ -317,7 +319,8 @@ class Trainer:
             if not self.processes.first:
                 state.evaluated_at = state.update
                 return
-            self.journal.held_out(pixel_scores(predictions, self.stack.class_names, self.stack.own))
+            scores = pixel_scores(predictions, self.stack.class_names, self.stack.own)
+            self.journal.held_out(scores | self.challenge_scores(predictions))
             self.panels.evaluation(state.update, predictions)
 
     def _predict_held_out(self, bar: Bar) -> list[FramePrediction]:

@@ -1,4 +1,4 @@
-"""What a dashboard shows of a run in training beside its rows: pictures, weight maps, challenge scores.
+"""What a dashboard shows of a run in training beside its rows: pictures and weight maps.
 
 Nothing here is computed for a run without a dashboard, and what is computed is computed beside training, in the
 dashboard's thread. The amount is bounded: a fixed few frames, small pictures, ten evaluations of them.
@@ -10,21 +10,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from unet.config import Config
-from unet.data.load import references
-from unet.data.stack import IGNORE, FloatImage, InstanceImage, Stack
+from unet.data.stack import IGNORE, FloatImage, Stack
 from unet.evaluation.frames import FramePrediction
-from unet.evaluation.scoring import kind_of
-from unet.metrics.instance import seg
-from unet.metrics.pixel import pixel_errors
-from unet.metrics.rand import rand_error
-from unet.prediction.instances import InstanceSettings, to_instances
 from unet.runs.dashboard import Dashboard, Picture
 from unet.runs.mirrored import place
 from unet.tiles.source import TileSource
@@ -34,7 +28,6 @@ from unet.views.mistakes import ANOTHER, EXTRA, MISSED, RIGHT, error_kinds
 FRAMES = 4  # that are shown, always the same
 SIDE_PX = 384  # of the longer side of a picture
 EVALUATIONS = 10  # that are shown in pictures, the last one among them
-MOST_BYTES = 1 << 30  # of probabilities kept for their scores while training goes on; of more, only shown frames are
 LEVELS = 10  # of the overlay of the probability
 
 _ERRORS = {RIGHT: "right", MISSED: "missed", EXTRA: "extra", ANOTHER: "another class"}
@@ -49,7 +42,6 @@ class Panels:
     def __init__(self, dashboard: Dashboard, config: Config, stack: Stack, train: Stack, source: TileSource) -> None:
         self.dashboard, self.config, self.stack = dashboard, config, stack
         self.train, self.source = train, source
-        self._gold: Mapping[str, InstanceImage] | None = None
 
     def begin(self) -> None:
         """Send the weight maps of the first few training frames."""
@@ -58,10 +50,9 @@ class Panels:
 
     def evaluation(self, update: int, predictions: list[FramePrediction]) -> None:
         """Send what can be shown of the evaluation after `update` updates."""
-        if self.dashboard.active and predictions:
-            whole = sum(p.probabilities.nbytes for p in predictions) <= MOST_BYTES
-            kept = predictions if whole else [predictions[i] for i in few(len(predictions))]
-            self.dashboard.later("evaluation", lambda: self._send_evaluation(update, kept, whole))
+        if self.dashboard.active and predictions and is_shown(update, self.config):
+            chosen = [predictions[i] for i in few(len(predictions))]
+            self.dashboard.later("evaluation", lambda: self._send_evaluation(update, chosen))
 
     def _send_weights(self) -> None:
         frames = self.train.frames
@@ -69,46 +60,12 @@ class Panels:
         maps = [weight_picture(frames[i].name, self.source.weight_map(i)) for i in chosen]
         self.dashboard.pictures("weight_map", same_size(maps), place(0, self.config))
 
-    def _send_evaluation(self, update: int, predictions: list[FramePrediction], scored: bool) -> None:
+    def _send_evaluation(self, update: int, chosen: list[FramePrediction]) -> None:
         began, row = time.perf_counter(), place(update, self.config)
-        found = self._challenge_scores(predictions) if scored else {}
-        scores = {f"held_out/{name}": value for name, value in found.items()}
-        if is_shown(update, self.config):
-            chosen = [predictions[i] for i in few(len(predictions))]
-            pictures = [overlay_picture(p, self.stack.class_names) for p in chosen]
-            self.dashboard.pictures("held_out/frames", same_size(pictures), row)
-            self.dashboard.pictures("held_out/probability", same_size([probability_picture(p) for p in chosen]), row)
-        self.dashboard.log({**scores, "timing/dashboard_s": time.perf_counter() - began, **row})
-
-    def _challenge_scores(self, predictions: list[FramePrediction]) -> dict[str, float]:
-        """Pixel and Rand error of membranes at their best thresholds; SEG of objects at the threshold 0.5.
-
-        The scores at the end of a run (scores.json) are more: their instance settings are searched on training frames.
-        """
-        if kind_of(self.stack) == "membranes":
-            return membrane_scores(predictions)
-        if kind_of(self.stack) != "objects":
-            return {}
-        if self._gold is None:
-            self._gold = references(self.config.data, self.stack)
-        known = [p for p in predictions if p.frame.name in self._gold]
-        if not known:
-            return {}
-        results = [to_instances(p.probabilities, InstanceSettings()) for p in known]
-        value = seg([self._gold[p.frame.name] for p in known], results)
-        return {} if math.isnan(value) else {"seg_at_half": value}
-
-
-def membrane_scores(predictions: Sequence[FramePrediction]) -> dict[str, float]:
-    """pixel_error and rand_error, pooled; none for frames of different sizes or not all labelled, as in scores.json."""
-    labels = [p.frame.label for p in predictions]
-    sizes = {label.shape for label in labels if label is not None}
-    if len(sizes) != 1 or any(label is None or (label == IGNORE).any() for label in labels):
-        return {}
-    truth_NHW = np.stack([label for label in labels if label is not None]) > 0
-    cells_NHW = np.stack([p.probabilities[1] for p in predictions])
-    pixel, _ = pixel_errors(truth_NHW, cells_NHW)
-    return {"pixel_error": pixel.value, "rand_error": rand_error(truth_NHW, cells_NHW).value}
+        pictures = [overlay_picture(p, self.stack.class_names) for p in chosen]
+        self.dashboard.pictures("held_out/frames", same_size(pictures), row)
+        self.dashboard.pictures("held_out/probability", same_size([probability_picture(p) for p in chosen]), row)
+        self.dashboard.log({"timing/dashboard_s": time.perf_counter() - began, **row})
 
 
 def is_shown(update: int, config: Config) -> bool:
