@@ -35,7 +35,7 @@ class FetchArguments:
     root: str = "data"
     """Folder below which the data sets lie."""
     from_file: str = ""
-    """Archive (zip, tar) or folder to take it from instead of the network."""
+    """Archive (zip) or folder to take it from instead of the network."""
     jpeg: bool = False
     """The lossy JPEG copies of the EM stack, kept beside the lossless files and never taken unasked."""
     quiet: bool = False

@@ -17,21 +17,13 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from unet.commands.parse import known_flags, parse, refuse_unknown_flags
-from unet.config import PROFILES, Config, DataConfig, differences, load_yaml, profile, to_dict, to_yaml
+from unet.config import PROFILES, Config, DataConfig, differences, load_yaml, profile, to_yaml
 from unet.errors import ConfigError, RunError, UserError, is_unicode, nearest
 from unet.runs.folder import CONFIG, PICTURE, PROBABILITIES, SCORES, WEIGHTS, claimed, unused
 from unet.terminal import Terminal, format_seconds
 
 if TYPE_CHECKING:
     from unet.training.processes import Processes
-
-FREE_KEYS = (
-    "train.device",
-    "train.workers",
-    "train.threads",
-    "train.cuda_graphs",
-    "data.folder",
-)  # may differ when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -303,11 +295,10 @@ def _value(argv: list[str], flag: str) -> str:
 
 def _refuse_changes(stored: Config, asked: Config) -> None:
     """RunError naming the first key in which a resumed run would differ from what it was started with."""
-    for section, values in to_dict(stored).items():
-        for key, value in values.items():
-            now = to_dict(asked)[section][key]
-            if now != value and f"{section}.{key}" not in FREE_KEYS and section != "wandb":
-                raise RunError(f"--resume: {section}.{key} was {value!r} and cannot become {now!r}; start a new run")
+    from unet.training.continuing import edited
+
+    for key, (value, now) in edited(stored, asked).items():
+        raise RunError(f"--resume: {key} was {value!r} and cannot become {now!r}; start a new run")
 
 
 def _where(path: Path) -> list[str]:

@@ -20,19 +20,23 @@ FREE_KEYS = ("train.device", "train.workers", "train.threads", "train.cuda_graph
 """What may differ when a run goes on: where it runs, and where its data lies."""
 
 
+def edited(then: Config, now: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings that must not differ when a run goes on, and do: their values before and now."""
+    return {
+        key: values
+        for key, values in differences(then, now).items()
+        if key not in FREE_KEYS and not key.startswith("wandb.")
+    }
+
+
 def refuse_edits(place: Path, saved: Mapping[str, Any], config: Config, split: Mapping[str, list[str]]) -> None:
     """RunError, naming the keys, when a checkpoint was made with another configuration or division of the frames.
 
     Checkpoints of before these were kept in them pass.
     """
     then = from_dict(saved["config"]) if "config" in saved else config
-    edited = {
-        key: values
-        for key, values in differences(then, config).items()
-        if key not in FREE_KEYS and not key.startswith("wandb.")
-    }
-    if edited:
-        told = ", ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in edited.items())
+    if changes := edited(then, config):
+        told = ", ".join(f"{key} was {before!r} and is {now!r}" for key, (before, now) in changes.items())
         raise RunError(
             f"{place}: its configuration was edited ({told}); put it back, or start a new run from this one's "
             f"weights with --from {place}"

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import io
 import stat
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -25,47 +23,23 @@ def make_zip(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def make_tar(path: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz") as file:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            file.addfile(info, io.BytesIO(content))
-    return path
-
-
-@pytest.mark.parametrize(("make", "name"), [(make_zip, "a.zip"), (make_tar, "a.tar.gz")])
-def test_everything_is_unpacked(tmp_path: Path, make: object, name: str) -> None:
-    assert callable(make)
-    unpack(make(tmp_path / name, FILES), tmp_path / "out")
+def test_everything_is_unpacked(tmp_path: Path) -> None:
+    unpack(make_zip(tmp_path / "a.zip", FILES), tmp_path / "out")
     found = {p.relative_to(tmp_path / "out").as_posix(): p.read_bytes() for p in (tmp_path / "out").rglob("*.*")}
     assert found == FILES
 
 
-@pytest.mark.parametrize("make", [make_zip, make_tar])
 @pytest.mark.parametrize(
     "name",
     ["../evil.tif", "set/../../evil.tif", "/tmp/evil.tif", "set\\..\\..\\evil.tif", "C:evil.tif", "set/a\nb.tif", ".."],
 )
-def test_nothing_is_written_outside(tmp_path: Path, make: object, name: str) -> None:
-    assert callable(make)
+def test_nothing_is_written_outside(tmp_path: Path, name: str) -> None:
     inner = tmp_path / "deep" / "out"
     with pytest.raises(DataError, match="outside") as caught:
-        unpack(make(tmp_path / "a.archive", {"set/good.tif": b"x", name: b"evil"}), inner)
+        unpack(make_zip(tmp_path / "a.archive", {"set/good.tif": b"x", name: b"evil"}), inner)
     assert "\n" not in str(caught.value)
     outside = {p for p in tmp_path.rglob("*") if p.is_file()} - {tmp_path / "a.archive", inner / "set/good.tif"}
     assert not outside
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
-    with tarfile.open(tmp_path / "a.tar", "w") as file:
-        info = tarfile.TarInfo("set/link")
-        info.type, info.linkname = kind, "/etc/passwd"
-        file.addfile(info)
-    with pytest.raises(DataError, match="link or device"):
-        unpack(tmp_path / "a.tar", tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
 
 
 def test_links_in_a_zip_are_refused(tmp_path: Path) -> None:
@@ -83,7 +57,7 @@ def test_size_and_number_are_bounded(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="more than 1,000,000 bytes"):
         unpack(bomb, tmp_path / "out", max_bytes=1_000_000)
     assert sum(p.stat().st_size for p in (tmp_path / "out").iterdir()) <= 1_000_000
-    many = make_tar(tmp_path / "many.tar.gz", {f"{i}": b"" for i in range(30)})
+    many = make_zip(tmp_path / "many.zip", {f"{i}": b"" for i in range(30)})
     with pytest.raises(DataError, match="more than 20 entries"):
         unpack(many, tmp_path / "out2", max_entries=20)
 
@@ -99,10 +73,8 @@ def test_damaged_and_foreign_archives(tmp_path: Path) -> None:
     flipped = bytearray(whole)
     flipped[200] ^= 0xFF
     (tmp_path / "flipped.zip").write_bytes(flipped)
-    tar = make_tar(tmp_path / "a.tar.gz", {"a.bin": bytes(range(256)) * 400}).read_bytes()
-    (tmp_path / "cut.tar.gz").write_bytes(tar[: len(tar) // 2])
     (tmp_path / "text.zip").write_text("this is no archive")
-    for name in ("cut.zip", "flipped.zip", "cut.tar.gz", "text.zip"):
+    for name in ("cut.zip", "flipped.zip", "text.zip"):
         with pytest.raises(DataError, match=name) as caught:
             unpack(tmp_path / name, tmp_path / f"out-{name}")
         assert "\n" not in str(caught.value)

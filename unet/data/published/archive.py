@@ -1,18 +1,17 @@
-"""Unpacking zip and tar archives that are not trusted: nothing outside the target, no links, bounded size."""
+"""Unpacking zip archives that are not trusted: nothing outside the target, no links, bounded size."""
 
 from __future__ import annotations
 
 import lzma
 import stat
 import struct
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Self
+from typing import IO
 
 from unet.errors import DataError, one_line
 from unet.files import write_error
@@ -20,16 +19,15 @@ from unet.files import write_error
 MAX_BYTES = 8 * 2**30
 MAX_ENTRIES = 100_000
 
-_MAX_HEADER = 2**20  # bytes of a long name or of extended attributes in a tar, which are read at once
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error, RuntimeError,
-            ValueError, OverflowError, MemoryError)  # fmt: skip
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, RuntimeError, ValueError,
+            OverflowError, MemoryError)  # fmt: skip
 
 _Open = Callable[[], IO[bytes]]
 _SKIPPED = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 
 def unpack(archive: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_entries: int = MAX_ENTRIES) -> None:
-    """Unpack a zip or tar archive into the folder `target`, which must be empty or absent.
+    """Unpack a zip archive into the folder `target`, which must be empty or absent.
 
     Raises DataError, and leaves what was written so far, for an entry that would lie outside the target, a link or a
     device, a name that occurs twice, more than max_bytes of content (counted while unpacking, whatever the headers say)
@@ -39,27 +37,14 @@ def unpack(archive: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_entri
         target.mkdir(parents=True, exist_ok=True)
         if any(target.iterdir()):
             raise DataError(f"{target}: not empty; choose an empty folder to unpack into")
-        if zipfile.is_zipfile(archive):
-            entries = _zip_entries(archive)
-        elif _is_tar(archive):
-            entries = _tar_entries(archive)
-        else:
-            raise DataError(f"{archive}: neither a zip nor a tar archive; fetch it again")
-        with closing(entries):
+        if not zipfile.is_zipfile(archive):
+            raise DataError(f"{archive}: no zip archive; fetch it again, or unpack it and name the folder")
+        with closing(_entries(archive)) as entries:
             _write(archive, entries, target, max_bytes, max_entries)
     except _DAMAGED as error:
         raise DataError(f"{archive}: damaged archive ({one_line(error)}); fetch it again") from None
     except OSError as error:
         raise write_error(target, error) from error
-
-
-def _is_tar(archive: Path) -> bool:
-    """As tarfile.is_tarfile, which reads the first header whatever its size."""
-    try:
-        with tarfile.open(archive, tarinfo=_Entry):
-            return True
-    except tarfile.TarError:
-        return False
 
 
 def _write(
@@ -95,7 +80,7 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
     return path
 
 
-def _zip_entries(archive: Path) -> Generator[tuple[str, _Open | None]]:
+def _entries(archive: Path) -> Generator[tuple[str, _Open | None]]:
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -106,32 +91,3 @@ def _zip_entries(archive: Path) -> Generator[tuple[str, _Open | None]]:
             folder = info.filename.endswith("/")  # is_dir() fails for an entry without a name
             # orig_filename: ZipFile rewrites separators and cuts names at NUL
             yield info.orig_filename, None if folder else partial(file.open, info)
-
-
-def _tar_entries(archive: Path) -> Generator[tuple[str, _Open | None]]:
-    with tarfile.open(archive, tarinfo=_Entry) as file:
-        for member in file:
-            if not (member.isfile() or member.isdir()):
-                raise DataError(f"{archive}: entry {member.name!r} is a link or device; not the published archive")
-            yield member.name, None if member.isdir() else partial(_content, file, member)
-
-
-class _Entry(tarfile.TarInfo):
-    """An entry of a tar whose headers cannot unpack to more memory than names need."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        entry = super().frombuf(buf, encoding, errors)
-        if entry.type in _HEADER_TYPES and not 0 <= entry.size <= _MAX_HEADER:
-            raise DataError(f"a header of {entry.size:,} bytes in a tar archive; this is not the published archive")
-        return entry
-
-
-_HEADER_TYPES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
-                 tarfile.SOLARIS_XHDTYPE)  # fmt: skip
-
-
-def _content(file: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    content = file.extractfile(member)
-    assert content is not None, "only called for files"
-    return content
