@@ -1,6 +1,7 @@
 """Which scores a data set gets; scores of two files; the pictures of mistakes."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from unet.config import DataConfig
 from unet.data.load import load, references
 from unet.data.stack import Frame, Normalisation, Stack
 from unet.evaluation.frames import FramePrediction, cross_entropy, pixel_scores
-from unet.evaluation.scoring import kind_of, picture_rows, record, score
+from unet.evaluation.scoring import kind_of, picture_rows, quality, record, score
 from unet.metrics.pixel import blog_iou, confusion, foreground_overlap
 from unet.prediction.instances import Choice, InstanceSettings, choose_settings
 from unet.views.mistakes import FOUND, MERGE, SPLIT, membrane_mistakes, object_mistakes, pixel_mistakes
@@ -94,6 +95,25 @@ def test_objects_get_seg():
     assert "seg" not in score([missed], stack, {}).values
     rows = picture_rows([missed], stack, {"f0": instances}, score([missed], stack, {"f0": instances}))
     assert "SEG 0.500" in rows[0].caption
+
+
+def test_the_worst_frames_are_those_of_the_score_that_fits():
+    assert quality({"mean_iou": 0.9, "seg": 0.2, "loss": 0.1}) == 0.2
+    assert quality({"mean_iou": 0.9, "v_rand": 0.7}) == 0.7
+    assert quality({"mean_iou": 0.9, "seg": None}) == 0.9
+    assert quality({"loss": 0.1, "pixel_error": 0.3}) == math.inf  # less of these is better
+    cells = np.zeros((40, 40), np.int32)
+    cells[2:12, 2:12], cells[20:38, 20:38] = 1, 2
+    stack = stack_of([(cells > 0).astype(np.uint8)] * 2, [cells] * 2)
+    spilt, lost = (predicted(frame) for frame in stack.frames)
+    spilt.probabilities[:, 20:38, 5:20] = np.array([0.1, 0.9])[:, None, None]  # 270 pixels beside the cell of 324
+    lost.probabilities[:, 2:12, 2:12] = np.array([0.9, 0.1])[:, None, None]  # the cell of 100
+    gold = {frame.name: cells for frame in stack.frames}
+    predictions = [FramePrediction.of(p.frame, p.probabilities) for p in (spilt, lost)]
+    scores = score(predictions, stack, gold)
+    assert [scores.by_frame[f"f{i}"]["seg"] for i in (0, 1)] == pytest.approx([(1 + 324 / 594) / 2, 0.5])
+    assert scores.by_frame["f0"]["mean_iou"] < scores.by_frame["f1"]["mean_iou"]
+    assert [row.frame.name for row in picture_rows(predictions, stack, gold, scores)] == ["f1", "f0"]
 
 
 def test_cells_that_only_markers_part_are_scored_by_both_rules_and_counted():

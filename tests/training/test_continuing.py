@@ -119,10 +119,13 @@ def test_a_run_goes_on_from_another_directory_and_with_moved_images(stopped, tmp
     assert main(["reproduce", str(stopped), "--data.folder", "../third"]) == 0
     assert "--config-file" in capsys.readouterr().out
     assert load_yaml(stopped / "config.yaml").data.folder == str(tmp_path / "third")
+    shutil.move(tmp_path / "third", tmp_path / "fourth")
+    assert main(["report", str(stopped), "--data.folder", "../fourth", "--quiet"]) == 0
+    assert load_yaml(stopped / "config.yaml").data.folder == str(tmp_path / "fourth")
     cases.write(tmp_path / "other", cases.inverted)
     assert main(["evaluate", str(stopped), "--data.folder", str(tmp_path / "other")]) == 2
     assert "holds other images or labels than" in capsys.readouterr().err
-    assert load_yaml(stopped / "config.yaml").data.folder == str(tmp_path / "third")
+    assert load_yaml(stopped / "config.yaml").data.folder == str(tmp_path / "fourth")
 
 
 def test_changed_images_stop_a_resume_unless_told(stopped, tmp_path, capsys):
