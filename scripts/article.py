@@ -13,14 +13,15 @@ import csv
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from unet import __version__
 from unet.files import write_json
-from unet.study import claims, paper_tables, registry, verdicts
+from unet.study import claims, evidence, paper_tables, registry, verdicts
 from unet.study.design import Study
+from unet.study.tables import profiles_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPER = ROOT / "paper"
@@ -80,6 +81,7 @@ def numbers(results: Path, experiments: Path = ROOT / "experiments") -> dict[str
             "runs": len(runs),
             "hours": f"{sum(float(run['minutes'] or 0) for run in runs) / 60:.1f}",
             "studies": len({run["study"] for run in runs}),
+            "channels": channels(studies.values(), results),
         },
         "targets": {
             "total": len(beside),
@@ -98,6 +100,13 @@ def numbers(results: Path, experiments: Path = ROOT / "experiments") -> dict[str
         "beside": [cell(line) for line in beside],
         "figures": figures(studies.values(), results),
     }  # fmt: skip
+
+
+def channels(studies: Iterable[Study], results: Path) -> str:
+    """At full resolution, of the smallest and of the largest network among all runs."""
+    folders = [results / study.name / profile for study in studies for profile in profiles_of(study, results)]
+    found = {run.config.model.base_channels for folder in folders for run in evidence.load_all(folder)}
+    return " to ".join(map(str, sorted({min(found), max(found)}))) if found else "no"
 
 
 def figures(studies: Any, results: Path) -> list[dict[str, str]]:

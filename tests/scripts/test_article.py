@@ -14,6 +14,7 @@ import yaml
 
 import unet
 from tests.study.test_paper_tables import SCORES, store
+from unet.study.evidence import load_all
 from unet.study.paper import TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,9 @@ def test_the_counts_are_those_of_the_evidence(made):
     assert made["evidence"]["runs"] == len(runs)
     assert made["evidence"]["studies"] == len({run["study"] for run in runs})
     assert float(made["evidence"]["hours"]) == pytest.approx(sum(float(run["minutes"]) for run in runs) / 60, abs=0.05)
+    folders = [path for path in RESULTS.glob("*/*") if path.is_dir()]
+    channels = [run.config.model.base_channels for folder in folders for run in load_all(folder)]
+    assert made["evidence"]["channels"] in (f"{min(channels)} to {max(channels)}", str(min(channels)))
     counts = made["targets"]
     assert counts["total"] == len(TARGETS) == counts["reached"] + counts["missed"] + counts["open"]
 
@@ -63,7 +67,7 @@ def test_numbers_follow_the_evidence(tmp_path):
     store(tmp_path, "cells", "gold", "hela", 0, {"seg": 0.81})
     (tmp_path / "runs.csv").write_text("study,minutes\npaper,90\npaper,60\nother,3\n")
     made = paper.numbers(tmp_path)
-    assert made["evidence"] == {"runs": 3, "hours": "2.5", "studies": 2}
+    assert made["evidence"] == {"runs": 3, "hours": "2.5", "studies": 2, "channels": "16 to 32"}
     em = made["tables"]["em"]
     (own,) = [row for row in em["rows"] if words(row[0]).startswith("ours")]
     column = [words(cell) for cell in em["head"]].index("V_rand")

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 TABLE_1, BOARD = "Table 1 of the paper", "later leaderboard"
 
 
+DIGITS = {"pixel_error": 4, "rand_error": 4, "warping_error": 6, "v_rand": 5, "v_info": 5}
+"""Decimals with which the scores were published."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A row of a published table: who, where it stands, its scores by name."""
@@ -20,6 +24,10 @@ class Entry:
     name: str
     table: str
     scores: Mapping[str, float]
+
+    def shown(self, score: str) -> str:
+        """The score as it was published; empty where there is none."""
+        return f"{self.scores[score]:.{DIGITS[score]}f}" if score in self.scores else ""
 
 
 def _row(name: str, warping: float, rand: float, pixel: float) -> Entry:

@@ -91,17 +91,17 @@ def _row(claim: Claim, decided: list[Decision], found: Mapping[str, list[Finding
     ]
     for made in primary:
         answers.add(answer(claim, made))
+        verdict = f"**{_place(made.point.data, made.point.score)}: {made.verdict}**"
         size = text.number(made.mean, made.point.score, sign=True)
-        p = f", {len(made.differences)} pairs, p {text.p_value(made.p)}, look {made.look}" if made.differences else ""
-        said.append(f"**{_place(made.point.data, made.point.score)}: {made.verdict}** ({size}{p})")
+        p = f"{len(made.differences)} pairs, p {text.p_value(made.p)}, look {made.look}"
+        said.append(f"{verdict} ({size}, {p})" if made.differences else verdict)
     taken = {(d.point.profile, d.point.data, d.point.score) for d in primary}
     for profile, findings in found.items():
         for f in findings:
             bears = f.comparison == comparison and f.data in claim.data and f.score in claim.scores
             if bears and (profile, f.data, f.score) not in taken:
-                interval = " .. ".join(
-                    text.number(end, f.score, sign=True) for end in (f.interval.low, f.interval.high)
-                )
+                ends = [text.number(end, f.score, sign=True) for end in (f.interval.low, f.interval.high)]
+                interval = " .. ".join(ends) if len(f.differences) > 1 else "one pair"
                 said.append(
                     f"{_place(f.data, f.score)}, {profile}: {text.number(f.mean, f.score, sign=True)} ({interval})"
                 )

@@ -94,8 +94,7 @@ def _cost(runs: Sequence[Evidence]) -> list[str]:
 def _test_table(study: Study, runs: Runs, folder: Path) -> str:
     rows = []
     for entry in EM_TEST:
-        values = [f"{entry.scores[score]:g}" if score in entry.scores else "" for score in EM_SCORES]
-        rows.append([f"{entry.name} ({entry.table})", *values, "", "", ""])
+        rows.append([f"{entry.name} ({entry.table})", *map(entry.shown, EM_SCORES), "", "", ""])
     for arm in ("whole", "wide-whole"):
         if own := _of(runs, arm, "em"):
             what = f"**ours, one network** ({study.arm(arm).what})"
