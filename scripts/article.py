@@ -87,7 +87,7 @@ def numbers(results: Path, experiments: Path = ROOT / "experiments") -> dict[str
             "total": len(beside),
             "reached": sum(": reached" in line for line in beside),
             "missed": sum(": not reached" in line for line in beside),
-            "open": sum(line.endswith("no run yet.") for line in beside),
+            "open": sum(": no run yet" in line for line in beside),
         },
         "questions": {
             "total": len(answers),
