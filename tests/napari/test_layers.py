@@ -1,7 +1,11 @@
 """Layers made of a layer: the probabilities of the Python API, objects numbered through a stack."""
 
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 
 import unet
 from tests.test_api import GRAY, RGB, weights
@@ -45,3 +49,13 @@ def test_classes_that_are_no_objects_are_refused(tmp_path):
     model = unet.load(weights(tmp_path / "w.safetensors", classes=5))
     with pytest.raises(ConfigError, match="two classes"):
         predicted(model, GRAY, "many", {})
+
+
+def test_the_package_names_its_manifest():
+    root = Path(unet.__file__).parents[1]
+    made = tomllib.loads((root / "pyproject.toml").read_text())
+    ((name, place),) = made["project"]["entry-points"]["napari.manifest"].items()
+    package, _, file = place.partition(":")
+    manifest = yaml.safe_load((root / package.replace(".", "/") / file).read_text())
+    assert manifest["name"] == name == made["project"]["name"]
+    assert file in made["tool"]["setuptools"]["package-data"][package]

@@ -36,7 +36,7 @@ _THRESHOLD = 0.5  # where the weights name none
 
 
 def write_page(exported: Exported, folder: Path, name: str) -> Path:
-    """index.html, of some 9 MB with a network that comes along; returns it.
+    """index.html, 11 MB with the network em; returns it.
 
     RunError when packages are missing, or as from `npm.fetch` and `write_onnx`.
     """
