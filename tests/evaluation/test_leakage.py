@@ -42,7 +42,7 @@ GOLD = dict.fromkeys(("held", "train0", "train1"), OBJECTS)
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A finished run that held one frame out, of a network that gives back the image."""
-    metadata = {"normalisation": {"kind": "fixed"}, "tile_px": 0}
+    metadata = {"normalisation": {"kind": "fixed"}, "tile_px": 0, "channels": 1, "class_names": STACK.class_names}
     monkeypatch.setattr(evaluation_run, "load", lambda *_: STACK)
     monkeypatch.setattr(evaluation_run, "references", lambda *_: GOLD)
     monkeypatch.setattr(evaluation_run, "load_ensemble", lambda *_: (None, metadata))

@@ -158,6 +158,24 @@ def test_a_frame_that_was_trained_on_is_not_scored(parent, capsys):
     assert f"split.json and config.yaml disagree on the train frames ({moved})" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("normalise: auto", "normalise: minmax", "was trained with another normalisation"),
+        (
+            "label_kind: auto",
+            "label_kind: instances",
+            "the classes background, foreground; its data",
+        ),
+        ("  base_channels: 2", "  base_channels: 4", "holds another architecture than config.yaml describes"),
+    ],
+)
+def test_an_edited_configuration_is_not_scored(parent, capsys, old, new, told):
+    edit(parent, old, new)
+    assert main(["evaluate", str(parent)]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_scores_on_other_images_or_labels_say_so(parent, tmp_path, capsys):
     told = "warning: the images or labels are not those that the network was trained on"
     assert main(["evaluate", str(parent)]) == 0

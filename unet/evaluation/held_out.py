@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from unet.config import Config
 from unet.data.split import split
-from unet.data.stack import Stack
+from unet.data.stack import Normalisation, Stack
 from unet.datasets import DATA_SETS
 from unet.errors import RunError
 from unet.runs.folder import SPLIT, RunFolder
@@ -57,6 +58,18 @@ def refuse_edited_split(folder: RunFolder, stack: Stack) -> None:
                 f"{folder.path}: {SPLIT} and config.yaml disagree on the {part.replace('_', '-')} frames "
                 f"({', '.join(moved[:3])}): one of them was edited; restore it, for what was trained on is not scored"
             )
+
+
+def refuse_unfit(path: Path, metadata: Mapping[str, Any], stack: Stack) -> None:
+    """RunError when a run's data, read as its config.yaml says now, is not what its weights say they are for."""
+    then = Normalisation(**metadata["normalisation"]), metadata["channels"], tuple(metadata["class_names"])
+    if then[0] != stack.normalisation:
+        raise RunError(f"{path}: was trained with another normalisation of the gray values; use the same data settings")
+    if then[1:] != (stack.channels, stack.class_names):
+        raise RunError(
+            f"{path}: was trained on {then[1]} channel{'s' * (then[1] > 1)} and the classes {', '.join(then[2])}; its "
+            f"data has {stack.channels} and {', '.join(stack.class_names)}: restore its config.yaml, or the data"
+        )
 
 
 def refuse_other_splits(folders: Sequence[RunFolder]) -> None:

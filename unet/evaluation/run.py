@@ -12,7 +12,7 @@ from typing import Any
 from unet.config import Config, PredictConfig
 from unet.data.doubts import doubts
 from unet.data.load import load, markers, references
-from unet.data.stack import InstanceImage, Normalisation, Stack
+from unet.data.stack import InstanceImage, Stack
 from unet.device import Hardware, prepare
 from unet.errors import RunError
 from unet.evaluation.constant import missing_classes
@@ -23,6 +23,7 @@ from unet.evaluation.held_out import (
     nothing_held_out,
     refuse_edited_split,
     refuse_other_splits,
+    refuse_unfit,
     split_names,
 )
 from unet.evaluation.scoring import kind_of, picture_rows, record, score
@@ -86,10 +87,7 @@ def predict_held_out(
     stack = load(config.data, terminal.say if announce else lambda _: None, terminal)
     refuse_edited_split(first, stack)
     network, metadata = load_ensemble([folder.path for folder in folders], hardware_of)
-    if Normalisation(**metadata["normalisation"]) != stack.normalisation:
-        raise RunError(
-            f"{first.path}: was trained with another normalisation of the gray values; use the same data settings"
-        )
+    refuse_unfit(first.path, metadata, stack)
     asked: dict[str, Any] = {"symmetries": symmetries, "average": average}
     how = replace(config.predict, **{key: value for key, value in asked.items() if value is not None})
     predictor = Predictor(network, stack, replace(how, tile_px=metadata["tile_px"]), terminal)
