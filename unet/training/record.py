@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from unet.data.doubts import doubts
 from unet.evaluation.constant import missing_classes
+from unet.loss.dispatch import ChosenLoss
 from unet.model import parameters
 from unet.runs.environment import continued, describe
-from unet.runs.folder import ENVIRONMENT, SPLIT
+from unet.runs.folder import ENVIRONMENT, SPLIT, RunFolder
+from unet.terminal import Terminal
+from unet.training.log import State
+from unet.training.processes import Processes
+from unet.training.setup import Setup
 
-if TYPE_CHECKING:
-    from unet.training.loop import Trainer
+
+class Begun(Protocol):
+    """A run whose training begins. parent: what its weights came from; average: the mean of its weights, if it has."""
+
+    setup: Setup
+    folder: RunFolder
+    terminal: Terminal
+    processes: Processes
+    model: nn.Module
+    average: AveragedModel | None
+    loss: ChosenLoss
+    state: State
+    parent: object
 
 
-def write_record(run: Trainer) -> None:
+def write_record(run: Begun) -> None:
     """Write environment.json and the names of the frames, and say what there is to say of them."""
-    environment = describe(run.hardware.device) | {
-        "precision": run.hardware.precision,
+    config, hardware, stack, parts = run.setup.config, run.setup.hardware, run.setup.stack, run.setup.parts
+    environment = describe(hardware.device) | {
+        "precision": hardware.precision,
         "tf32": torch.backends.cudnn.allow_tf32,
-        "compiled": run.hardware.compile,
-        "workers": run.hardware.workers,
+        "compiled": hardware.compile,
+        "workers": hardware.workers,
         "threads": torch.get_num_threads(),
         "loss": run.loss.name,
-        "data_source": run.stack.source,
-        "data_sha256": run.stack.sha256(),
+        "data_source": stack.source,
+        "data_sha256": stack.sha256(),
         "parameters": parameters(run.model),
         "parent": run.parent,
     }
@@ -37,23 +56,23 @@ def write_record(run: Trainer) -> None:
         if changed:
             run.terminal.say(f"resumed with another {', '.join(changed)}: the bits may differ from a run never stopped")
     run.folder.write_json(ENVIRONMENT, environment)
-    names = run.parts.names(run.stack)
+    names = parts.names(stack)
     run.folder.write_json(SPLIT, names)
-    for part, indices in (("training", run.parts.train), ("held-out", run.parts.held_out)):
-        held = [run.stack.frames[i] for i in indices]
-        for line in missing_classes(held, run.stack.class_names, part) if held else []:
+    for part, indices in (("training", parts.train), ("held-out", parts.held_out)):
+        held = [stack.frames[i] for i in indices]
+        for line in missing_classes(held, stack.class_names, part) if held else []:
             run.terminal.say(line)
-    for line in doubts(run.stack, run.parts.train, run.parts.held_out):
+    for line in doubts(stack, parts.train, parts.held_out):
         run.terminal.say(line)
     if run.loss.message:
         run.terminal.say(run.loss.message)
     held_out = len(names["held_out"]) or "none"
     count = environment["threads"]
-    threads = f", {count} thread{'s' * (count > 1)}" if run.hardware.device.type == "cpu" else ""
+    threads = f", {count} thread{'s' * (count > 1)}" if hardware.device.type == "cpu" else ""
     run.terminal.say(
-        f"{run.folder.path}: {run.config.model.variant} network with {environment['parameters']:,} parameters, "
-        f"tiles of {run.config.tile.input_px} px, batch {run.config.train.batch}, "
-        f"{'averaged weights, ' if run.average is not None else ''}{run.hardware.precision} on "
+        f"{run.folder.path}: {config.model.variant} network with {environment['parameters']:,} parameters, "
+        f"tiles of {config.tile.input_px} px, batch {config.train.batch}, "
+        f"{'averaged weights, ' if run.average is not None else ''}{hardware.precision} on "
         f"{environment['device']}{threads}; {len(names['train'])} frames to train on, {held_out} held out"
         f"{f'; {run.processes.count} processes' if run.processes.launched else ''}"
     )
