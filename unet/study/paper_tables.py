@@ -27,6 +27,7 @@ from unet.study.stats import Summary, summary
 ENSEMBLES = "ensembles"
 MEMBRANES, CELLS = "membranes", "cells"
 EM_SCORES = ("pixel_error", "rand_error", "warping_error", "v_rand", "v_info")
+ON_TEST_SLICES = ("whole", "border", "wide-whole")  # arms
 SEQUENCES = ("01", "02")
 SEG_ENTRIES = (
     ("u-net (Table 2 of the paper, test sequences)", {"phc": 0.9203, "hela": 0.7756}),
@@ -95,7 +96,7 @@ def _test_table(study: Study, runs: Runs, folder: Path) -> str:
     rows = []
     for entry in EM_TEST:
         rows.append([f"{entry.name} ({entry.table})", *map(entry.shown, EM_SCORES), "", "", ""])
-    for arm in ("whole", "wide-whole"):
+    for arm in ON_TEST_SLICES:
         if own := _of(runs, arm, "em"):
             what = f"**ours, one network** ({study.arm(arm).what})"
             rows.append([what, *(_spread(own, ON_TEST + score) for score in EM_SCORES), *_cost(own)])
@@ -231,7 +232,7 @@ def _beside_the_paper(study: Study, runs: Mapping[str, Runs], folder: Path) -> s
 def _ours(study: Study, runs: Mapping[str, Runs], folder: Path, data: str, score: str) -> Iterable[tuple[str, float]]:
     """What stands beside a number of the paper: means of arms, and ensembles."""
     if data == "em":
-        for arm in ("whole", "wide-whole"):
+        for arm in ON_TEST_SLICES:
             found = _summary(_of(runs[MEMBRANES], arm, data), ON_TEST + score)
             if found is not None:
                 yield f"{study.arm(arm).what}, mean of {found.n}", found.mean
