@@ -21,6 +21,13 @@ def test_membranes_are_scored_as_at_the_end_of_a_run():
     assert membrane_scores([unknown]) == {}
 
 
+def test_membranes_of_a_network_that_has_diverged_get_no_scores():
+    """An evaluation may come between the update that ruins the weights and the check that finds it."""
+    fine, ruined = random_prediction((8, 8)), random_prediction((8, 8), name="b")
+    ruined.probabilities[:, 3, 4] = np.nan
+    assert membrane_scores([fine, ruined]) == {}
+
+
 def test_objects_get_seg_at_half(monkeypatch):
     """Two squares, one of them found."""
     predictions = [objects()]

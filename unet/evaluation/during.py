@@ -49,13 +49,18 @@ class ChallengeScores:
 
 
 def membrane_scores(predictions: Sequence[FramePrediction]) -> dict[str, float]:
-    """Scores of the EM challenge, pooled; none for frames of different sizes or not all labelled, as in scores.json."""
+    """Scores of the EM challenge, pooled; none for frames of different sizes or not all labelled, as in scores.json.
+
+    None of probabilities that are no numbers either: training says itself that it has diverged, and where.
+    """
     labels = [p.frame.label for p in predictions]
     sizes = {label.shape for label in labels if label is not None}
     if len(sizes) != 1 or any(label is None or (label == IGNORE).any() for label in labels):
         return {}
     truth_NHW = np.stack([label for label in labels if label is not None]) > 0
     cells_NHW = np.stack([p.probabilities[1] for p in predictions])
+    if not np.isfinite(cells_NHW).all():
+        return {}
     pixel, _ = pixel_errors(truth_NHW, cells_NHW)
     v_rand, v_info = v_scores(truth_NHW, cells_NHW)
     return {
