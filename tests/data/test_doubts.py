@@ -7,7 +7,7 @@ import tifffile
 from tests.data import cases
 from unet.config import DataConfig
 from unet.data import own
-from unet.data.doubts import doubts, explained, misplaced
+from unet.data.doubts import _span, doubts, explained, misplaced
 from unet.data.split import split
 from unet.data.stack import IGNORE, Frame
 
@@ -125,3 +125,15 @@ def test_few_bright_objects_are_a_contrast(tmp_path):
         return mask
 
     assert not [line for line in lines(cases.write(tmp_path, labels, beads, ("{i}.tif", "{i}.tif"))) if "range" in line]
+
+
+def test_images_with_contrast_are_not_looked_at_class_by_class(monkeypatch):
+    """Of a large image of many classes that would take longer than to read it."""
+    image = np.linspace(0, 1, 100 * 101, dtype=np.float32).reshape(1, 100, 101)
+    label = (np.arange(100 * 101).reshape(100, 101) % 200).astype(np.uint8)
+    looks, percentile = [], np.percentile
+    monkeypatch.setattr(np, "percentile", lambda *given: looks.append(1) or percentile(*given))
+    assert _span(Frame("a", "", image, label)) == pytest.approx(0.98)
+    assert len(looks) == 1
+    assert _span(Frame("dim", "", image / 100, label)) == pytest.approx(0.0098, abs=2e-4)
+    assert len(looks) == 2 + 200

@@ -79,9 +79,14 @@ def _spread(count: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).round().astype(int)).tolist() if count else []
 
 
+def _step(frame: Frame) -> int:
+    """Of the grid of pixels that are looked at, along both axes."""
+    return max(1, int((frame.image[0].size / _PIXELS) ** 0.5))
+
+
 def explained(frame: Frame, label_HW: LabelImage) -> float:
     """Share 0..1 of a frame's variance that lies between the classes of a label (eta squared), in its best channel."""
-    step = max(1, int((label_HW.size / _PIXELS) ** 0.5))
+    step = _step(frame)
     label = label_HW[::step, ::step].ravel()
     known = label != IGNORE
     sizes = np.bincount(label[known])
@@ -118,7 +123,16 @@ def _gray_values(frames: Sequence[Frame]) -> list[str]:
 
 
 def _span(frame: Frame) -> float:
-    """From the 1st to the 99th percentile of the gray values, the widest of all channels and classes together."""
+    """From the 1st to the 99th percentile of the gray values, the widest of all channels and classes together.
+
+    At least _CONTRAST is all that is said of an image that has as much already where its classes are not told apart.
+    """
+    step = _step(frame)
+    together = max(float(np.ptp(np.percentile(plane[::step, ::step], (1, 99)))) for plane in frame.image)
+    if (
+        together >= _CONTRAST
+    ):  # no wider than the classes one by one, whose percentiles cost more than reading the image
+        return together
     label = np.zeros(frame.size, np.uint8) if frame.label is None else frame.label
     spans = []
     for plane in frame.image:
