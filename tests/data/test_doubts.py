@@ -137,3 +137,13 @@ def test_images_with_contrast_are_not_looked_at_class_by_class(monkeypatch):
     assert len(looks) == 1
     assert _span(Frame("dim", "", image / 100, label)) == pytest.approx(0.0098, abs=2e-4)
     assert len(looks) == 2 + 200
+
+
+def test_uneven_light_is_no_sign_of_a_turned_label():
+    image = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (1, 64, 1))
+    noise = np.random.default_rng(0).normal(0, 0.05, image.shape).astype(np.float32)
+    label = np.zeros((64, 64), np.uint8)
+    label[:32] = 1
+    assert misplaced([Frame("a", "", image + noise, label)]) == []
+    turned = image + noise + 0.5 * np.float32(label.T)
+    assert "fit the images better" in misplaced([Frame("a", "", turned, label)])[0]

@@ -5,6 +5,7 @@ import numpy as np
 from tests.training.test_wandb_panels import objects, predicted, random_prediction, stack_of
 from unet.config import from_dict
 from unet.data.stack import IGNORE
+from unet.errors import DataError
 from unet.evaluation.during import ChallengeScores, membrane_scores
 
 
@@ -38,3 +39,18 @@ def test_objects_get_seg_at_half(monkeypatch):
     assert scores(predictions) == {"seg_at_half": 0.5}
     assert scores([random_prediction((30, 30), name="without a reference")]) == {}
     assert read == [1]
+
+
+def test_a_reference_that_has_gone_and_very_many_pixels_leave_the_scores_out(monkeypatch):
+    predictions = [objects()]
+
+    def gone(*_):
+        raise DataError("labels/a.tif: not there")
+
+    monkeypatch.setattr("unet.evaluation.during.references", gone)
+    assert ChallengeScores(from_dict({}), stack_of(predictions, ("background", "cell")))(predictions) == {}
+    membranes = [random_prediction((40, 44))]
+    scores = ChallengeScores(from_dict({}), stack_of(membranes))
+    assert scores(membranes) != {}
+    monkeypatch.setattr("unet.evaluation.during.MOST_PIXELS", 40 * 44 - 1)
+    assert scores(membranes) == {}

@@ -141,16 +141,19 @@ def test_a_page_from_a_server_takes_colours_and_asks_for_nothing(networks, chrom
 def test_what_cannot_be_predicted_is_one_line_and_another_image_clears_it(networks, chromium, tmp_path):
     _, page = networks["gray"]
     values = np.random.default_rng(7).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    good, broken, deep, colours, nan = (tmp_path / n for n in ("g.tif", "b.tif", "d.png", "c.png", "n.tif"))
+    names = ("g.tif", "b.tif", "d.png", "s.png", "c.png", "n.tif")
+    good, broken, deep, shallow, colours, nan = (tmp_path / name for name in names)
     tifffile.imwrite(good, values[..., 0])
     broken.write_bytes(good.read_bytes()[:60])
     Image.fromarray(values[..., 0].astype(np.uint16) * 256).save(deep)
+    Image.fromarray(values[..., 0] > 99).save(shallow)
     Image.fromarray(values).save(colours)
     tifffile.imwrite(nan, np.full((40, 50), np.nan, np.float32))
     chromium.open(page)
     for file, told in (
         (broken, "b.tif: "),
         (deep, "d.png: a browser keeps 8 bits of a PNG of 16; save it as TIFF"),
+        (shallow, "s.png: a browser stretches a PNG of fewer than 8 bits; save it as TIFF"),
         (colours, "c.png: has 3 channels; the network takes gray images"),
         (nan, "n.tif: gray values that are NaN or infinite; repair it"),
     ):

@@ -6,11 +6,12 @@ Axes: C channels, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.data.stack import IGNORE, Frame, LabelImage, Stack
+from unet.data.stack import IGNORE, FloatImage, Frame, LabelImage, Stack
 
 _LOOKED_AT = 12  # frames, spread evenly
 _PIXELS = 2**18  # of a frame that are looked at, in a regular grid
@@ -52,6 +53,7 @@ def misplaced(frames: Sequence[Frame], what: str = "images") -> list[str]:
     elsewhere: dict[str, list[tuple[float, float]]] = {}
     for i in chosen:
         frame, label = known[i]
+        frame = replace(frame, image=_levelled(frame.image))
         here = explained(frame, label)
         others = {name: turn(label) for name, turn in _TURNS.items()}
         for step, name in ((-1, "one slice later"), (1, "one slice earlier")):
@@ -73,6 +75,15 @@ def misplaced(frames: Sequence[Frame], what: str = "images") -> list[str]:
         f"warning: the labels fit the {what} better when they are {name} (they explain {there:.0%} of the variance, as "
         f"they are {here:.0%}): do both have the same orientation and order? Look at them (unet data preview DIR)"
     ]
+
+
+def _levelled(image_CHW: FloatImage) -> FloatImage:
+    """Without the plane that fits each channel best: uneven light is explained by any label that fills one side."""
+    _, height, width = image_CHW.shape
+    for shape in ((1, height, 1), (1, 1, width)):
+        ramp = np.linspace(-1, 1, max(shape), dtype=np.float32).reshape(shape)
+        image_CHW = image_CHW - (image_CHW * ramp).mean(axis=(1, 2), keepdims=True) / (ramp**2).mean() * ramp
+    return image_CHW
 
 
 def _spread(count: int) -> list[int]:

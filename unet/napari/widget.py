@@ -17,7 +17,7 @@ from unet.napari.layers import predicted
 from unet.prediction.shipped import shipped
 
 _OWN = "another"
-_PLACES = ("scale", "translate", "units")
+_PLACES = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
 @magic_factory(  # type: ignore[untyped-decorator]

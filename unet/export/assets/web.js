@@ -79,9 +79,10 @@
     at("title").textContent = file.name;
     at("about").textContent = "drop another to replace it";
     working("reading it");
-    const page = at("page").value - 1;
+    const [page, own] = [at("page").value - 1, file];
     try {
       if (!worker) await start();
+      if (own !== file) return; // another was dropped meanwhile
       worker?.postMessage({ kind: "predict", file, page, symmetries: at("symmetries").checked ? said.symmetries : 1 });
     } catch (error) {
       heard.problem({ text: error.message });
@@ -126,7 +127,7 @@
       image.src = URL.createObjectURL(made[index]);
       image.alt = `${name} of ${shown.name}`;
     });
-    await Promise.all(Object.values(layers).map((image) => image.decode()));
+    await Promise.allSettled(Object.values(layers).map((image) => image.decode())); // a later picture breaks it off
     old.forEach(URL.revokeObjectURL);
     at("figure").classList.remove("busy");
     at("threshold-shown").textContent = threshold.toFixed(2);

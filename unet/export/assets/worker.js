@@ -8,13 +8,16 @@ const planes = (count, height, width, data = new Float32Array(count * height * w
 
 // -- files ------------------------------------------------------------------------------------------------------------
 
-const PNG_DEPTH_BYTE = 24; // bits of a sample, in the chunk IHDR that every PNG begins with
+const [PNG_DEPTH_BYTE, PNG_KIND_BYTE] = [24, 25]; // bits of a sample, and 0 for gray, in the chunk that a PNG begins with
 
 const read = async (file, page) => {
   const head = new Uint8Array(await file.slice(0, 32).arrayBuffer());
   const tiff = ["73,73", "77,77"].includes(head.slice(0, 2).join());
   const png = head.slice(1, 4).join() === "80,78,71";
   if (png && head[PNG_DEPTH_BYTE] === 16) throw new Error("a browser keeps 8 bits of a PNG of 16; save it as TIFF");
+  if (png && head[PNG_DEPTH_BYTE] < 8 && head[PNG_KIND_BYTE] === 0) {
+    throw new Error("a browser stretches a PNG of fewer than 8 bits; save it as TIFF");
+  }
   return tiff ? readTiff(file, page) : readPicture(file);
 };
 
