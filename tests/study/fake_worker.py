@@ -38,6 +38,8 @@ def noise(*parts: object) -> float:
 def main() -> int:
     plan, run = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     text = sys.stdin.read()
+    if not text:
+        return 2  # as the worker does: the engine was killed before it could say what to run
     stopped = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     append(Path(plan["log"]), {"run": run.name, "event": "start", "time": time.monotonic()})

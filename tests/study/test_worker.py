@@ -39,6 +39,14 @@ def test_a_run_is_trained_and_scored_and_its_time_kept(tmp_path, monkeypatch):
     assert attempt["seconds"] > 0
 
 
+def test_without_a_configuration_nothing_is_trained(tmp_path, monkeypatch, capsys):
+    """The engine was killed before it had written it: an empty one would be that of all defaults."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert worker.main([str(tmp_path / "run"), str(os.getppid())]) == 2
+    assert "no configuration came" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_training_that_diverges_is_a_result(tmp_path, monkeypatch):
     """An error of another kind is none."""
     config = configured(optim={"name": "sgd", "lr": 900.0}, train={"updates": 40, "eval_every": 50})

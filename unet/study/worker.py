@@ -30,7 +30,11 @@ BUSY = 75
 def main(argv: list[str]) -> int:
     """Run to the end; returns the exit code."""
     run, parent = Path(argv[0]), int(argv[1])
-    config = from_dict(parse_yaml(sys.stdin.read()))
+    text = sys.stdin.read()
+    if not text:
+        print("unet: no configuration came; the study that starts this run has ended", file=sys.stderr)
+        return UserError.exit_code
+    config = from_dict(parse_yaml(text))
     watch(parent)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     if (run / CONFIG).is_file():
