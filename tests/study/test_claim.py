@@ -131,9 +131,10 @@ def test_who_was_taken_for_dead_learns_it(folder):
     assert other.lost() == set()
 
 
-def _tries(folder, results):
+def _tries(folder, results, all_done):
     claims = Claims(folder)
     results.put(sum(claims.take(f"run{number}") for number in range(40)))
+    all_done.wait(60)  # the claims of a process that has ended are free
 
 
 def test_of_many_at_once_one_has_each(folder):
@@ -141,8 +142,8 @@ def test_of_many_at_once_one_has_each(folder):
     for number in range(0, 40, 2):
         os.utime(made_by(folder, "elsewhere 1 2", 1, f"run{number}"), (0, 0))
     context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    processes = [context.Process(target=_tries, args=(folder, results)) for _ in range(4)]
+    results, all_done = context.Queue(), context.Barrier(4)
+    processes = [context.Process(target=_tries, args=(folder, results, all_done)) for _ in range(4)]
     for process in processes:
         process.start()
     assert sum(results.get() for _ in processes) == 40
