@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import browser
 from unet.datasets import DATA_SETS
 
 # The same examples in every run of the tests, so that CI can be reproduced; HYPOTHESIS_PROFILE=fuzz looks for new ones.
@@ -42,3 +43,13 @@ def no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", connect)
         yield
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
+    """A headless browser for the tests of a module; they are skipped where there is none."""
+    program = browser.find()
+    if program is None:
+        pytest.skip("no Chromium; install it, or name it in $CHROMIUM")
+    with browser.Browser(program, tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests import browser
 from tests.loopback import serving
 from tests.report.test_browser import CONTRAST
 
@@ -20,15 +19,6 @@ READY = (
 )
 PROBLEM = "document.getElementById('problem').textContent"
 FACT = "document.querySelector('.fact dd').textContent"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    program = browser.find()
-    if program is None:
-        pytest.skip("no Chromium; install it, or name it in $CHROMIUM")
-    with browser.Browser(program, tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests import browser
 from tests.loopback import serving
 from tests.report.test_browser import CONTRAST
 from tests.test_api import weights
@@ -25,15 +24,6 @@ pytestmark = pytest.mark.timeout(900)
 
 SHOWN = "!document.getElementById('result').hidden && !document.getElementById('figure').classList.contains('busy')"
 PROBLEM = "document.getElementById('problem').textContent"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    program = browser.find()
-    if program is None:
-        pytest.skip("no Chromium; install it, or name it in $CHROMIUM")
-    with browser.Browser(program, tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests import browser
 from tests.study.helpers import STUDY
 from tests.study.helpers import run as run_study
 from unet.report import page, run_page, study_page
@@ -44,15 +43,6 @@ CONTRAST = """(() => {
   }
   return found.sort((x, y) => x[0] - y[0])[0];
 })()"""
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    program = browser.find()
-    if program is None:
-        pytest.skip("no Chromium; install it, or name it in $CHROMIUM")
-    with browser.Browser(program, tmp_path_factory.mktemp("chromium")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -140,9 +140,7 @@ def _span(frame: Frame) -> float:
     """
     step = _step(frame)
     together = max(float(np.ptp(np.percentile(plane[::step, ::step], (1, 99)))) for plane in frame.image)
-    if (
-        together >= _CONTRAST
-    ):  # no wider than the classes one by one, whose percentiles cost more than reading the image
+    if together >= _CONTRAST:  # which the classes one by one only exceed; their percentiles take longer than reading it
         return together
     label = np.zeros(frame.size, np.uint8) if frame.label is None else frame.label
     spans = []

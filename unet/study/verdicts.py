@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,15 @@ def load(study: Study, results: Path) -> dict[str, choice.Runs]:
     return {name: choice.by_key(evidence.load_all(results / study.name / name)) for name in study.plan.seeds}
 
 
+def decided(study: Study, runs_of: Mapping[str, choice.Runs]) -> list[tuple[Decision, Finding | None]]:
+    """Every end point of the plan: its verdict, and all tests that it rests on; None where there is no pair."""
+    return [(d, tables.details(study, d, runs_of.get(d.point.profile, {}))) for d in decide.decisions(study, runs_of)]
+
+
 def make(study: Study, results: Path) -> str:
     """The README's text; the same text for the same evidence."""
     runs_of = load(study, results)
-    made = [(d, tables.details(study, d, runs_of.get(d.point.profile, {}))) for d in decide.decisions(study, runs_of)]
+    made = decided(study, runs_of)
     parts = [
         f"# {study.title}",
         "<!-- made from the runs below this folder by `unet study`; do not edit -->",
@@ -127,8 +133,7 @@ def _plan(study: Study, folder: Path) -> str:
 
 def draw(study: Study, results: Path, path: Path) -> bool:
     """Write the figure: every end point's effect in units of its margin, with interval; False without any pair."""
-    runs_of = load(study, results)
-    made = [(d, tables.details(study, d, runs_of.get(d.point.profile, {}))) for d in decide.decisions(study, runs_of)]
+    made = decided(study, load(study, results))
     known = [(d, f) for d, f in made if f is not None]
     if not known:
         return False

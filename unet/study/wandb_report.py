@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unet.study import choice, compare, decide, evidence, report, sync, tables, verdicts
+from unet.study import choice, compare, evidence, report, sync, tables, verdicts
 from unet.study.design import Study
 from unet.study.evidence import Evidence
 
@@ -53,9 +53,8 @@ def _verdicts(study: Study, runs: dict[str, list[Evidence]]) -> list[str]:
     by_key = {profile: choice.by_key(found) for profile, found in runs.items()}
     if study.plan is not None:
         planned = {profile: by_key.get(profile, {}) for profile in study.plan.seeds}
-        decided = decide.decisions(study, planned)
-        made = [(d, tables.details(study, d, planned[d.point.profile])) for d in decided]
-        return ["\n".join(verdicts.sentence(study, d) for d in decided), verdicts.table(study, made)]
+        made = verdicts.decided(study, planned)
+        return ["\n".join(verdicts.sentence(study, d) for d, _ in made), verdicts.table(study, made)]
     told = [
         f"**{profile}**: {report.verdicts(study, profile, compare.findings(study, profile, found))}"
         for profile, found in by_key.items()
