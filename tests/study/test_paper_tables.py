@@ -78,9 +78,23 @@ def test_rows_are_means_over_seeds_beside_the_papers(tmp_path):
         "- DIC-HeLa, SEG 0.7756: reached, 0.7850 (gold masks of the other sequence, mean of both sequences, 3 runs)."
         in page
     )
-    assert "- PhC-U373, SEG 0.9203: no run yet of both sequences." in page
-    assert "- EM, V_rand 0.97276: reached, 0.9735 (ensemble five networks)." in page
-    assert "- EM, Rand error 0.0382: not reached, 0.0500 (ensemble five networks)." in page
+    assert "- PhC-U373, SEG 0.9203: not run yet (gold)." in page
+    assert (
+        "- EM, V_rand 0.97276: not run yet (five-border); the best of all other rows: reached, 0.9735 "
+        "(ensemble five networks)." in page
+    )
+    kept["protocols"]["paper"]["scores"] = SCORES  # the row that was named stands, though another is better
+    (tmp_path / "paper" / "ensembles" / "five-border").mkdir()
+    (tmp_path / "paper" / "ensembles" / "five-border" / "test-scores.json").write_text(json.dumps(kept))
+    page = STUDY.front(STUDY, tmp_path)
+    assert (
+        "- EM, V_rand 0.97276: not reached, 0.9700 (ensemble five-border); the best of all other rows: reached, 0.9735 "
+        "(ensemble five networks)." in page
+    )
+    assert (
+        "- EM, Rand error 0.0382: not reached, 0.0500 (ensemble five-border); the best of all other rows: not reached, "
+        "0.0500 (ensemble five networks)." in page
+    )
     assert "recovered copy" in page
     assert ".jpg" not in page
     (tmp_path / "paper" / "hela.jpg").write_bytes(b"")
@@ -97,11 +111,12 @@ def test_ensembles_on_cells_stand_where_both_sequences_have_one(tmp_path):
         (folder / "scores.json").write_text(json.dumps({"members": [{}] * 5, "scores": scores}))
     page = STUDY.front(STUDY, tmp_path)
     assert line(page, "ours, 5 networks as one", "PhC-U373")[2:7] == ["0.8500", "0.9000", "0.8000", "0.7000", "94"]
-    assert "- PhC-U373, SEG 0.9203: not reached, 0.8500 (gold masks of the other sequence, ensembles)." in page
+    other = "not reached, 0.8500 (gold masks of the other sequence, ensembles)"
+    assert f"- PhC-U373, SEG 0.9203: not run yet (gold); the best of all other rows: {other}." in page
 
 
 def test_the_page_is_written_with_the_report_and_stands_without_runs(tmp_path):
-    assert "no run yet" in STUDY.front(STUDY, tmp_path)
+    assert "DIC-HeLa, SEG 0.7756: not run yet (gold)." in STUDY.front(STUDY, tmp_path)
     store(tmp_path, "cells", "gold", "hela", 0, {"seg": 0.7, "mean_iou": 0.5})
     store(tmp_path, "cells", "gold", "hela", 1, {"seg": 0.6, "mean_iou": 0.5})
     registry.write_report(STUDY, "cells", tmp_path, tmp_path / "plan.yaml")

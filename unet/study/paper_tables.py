@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from unet.evaluation.published_scores import EM_TEST
 from unet.metrics.table import ON_TEST, higher_is_better
@@ -19,6 +19,7 @@ from unet.prediction.trained import MEMBERS
 from unet.runs.folder import SCORES, TEST_SCORES
 from unet.study import choice, compare, evidence, text
 from unet.study.choice import Runs
+from unet.study.claims import Target
 from unet.study.design import Study
 from unet.study.evidence import Evidence
 from unet.study.paper import TARGETS
@@ -29,6 +30,9 @@ MEMBRANES, CELLS = "membranes", "cells"
 EM_SCORES = ("pixel_error", "rand_error", "warping_error", "v_rand", "v_info")
 ON_TEST_SLICES = ("whole", "border", "wide-whole")  # arms
 SEQUENCES = ("01", "02")
+# The row that stands for us beside the paper, whatever the others score: of EM the five runs of `border` as one, of the
+# cells single networks trained on gold masks. Named on 1 December 2026, with one of the five runs ended.
+NAMED = {"em": "five-border", "phc": "gold", "hela": "gold"}
 SEG_ENTRIES = (
     ("u-net (Table 2 of the paper, test sequences)", {"phc": 0.9203, "hela": 0.7756}),
     ("best ever handed in (challenge, test sequences)", {"phc": 0.931, "hela": 0.887}),
@@ -213,35 +217,47 @@ def _pictures(folder: Path) -> str:
 
 
 def _beside_the_paper(study: Study, runs: Mapping[str, Runs], folder: Path) -> str:
-    """A line for each of the paper's numbers, the nearest of ours beside it."""
+    """A line for each of the paper's numbers: the row that was named for it, and the nearest of the others."""
     lines = []
     for target in TARGETS:
-        best = list(_ours(study, runs, folder, target.data, target.score))
         where = f"{text.data_name(target.data)}, {text.score_name(target.score)} {target.paper:g}"
-        if not best:
-            lines.append(f"- {where}: no run yet{'' if target.data == 'em' else ' of both sequences'}.")
-            continue
-        more = higher_is_better(target.score)
-        name, value = (max if more else min)(best, key=lambda pair: pair[1])
-        reached = value >= target.paper if more else value <= target.paper
-        shown = text.number(value, target.score)
-        lines.append(f"- {where}: {'reached' if reached else 'not reached'}, {shown} ({name}).")
+        rows = {row.name: row for row in _rows_of(study, runs, folder, target.data, target.score)}
+        named = rows.pop(NAMED[target.data], None)
+        told = _told(named, target) if named else f"not run yet ({NAMED[target.data]})"
+        if rows:
+            nearest = (max if higher_is_better(target.score) else min)(rows.values(), key=lambda row: row.value)
+            told += f"; the best of all other rows: {_told(nearest, target)}"
+        lines.append(f"- {where}: {told}.")
     return "\n".join(lines)
 
 
-def _ours(study: Study, runs: Mapping[str, Runs], folder: Path, data: str, score: str) -> Iterable[tuple[str, float]]:
-    """What stands beside a number of the paper: means of arms, and ensembles."""
+class _Row(NamedTuple):
+    """What stands beside a number of the paper: the mean of an arm, or an ensemble."""
+
+    name: str
+    what: str
+    value: float
+
+
+def _told(row: _Row, target: Target) -> str:
+    more = higher_is_better(target.score)
+    reached = row.value >= target.paper if more else row.value <= target.paper
+    shown = text.number(row.value, target.score)
+    return f"{'reached' if reached else 'not reached'}, {shown} ({row.what})"
+
+
+def _rows_of(study: Study, runs: Mapping[str, Runs], folder: Path, data: str, score: str) -> Iterable[_Row]:
     if data == "em":
         for arm in ON_TEST_SLICES:
             found = _summary(_of(runs[MEMBRANES], arm, data), ON_TEST + score)
             if found is not None:
-                yield f"{study.arm(arm).what}, mean of {found.n}", found.mean
+                yield _Row(arm, f"{study.arm(arm).what}, mean of {found.n}", found.mean)
         for name, saved in _ensembles(folder):
-            yield f"ensemble {name}", saved["protocols"]["paper"]["scores"][score]
+            yield _Row(name, f"ensemble {name}", saved["protocols"]["paper"]["scores"][score])
         return
     for arm in ("gold", "wide-gold"):
         mean = _balanced(own := _of(runs[CELLS], arm, data), score)
         if mean is not None:
-            yield f"{study.arm(arm).what}, mean of both sequences, {len(own)} runs", mean
+            yield _Row(arm, f"{study.arm(arm).what}, mean of both sequences, {len(own)} runs", mean)
         if both := _cell_ensembles(folder, arm, data):
-            yield f"{study.arm(arm).what}, ensembles", _mean(both, score)
+            yield _Row(f"{arm} as one", f"{study.arm(arm).what}, ensembles", _mean(both, score))
