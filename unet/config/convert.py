@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -75,7 +76,7 @@ def load_yaml(path: Path, base: Config | None = None) -> Config:
 
 def keys(config: Any = Config, prefix: str = "") -> Iterator[str]:
     """All dotted keys of the configuration, e.g. `optim.lr`."""
-    hints = typing.get_type_hints(config)
+    hints = _hints(config)
     for f in dataclasses.fields(config):
         if dataclasses.is_dataclass(hints[f.name]):
             yield from keys(hints[f.name], f"{prefix}{f.name}.")
@@ -83,8 +84,14 @@ def keys(config: Any = Config, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{f.name}"
 
 
+@cache
+def _hints(section: Any) -> dict[str, Any]:
+    """Types of a section's keys; Python reads the annotations anew at each call."""
+    return typing.get_type_hints(section)
+
+
 def _merge(base: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(type(base))
+    hints = _hints(base.__class__)
     changes: dict[str, Any] = {}
     for key, value in values.items():
         key, value = renamed(f"{prefix}{key}", value)

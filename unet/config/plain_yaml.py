@@ -7,19 +7,24 @@ from typing import Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as _Safe  # libyaml: ten times as fast
+except ImportError:  # a PyYAML built without it
+    from yaml import SafeLoader as _Safe  # type: ignore[assignment]
+
 MOST_DEPTH = 20
 _OPENS = ("[", "{", "<block sequence start>", "<block mapping start>")
 _CLOSES = ("]", "}", "<block end>")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(_Safe):
     """YAML without dates and without numbers to the base of 60 (`1:30`), which it left out itself in version 1.2."""
 
 
 _UNWANTED = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if tag not in _UNWANTED]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    for first, found in _Safe.yaml_implicit_resolvers.items()
 }
 _INT = r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$"
 _FLOAT = (
@@ -37,7 +42,7 @@ def parse_yaml(text: str) -> Any:
     the depth.
     """
     depth = 0
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+    for token in yaml.scan(text, Loader=_Safe):
         if isinstance(token, (yaml.AliasToken, yaml.TagToken)):
             raise yaml.YAMLError("aliases (*name) and tags (!name) are not accepted in a configuration")
         kind = getattr(token, "id", "")

@@ -31,8 +31,8 @@ from unet.files import sha256, write_json
 from unet.prediction.ensemble import Average, Predicting
 from unet.prediction.instances import DEFAULTS, Choice, choose_settings, searched_frames
 from unet.prediction.output import foreground, write_probabilities
-from unet.prediction.trained import MEMBERS, load_ensemble, weights_file
-from unet.runs.folder import PICTURE, PROBABILITIES, SCORES, RunFolder
+from unet.prediction.trained import load_ensemble, weights_file
+from unet.runs.folder import MEMBERS, PICTURE, PROBABILITIES, SCORES, RunFolder
 from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
 from unet.views.worst_frames import draw_rows

@@ -19,10 +19,7 @@ from unet.prediction.ensemble import Ensemble, Predicting
 from unet.prediction.instances import InstanceSettings
 from unet.prediction.overlap import Network
 from unet.runs.checkpoint import load_weights, read_metadata
-from unet.runs.folder import CONFIG, SCORES, WEIGHTS, RunFolder
-
-MEMBERS = "members"
-"""Key of scores.json: the runs of an ensemble, each with its folder (relative) and the SHA-256 of its weights."""
+from unet.runs.folder import CONFIG, MEMBERS, SCORES, WEIGHTS, RunFolder
 
 
 def load_network(path: Path, hardware: Hardware) -> tuple[Network, dict[str, Any]]:

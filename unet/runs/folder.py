@@ -43,6 +43,8 @@ SCORES, PROBABILITIES, PICTURE = "scores.json", "probabilities.tif", "prediction
 TEST_SCORES, TEST_PROBABILITIES = "test-scores.json", "test-probabilities.tif"
 DYNAMICS, IDENTITY = "dynamics.jsonl", "dashboard.json"
 FAILURE, RECORD, NOISE, ATTEMPTS = "failure.json", "record.json", "gradient_noise.json", "attempts.jsonl"
+MEMBERS = "members"
+"""Key of scores.json: the runs of an ensemble, each with its folder (relative) and the SHA-256 of its weights."""
 
 
 class RunFolder:

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 from unet.evaluation.published_scores import EM_TEST
 from unet.metrics.table import ON_TEST, higher_is_better
-from unet.prediction.trained import MEMBERS
-from unet.runs.folder import SCORES, TEST_SCORES
+from unet.runs.folder import MEMBERS, SCORES, TEST_SCORES
 from unet.study import choice, compare, evidence, text
 from unet.study.choice import Runs
 from unet.study.claims import Target

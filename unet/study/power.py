@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from scipy import optimize, stats
+import scipy
 
 POWER = 0.8
 """The chance of a verdict that numbers of pairs and smallest effects are given for."""
@@ -22,7 +22,7 @@ def power_of_difference(effect: float, std: float, pairs: int, level: float) -> 
     """Chance that the two-sided paired t test of `pairs` differences with this mean and deviation has p < level."""
     if pairs < 2 or std <= 0 or not 0 < level < 1:
         raise ValueError(f"{pairs} pairs, std {std}, level {level}: use 2 pairs or more, std > 0, 0 < level < 1")
-    critical = stats.t.isf(level / 2, pairs - 1)
+    critical = scipy.stats.t.isf(level / 2, pairs - 1)
     centre = effect * math.sqrt(pairs) / std
     return _above(critical, pairs - 1, centre) + _above(critical, pairs - 1, -centre)
 
@@ -31,7 +31,7 @@ def power_of_equality(effect: float, std: float, pairs: int, level: float, margi
     """Least chance that two one-sided t tests show |mean| < margin with p < level, where the true mean is `effect`."""
     if pairs < 2 or std <= 0 or not 0 < level < 0.5 or margin <= 0:
         raise ValueError(f"{pairs} pairs, std {std}, level {level}, margin {margin}: not a test of equality")
-    critical, scale = stats.t.isf(level, pairs - 1), math.sqrt(pairs) / std
+    critical, scale = scipy.stats.t.isf(level, pairs - 1), math.sqrt(pairs) / std
     below = _above(critical, pairs - 1, (margin - effect) * scale)
     above = _above(critical, pairs - 1, (margin + effect) * scale)
     return max(0.0, below + above - 1)
@@ -46,7 +46,7 @@ def smallest_effect(std: float, pairs: int, level: float) -> float:
     def missing(effect: float) -> float:
         return power_of_difference(effect, std, pairs, level) - POWER
 
-    return float(optimize.brentq(missing, 0.0, high, xtol=1e-6 * std))
+    return float(scipy.optimize.brentq(missing, 0.0, high, xtol=1e-6 * std))
 
 
 def pairs_for_difference(effect: float, std: float, level: float) -> int | None:
@@ -61,7 +61,7 @@ def pairs_for_equality(effect: float, std: float, level: float, margin: float) -
 
 def _above(critical: float, freedom: int, centre: float) -> float:
     """Upper tail of the noncentral t distribution; 0 where SciPy finds it too small to compute (NaN)."""
-    tail = float(stats.nct.sf(critical, freedom, centre))
+    tail = float(scipy.stats.nct.sf(critical, freedom, centre))
     return 0.0 if math.isnan(tail) else tail
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 EXACT_PAIRS = 13  # up to here all 2^n assignments of signs are counted
 RANDOM_SIGNS = 99_999
@@ -68,7 +68,7 @@ def sign_flip_test(differences: ArrayLike, seed: int = 0) -> PairedTest:
     if d.size == 1:
         return PairedTest("exact sign-flip test", 1, 1.0, 1.0)
     exact = d.size <= EXACT_PAIRS
-    made = stats.permutation_test(
+    made = scipy.stats.permutation_test(
         (d,),
         lambda x, axis: np.mean(x, axis=axis),
         permutation_type="samples",
@@ -92,7 +92,7 @@ def t_test(differences: ArrayLike) -> PairedTest:
     if spread <= 1e-12 * np.abs(d).max():
         return PairedTest("paired t test", d.size, float(not d.any()), 0.0)
     t = d.mean() / (spread / math.sqrt(d.size))
-    return PairedTest("paired t test", d.size, float(2 * stats.t.sf(abs(t), d.size - 1)), 0.0)
+    return PairedTest("paired t test", d.size, float(2 * scipy.stats.t.sf(abs(t), d.size - 1)), 0.0)
 
 
 def block_test(scores: ArrayLike, arm: int, reference: int) -> PairedTest:
@@ -121,7 +121,7 @@ def block_test(scores: ArrayLike, arm: int, reference: int) -> PairedTest:
     mean = float(contrast @ effects)
     if error <= 1e-12 * max(abs(mean), float(np.abs(table[rows, columns]).max())):
         return PairedTest("block model", pairs, float(abs(mean) <= 1e-12), 0.0)
-    return PairedTest("block model", pairs, float(2 * stats.t.sf(abs(mean) / error, freedom)), 0.0)
+    return PairedTest("block model", pairs, float(2 * scipy.stats.t.sf(abs(mean) / error, freedom)), 0.0)
 
 
 def t_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
@@ -129,7 +129,7 @@ def t_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
     d = _finite(differences)
     if d.size < 2:
         return Interval(math.nan, math.nan, level)
-    reach = float(stats.t.ppf((1 + level) / 2, d.size - 1) * d.std(ddof=1) / math.sqrt(d.size))
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, d.size - 1) * d.std(ddof=1) / math.sqrt(d.size))
     return Interval(float(d.mean()) - reach, float(d.mean()) + reach, level)
 
 
@@ -143,7 +143,7 @@ def equivalence_test(differences: ArrayLike, margin: float) -> PairedTest:
         return PairedTest("equivalence test", n, math.nan, math.nan)
     if error == 0:
         return PairedTest("equivalence test", n, float(abs(mean) >= margin), 0.0)
-    above, below = stats.t.sf((mean + margin) / error, n - 1), stats.t.cdf((mean - margin) / error, n - 1)
+    above, below = scipy.stats.t.sf((mean + margin) / error, n - 1), scipy.stats.t.cdf((mean - margin) / error, n - 1)
     return PairedTest("equivalence test", n, float(max(above, below)), 0.0)
 
 
