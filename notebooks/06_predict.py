@@ -44,7 +44,7 @@ import torch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from unet.cli import main
-from unet.config import DataConfig
+from unet.config import DataConfig, PredictConfig
 from unet.data.images.tiff import read_images
 from unet.data.isbi import read_test
 from unet.data.load import find_root, load
@@ -146,7 +146,7 @@ axis.set(
 # %%
 classes = len(model.class_names)
 one = predict_image(network, image, classes)
-small = predict_image(network, image, classes, tile_px=268)
+small = predict_image(network, image, classes, PredictConfig(tile_px=268))
 print(
     f"shape {one.shape}, sums to 1 within {np.abs(one.sum(axis=0) - 1).max():.1e}; "
     f"with tiles of 268 px the same within {np.abs(one - small).max():.1e}"
@@ -159,7 +159,7 @@ print(
 # symmetries of the square: the image is turned and flipped, predicted, turned back, and averaged.
 
 # %%
-turned = predict_image(network, image, classes, symmetries=8)
+turned = predict_image(network, image, classes, PredictConfig(symmetries=8))
 figure, axes = plt.subplots(1, 4, figsize=(11, 2.8))
 difference = np.abs(foreground(turned) - foreground(one))
 for axis, picture, title in zip(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,10 +58,7 @@ class Model:
             self.trained.network,
             rescaling(normalisation, raw_CHW, "image")(raw_CHW),
             len(self.class_names),
-            tile_px=how.tile_px,
-            batch=how.batch,
-            symmetries=symmetries or how.symmetries,
-            average=how.average,
+            replace(how, symmetries=symmetries or how.symmetries),  # type: ignore[arg-type]  # refuses others
         )
 
     def segment(self, image: ArrayLike, *, symmetries: int = 0) -> NDArray[np.int32]:

@@ -28,7 +28,7 @@ import torch
 from measure import RESULTS, append_rows, in_turns, table
 from numpy.typing import NDArray
 
-from unet.config import ModelConfig, from_dict, to_dict
+from unet.config import ModelConfig, PredictConfig, from_dict, to_dict
 from unet.data.stack import Normalisation
 from unet.device import allow_tf32, choose
 from unet.files import append_csv
@@ -123,7 +123,7 @@ def time_net(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     network = network_of(NETS[name], arguments.precision)
     write_image(folder / "in.tif", arguments.side)
     image = tifffile.imread(folder / "in.tif")
-    settings = Settings(FIXED, 1, 2, ("0" * 64,), tile_px=TILE)
+    settings = Settings(FIXED, 1, 2, ("0" * 64,), how=PredictConfig(tile_px=TILE))
     task = make_task(network, folder / "in.tif", folder / "out.tif", settings)
 
     def ours(_: int) -> Maps:
@@ -144,7 +144,7 @@ def time_net(name: str, folder: Path, arguments: argparse.Namespace) -> None:
 
     calls: dict[str, Callable[[int], Maps]] = {
         OURS: ours,
-        "in memory (ours)": lambda _: predict_image(network, FIXED(image[None]), 2, tile_px=TILE)[1],
+        "in memory (ours)": lambda _: predict_image(network, FIXED(image[None]), 2, PredictConfig(tile_px=TILE))[1],
         "MONAI sliding_window_inference": lambda _: by_monai(network, image),
         "plain loop, whole image mirrored": lambda _: by_plain_loop(network, image),
     }

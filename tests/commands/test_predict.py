@@ -17,7 +17,7 @@ from PIL import Image
 
 from unet.cli import main
 from unet.commands.words import image_files
-from unet.config import ModelConfig, from_dict, to_dict, to_yaml
+from unet.config import ModelConfig, PredictConfig, from_dict, to_dict, to_yaml
 from unet.data.stack import Normalisation
 from unet.errors import DataError
 from unet.networks import build
@@ -138,7 +138,9 @@ def test_the_runs_own_normalisation(tmp_path, monkeypatch, capsys, dtype):
     predict(capsys, "a.tif", "--symmetries", "8", "--batch", "3")
     found = tifffile.imread("a-probabilities.tif")
     normalised = Normalisation(**meaning)(image[None])
-    np.testing.assert_allclose(found, predict_image(network, normalised, 2, symmetries=8)[1], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        found, predict_image(network, normalised, 2, PredictConfig(symmetries=8))[1], rtol=0, atol=1e-5
+    )
 
 
 def test_a_value_of_no_data_is_said(tmp_path, monkeypatch, capsys):
@@ -167,7 +169,7 @@ def test_a_run_is_predicted_as_it_was_configured_unless_something_else_is_asked_
         (["--symmetries", "1"], {}),
     ):
         predict(capsys, "a.tif", *words, "--overwrite")
-        wanted = predict_image(place, raw, 2, **how)[1]
+        wanted = predict_image(place, raw, 2, PredictConfig(**how))[1]
         np.testing.assert_allclose(tifffile.imread("a-probabilities.tif"), wanted, rtol=0, atol=1e-6)
 
 

@@ -10,7 +10,7 @@ import tifffile
 from tests.commands.test_bad_input import TINY, refused, write_stack
 from tests.runs.test_folder import is_free
 from unet.cli import main
-from unet.config import from_dict
+from unet.config import PredictConfig, from_dict
 from unet.data import isbi, isbi_labels
 from unet.device import prepare
 from unet.evaluation.leaderboard import PROTOCOLS, score, table
@@ -54,7 +54,7 @@ def cells_of(place, run, symmetries):
     """Probability of cell of every test slice by one run, N x H x W."""
     network, _ = load_network(place / run, prepare(from_dict({"train": {"device": "cpu"}})))
     frames = isbi.read_test(place / "data" / "ISBI-2012-EM").frames
-    return np.stack([predict_image(network, f.image, 2, symmetries=symmetries)[1] for f in frames])
+    return np.stack([predict_image(network, f.image, 2, PredictConfig(symmetries=symmetries))[1] for f in frames])
 
 
 def labels_of(place):

@@ -12,7 +12,7 @@ import torch
 
 from tests.test_api import GRAY, RGB, weights
 from unet.cli import main
-from unet.config import ModelConfig
+from unet.config import ModelConfig, PredictConfig
 from unet.errors import RunError
 from unet.export import network
 from unet.geometry import shrinkage, smallest_valid, stride
@@ -55,9 +55,9 @@ def test_onnx_gives_our_probabilities_through_our_tiler_and_through_its_program(
     assert main(["export", str(file), str(tmp_path / "out"), "--quiet"]) == 0
     ours, metadata = load_network(file, network.CPU)
     image = np.random.default_rng(3).random((channels, 67, 41), dtype=np.float32)
-    expected = predict_image(ours, image, 3, tile_px=60)
+    expected = predict_image(ours, image, 3, PredictConfig(tile_px=60))
     onnx = Runtime(tmp_path / "out" / "model.onnx", metadata["model"]["depth"])
-    np.testing.assert_allclose(predict_image(onnx, image, 3, tile_px=60), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(predict_image(onnx, image, 3, PredictConfig(tile_px=60)), expected, rtol=0, atol=1e-5)
     axes = onnx.session.get_inputs()[0].shape
     assert [axis for axis in axes if isinstance(axis, int)] == [channels]  # all others are free
     raw = GRAY if channels == 1 else RGB

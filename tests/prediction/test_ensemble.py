@@ -12,7 +12,7 @@ from scipy.special import expit, softmax
 
 from tests.training.test_loop import QUIET, configured, data, discs, start
 from unet.cli import main
-from unet.config import ModelConfig
+from unet.config import ModelConfig, PredictConfig
 from unet.data.stack import Normalisation
 from unet.device import Hardware
 from unet.errors import GeometryError, RunError
@@ -62,22 +62,22 @@ def neighbours(image):
 def test_flips_average_logits_or_probabilities():
     """Flipped left to right, the pixel to the right is the one to the left; flipped up-down it stays."""
     right, left, _, _ = neighbours(IMAGE)
-    found = predict_image(Neighbour(), IMAGE, 2, tile_px=52, symmetries=4, average="logits")
+    found = predict_image(Neighbour(), IMAGE, 2, PredictConfig(tile_px=52, symmetries=4, average="logits"))
     np.testing.assert_allclose(found[1], expit((right + left) / 2), rtol=0, atol=1e-6)
     np.testing.assert_allclose(found.sum(axis=0), 1, rtol=0, atol=1e-6)
-    found = predict_image(Neighbour(), IMAGE, 2, tile_px=52, symmetries=4)
+    found = predict_image(Neighbour(), IMAGE, 2, PredictConfig(tile_px=52, symmetries=4))
     np.testing.assert_allclose(found[1], (expit(right) + expit(left)) / 2, rtol=0, atol=1e-6)
 
 
 def test_all_symmetries_average_logits_of_the_four_neighbours():
-    found = predict_image(Neighbour(), IMAGE, 2, tile_px=60, symmetries=8, average="logits", batch=3)
+    found = predict_image(Neighbour(), IMAGE, 2, PredictConfig(tile_px=60, symmetries=8, average="logits", batch=3))
     np.testing.assert_allclose(found[1], expit(np.mean(neighbours(IMAGE), axis=0)), rtol=0, atol=1e-6)
 
 
 def test_networks_average_logits_or_probabilities():
     right = neighbours(IMAGE)[0]
     both = Ensemble((Neighbour(1.0), Neighbour(-0.25)))
-    logits = predict_image(both, IMAGE, 2, average="logits")
+    logits = predict_image(both, IMAGE, 2, PredictConfig(average="logits"))
     np.testing.assert_allclose(logits[1], expit(0.375 * right), rtol=0, atol=1e-6)
     mean = predict_image(both, IMAGE, 2)
     np.testing.assert_allclose(mean[1], (expit(right) + expit(-0.25 * right)) / 2, rtol=0, atol=1e-6)
@@ -95,8 +95,8 @@ def test_two_networks_are_the_mean_of_two_predictions(depths, symmetries):
     """Also where their depths differ, and with them their tiles and the grids of their pooling."""
     networks = [unet(seed, depth) for seed, depth in enumerate(depths)]
     image = np.random.default_rng(1).random((1, 101, 83), dtype=np.float32)
-    single = [predict_image(n, image, 3, symmetries=symmetries) for n in networks]
-    found = predict_image(Ensemble(tuple(networks)), image, 3, symmetries=symmetries)
+    single = [predict_image(n, image, 3, PredictConfig(symmetries=symmetries)) for n in networks]
+    found = predict_image(Ensemble(tuple(networks)), image, 3, PredictConfig(symmetries=symmetries))
     assert np.abs(single[0] - single[1]).max() > 1e-2
     np.testing.assert_allclose(found, np.mean(single, axis=0), rtol=0, atol=1e-5)
 
@@ -105,7 +105,7 @@ def test_a_mean_of_logits_is_the_softmax_of_the_single_logits():
     networks = [unet(0), unet(1)]
     image = np.random.default_rng(1).random((1, 40, 52), dtype=np.float32)
     logs = [np.log(predict_image(n, image, 3).astype(np.float64)) for n in networks]  # logits up to a constant
-    found = predict_image(Ensemble(tuple(networks)), image, 3, average="logits")
+    found = predict_image(Ensemble(tuple(networks)), image, 3, PredictConfig(average="logits"))
     np.testing.assert_allclose(found, softmax(np.mean(logs, axis=0), axis=0), rtol=0, atol=1e-5)
 
 
@@ -115,7 +115,7 @@ def test_odd_pooling_goes_with_one_depth_only():
     mixed = Ensemble((odd[0], unet(1)))
     assert not mixed.allow_odd_pooling
     with pytest.raises(GeometryError):
-        predict_image(mixed, IMAGE, 3, tile_px=55)
+        predict_image(mixed, IMAGE, 3, PredictConfig(tile_px=55))
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -125,7 +125,9 @@ def test_a_stopped_ensemble_is_gone_on_with_to_the_same_bytes(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 70, 50), np.uint8)
     tifffile.imwrite(tmp_path / "in.tif", pixels, photometric="minisblack")
     both = Ensemble((unet(0), unet(1)))
-    settings = Settings(Normalisation(), 1, 3, ("a" * 64, "b" * 64), tile_px=60, symmetries=4, average="logits")
+    settings = Settings(
+        Normalisation(), 1, 3, ("a" * 64, "b" * 64), how=PredictConfig(tile_px=60, symmetries=4, average="logits")
+    )
     task = make_task(both, tmp_path / "in.tif", tmp_path / "out.tif", settings)
     assert predict_file(both, task, settings)
     whole = (tmp_path / "out.tif").read_bytes()

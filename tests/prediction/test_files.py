@@ -13,7 +13,7 @@ import pytest
 import tifffile
 import torch
 
-from unet.config import ModelConfig
+from unet.config import ModelConfig, PredictConfig
 from unet.data.images import mapped
 from unet.data.stack import Normalisation
 from unet.errors import DataError, RunError
@@ -52,11 +52,12 @@ class Counting:
         return torch.log(torch.from_numpy(self.probabilities(batch_NCHW)))
 
 
-SETTINGS = Settings(Normalisation(), channels=1, classes=2, weights=("w" * 64,), tile_px=TILE)
+SETTINGS = Settings(Normalisation(), how=PredictConfig(tile_px=TILE), channels=1, classes=2, weights=("w" * 64,))
 
 
 def changed(**values):
-    return dataclasses.replace(SETTINGS, **values)
+    how = {key: values.pop(key) for key in vars(SETTINGS.how) if key in values}
+    return dataclasses.replace(SETTINGS, how=dataclasses.replace(SETTINGS.how, **how), **values)
 
 
 def write_stack(path, images=3, height=70, width=50, seed=0):
@@ -124,7 +125,7 @@ def test_files_hold_what_is_predicted_in_memory(tmp_path, dtype, options, kind, 
     found, labels = tifffile.imread(tmp_path / "out.tif"), tifffile.imread(tmp_path / "out-classes.tif")
     for n in range(2):
         image = KINDS[kind](pixels[n][None])
-        expected = predict_image(network, image, 2, tile_px=TILE, symmetries=symmetries)
+        expected = predict_image(network, image, 2, PredictConfig(tile_px=TILE, symmetries=symmetries))
         np.testing.assert_allclose(found[n], expected[1], rtol=0, atol=1e-5)
         np.testing.assert_array_equal(labels[n], found[n] > 0.5)
     assert (found.dtype, labels.dtype) == (np.float32, np.uint8)
@@ -135,7 +136,7 @@ def test_colours_and_several_classes(tmp_path):
     tifffile.imwrite(tmp_path / "in.tif", pixels, photometric="rgb", resolution=(300, 300), resolutionunit="INCH")
     network, settings = network_of(3, 4), changed(channels=3, classes=4, label_map=True)
     run(tmp_path, network, settings)
-    expected = predict_image(network, Normalisation()(pixels.transpose(2, 0, 1)), 4, tile_px=TILE)
+    expected = predict_image(network, Normalisation()(pixels.transpose(2, 0, 1)), 4, PredictConfig(tile_px=TILE))
     with tifffile.TiffFile(tmp_path / "out.tif") as tif:
         assert tif.series[0].axes == "CYX"
         assert tif.pages[0].tags["XResolution"].value == (300, 1)

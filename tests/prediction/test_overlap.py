@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from unet.config import ModelConfig
+from unet.config import ModelConfig, PredictConfig
 from unet.errors import GeometryError
 from unet.networks import build
 from unet.prediction.overlap import (
@@ -40,14 +40,16 @@ def whole(network, image):
 @pytest.mark.parametrize("size", [(101, 203), (37, 64), (1, 300), (130, 9), (96, 96)])
 def test_stitched_is_one_pass_over_the_whole_image(network, size, tile_px):
     image = image_of(*size)
-    stitched = predict_image(network, image, 3, tile_px=tile_px)
+    stitched = predict_image(network, image, 3, PredictConfig(tile_px=tile_px))
     np.testing.assert_allclose(stitched, whole(network, image), rtol=0, atol=1e-5)
 
 
 def test_batches_of_tiles_change_nothing(network):
     image = image_of(150, 170)
-    one = predict_image(network, image, 3, tile_px=140)
-    np.testing.assert_allclose(predict_image(network, image, 3, tile_px=140, batch=5), one, rtol=0, atol=1e-5)
+    one = predict_image(network, image, 3, PredictConfig(tile_px=140))
+    np.testing.assert_allclose(
+        predict_image(network, image, 3, PredictConfig(tile_px=140, batch=5)), one, rtol=0, atol=1e-5
+    )
 
 
 def test_tiles_off_the_stride_would_show(network):
@@ -67,7 +69,9 @@ def test_the_papers_depth(network):
     image = np.random.default_rng(0).random((1, 83, 210), dtype=np.float32)
     reference = torch.softmax(torch.from_numpy(whole_image_logits(deep, image)), dim=0).numpy()
     for tile_px in (220, 252):
-        np.testing.assert_allclose(predict_image(deep, image, 2, tile_px=tile_px), reference, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            predict_image(deep, image, 2, PredictConfig(tile_px=tile_px)), reference, rtol=0, atol=1e-5
+        )
 
 
 def test_eval_mode_inside_and_training_mode_restored(network):
@@ -106,10 +110,10 @@ def test_a_mirrored_window_is_numpys_reflection():
 
 def test_first_row_skips_rows_that_are_done(network):
     image = image_of(200, 60)
-    full = predict_image(network, image, 3, tile_px=140)
+    full = predict_image(network, image, 3, PredictConfig(tile_px=140))
     rows = plan(200, 60, DEPTH, 140).rows()
     out = np.zeros_like(full)
-    predict_into(network, image, out, tile_px=140, first_row=2)
+    predict_into(network, image, out, PredictConfig(tile_px=140), first_row=2)
     assert not out[:, : rows[2]].any()
     np.testing.assert_allclose(out[:, rows[2] :], full[:, rows[2] :], rtol=0, atol=1e-5)
 
@@ -126,8 +130,8 @@ def test_symmetries_are_eight_different_ones_and_undone():
 
 def test_rotations_average_makes_the_result_equivariant(network):
     image = image_of(64, 64)
-    turned = predict_image(network, np.rot90(image, axes=(1, 2)).copy(), 3, symmetries=8)
-    straight = predict_image(network, image, 3, symmetries=8)
+    turned = predict_image(network, np.rot90(image, axes=(1, 2)).copy(), 3, PredictConfig(symmetries=8))
+    straight = predict_image(network, image, 3, PredictConfig(symmetries=8))
     np.testing.assert_allclose(np.rot90(straight, axes=(1, 2)), turned, rtol=0, atol=1e-5)
     single = predict_image(network, image, 3)
     assert np.abs(single - straight).max() > 1e-4
@@ -145,7 +149,7 @@ def turned_whole(network, image, count=8):
 )
 def test_rotations_tile_by_tile_are_the_turned_whole_images(network, size, tile_px):
     image = image_of(*size)
-    found = predict_image(network, image, 3, tile_px=tile_px, symmetries=8)
+    found = predict_image(network, image, 3, PredictConfig(tile_px=tile_px, symmetries=8))
     np.testing.assert_allclose(found, turned_whole(network, image), rtol=0, atol=1e-5)
 
 
@@ -178,10 +182,10 @@ def test_rows_are_told_when_their_tiles_are_written(network, batch):
 
     tiles = plan(200, 150, DEPTH, 140, symmetries=8)
     ends = [tiles.block(y, 0).y + tiles.block(y, 0).height for y in tiles.rows()]
-    predict_into(network, image, out, tile_px=140, batch=batch, symmetries=8, on_row=on_row)
+    predict_into(network, image, out, PredictConfig(tile_px=140, batch=batch, symmetries=8), on_row=on_row)
     assert seen == list(range(1, len(ends) + 1))
     seen.clear()
-    predict_into(network, image, out, tile_px=140, batch=batch, symmetries=8, first_row=2, on_row=on_row)
+    predict_into(network, image, out, PredictConfig(tile_px=140, batch=batch, symmetries=8), first_row=2, on_row=on_row)
     assert seen == list(range(3, len(ends) + 1))
 
 
@@ -195,10 +199,10 @@ def test_rotations_read_memory_maps_by_windows(network, tmp_path):
         largest.append(window.shape[1:])
         return window.astype(np.float32) / 255
 
-    predict_into(network, raw, out, tile_px=108, symmetries=8, prepare=prepare)
+    predict_into(network, raw, out, PredictConfig(tile_px=108, symmetries=8), prepare=prepare)
     assert set(largest) == {(108, 108)}
     image = np.asarray(raw, np.float32) / 255
-    np.testing.assert_allclose(out, predict_image(network, image, 3, symmetries=8), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(out, predict_image(network, image, 3, PredictConfig(symmetries=8)), rtol=0, atol=1e-5)
 
 
 def test_an_error_while_reading_ahead_is_raised(network):
@@ -253,7 +257,7 @@ def test_rectangular_windows_of_one_shape_go_through_the_network_together(networ
             return network.probabilities(batch)
 
     image = image_of(101, 203)
-    found = predict_image(Counting(), image, 3, batch=3, symmetries=8)
+    found = predict_image(Counting(), image, 3, PredictConfig(batch=3, symmetries=8))
     np.testing.assert_allclose(found, turned_whole(network, image), rtol=0, atol=1e-5)
     high, wide = plan(101, 203, DEPTH, symmetries=8).input_px
     assert high < wide

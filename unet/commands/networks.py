@@ -34,14 +34,14 @@ def load(arguments: Arguments, named: tuple[Path, ...]) -> Loaded:
 
     trained = load_trained(named, arguments.device, arguments.precision)
     said = settings_of(trained)
-    settings = replace(
-        said,
-        tile_px=arguments.tile_px or said.tile_px,
+    how = replace(
+        said.how,
+        tile_px=arguments.tile_px or said.how.tile_px,
         batch=arguments.batch,
-        symmetries=arguments.symmetries or said.symmetries,
-        average=said.average if arguments.average == "auto" else arguments.average,
-        label_map=arguments.classes,
+        symmetries=arguments.symmetries or said.how.symmetries,
+        average=said.how.average if arguments.average == "auto" else arguments.average,
     )
+    settings = replace(said, how=how, label_map=arguments.classes)
     return Loaded(trained.network, settings, trained.class_names, trained.runs)
 
 

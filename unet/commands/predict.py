@@ -121,14 +121,14 @@ def _objects(
 
 def _what(tasks: list[Task], loaded: Loaded) -> str:
     """One line about what is going to be done."""
-    images, settings, count = sum(task.shape_NCHW[0] for task in tasks), loaded.settings, len(loaded.runs)
+    images, how, count = sum(task.shape_NCHW[0] for task in tasks), loaded.settings.how, len(loaded.runs)
     sizes = sorted({task.shape_NCHW[2:] for task in tasks})
     size = f"{sizes[0][0]} x {sizes[0][1]} px" + (f" to {sizes[-1][0]} x {sizes[-1][1]} px" if len(sizes) > 1 else "")
     tiles = " and ".join(sorted({str(task.tiles) for task in tasks}, key=lambda t: (len(t), t))[:2])
-    over = [f"{count} networks"] * (count > 1) + [f"{settings.symmetries} symmetries"] * (settings.symmetries > 1)
-    mean = f", mean of {settings.average} over {' and '.join(over)}" if over else ""
-    how = f"{loaded.network.precision} on {loaded.network.device}"
-    return f"{images} image{'s' * (images > 1)} of {size}; tiles of {tiles}, {how}{mean}"
+    over = [f"{count} networks"] * (count > 1) + [f"{how.symmetries} symmetries"] * (how.symmetries > 1)
+    mean = f", mean of {how.average} over {' and '.join(over)}" if over else ""
+    where = f"{loaded.network.precision} on {loaded.network.device}"
+    return f"{images} image{'s' * (images > 1)} of {size}; tiles of {tiles}, {where}{mean}"
 
 
 def _shown(bar: Bar, before: int, name: str) -> Any:

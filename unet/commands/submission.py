@@ -54,14 +54,7 @@ def write(arguments: Arguments, words: Words, terminal: Terminal) -> list[Path]:
             for raw_CHW in read_images(task.source, mmap=True, palette_rgb=settings.channels > 1):
                 image = rescaling(settings.normalisation, raw_CHW, task.source.name)(raw_CHW)
                 probabilities = predict_image(
-                    network,
-                    image,
-                    settings.classes,
-                    tile_px=settings.tile_px,
-                    batch=settings.batch,
-                    symmetries=settings.symmetries,
-                    average=settings.average,
-                    on_tile=lambda *_: stopper.check(),
+                    network, image, settings.classes, settings.how, on_tile=lambda *_: stopper.check()
                 )
                 found = release_instances(probabilities) if arguments.preset else to_instances(probabilities, chosen)
                 frames.append(found)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.config import PredictConfig
 from unet.data.stack import IGNORE, Frame, Stack
 from unet.errors import DataError
 from unet.metrics.pixel import (
@@ -26,8 +27,8 @@ from unet.metrics.pixel import (
     mean_iou,
     pixel_accuracy,
 )
-from unet.prediction.ensemble import Average, Predicting
-from unet.prediction.overlap import predict_image
+from unet.prediction.ensemble import Predicting
+from unet.prediction.overlap import DEFAULTS, predict_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +52,8 @@ def predict_frames(
     network: Predicting,
     stack: Stack,
     indices: Iterable[int],
+    how: PredictConfig = DEFAULTS,
     *,
-    tile_px: int = 0,
-    batch: int = 1,
-    symmetries: int = 1,
-    average: Average = "probabilities",
     on_frame: Callable[[int], None] | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> list[FramePrediction]:
@@ -65,16 +63,7 @@ def predict_frames(
         frame = stack.frames[index]
         if frame.label is None:
             raise DataError(f"{frame.name} has no label to be scored against; leave it out")
-        probabilities = predict_image(
-            network,
-            frame.image,
-            stack.classes,
-            tile_px=tile_px,
-            batch=batch,
-            symmetries=symmetries,
-            average=average,
-            on_tile=on_tile,
-        )
+        probabilities = predict_image(network, frame.image, stack.classes, how, on_tile=on_tile)
         results.append(FramePrediction.of(frame, probabilities))
         if on_frame is not None:
             on_frame(done)

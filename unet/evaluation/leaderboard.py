@@ -24,7 +24,7 @@ from unet.datasets import DATA_SETS
 from unet.errors import DataError, RunError
 from unet.evaluation.held_out import split_names
 from unet.evaluation.published_scores import EM_TEST
-from unet.evaluation.run import hardware_of
+from unet.evaluation.run import configured_or, hardware_of
 from unet.files import sha256, write_json
 from unet.metrics.em import em_sweeps
 from unet.metrics.sweep import THRESHOLDS
@@ -79,10 +79,8 @@ def evaluate_test(
     target = out or paths[0]
     if out is not None and (out / TEST_SCORES).exists():
         raise RunError(f"{out} holds test scores already; name another folder with --out")
-    root, config = _root(paths), RunFolder(paths[0]).config.predict
+    root, how = _root(paths), configured_or(RunFolder(paths[0]).config, symmetries, average)
     labels = read_labels(root)
-    asked: dict[str, Any] = {"symmetries": symmetries, "average": average}
-    how = replace(config, **{key: value for key, value in asked.items() if value is not None})
     with reentrant_run_lock(paths[0]) if out is None else nullcontext():
         network, metadata = load_ensemble(paths, hardware_of)
         if metadata["class_names"] != list(isbi.CLASS_NAMES) or metadata["channels"] != 1:
@@ -106,16 +104,7 @@ def _predicted(network: Predicting, images: Stack, how: PredictConfig, terminal:
     cells = np.empty((len(images), *images.frames[0].size), np.float32)
     with terminal.bar("predicting test slices", len(images)) as bar:
         for i, frame in enumerate(images.frames):
-            probabilities = predict_image(
-                network,
-                frame.image,
-                images.classes,
-                tile_px=how.tile_px,
-                batch=how.batch,
-                symmetries=how.symmetries,
-                average=how.average,
-            )
-            cells[i] = probabilities[1]
+            cells[i] = predict_image(network, frame.image, images.classes, how)[1]
             bar.update(i + 1)
     return cells
 

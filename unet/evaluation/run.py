@@ -28,7 +28,7 @@ from unet.evaluation.held_out import (
 )
 from unet.evaluation.scoring import kind_of, picture_rows, record, score
 from unet.files import sha256, write_json
-from unet.prediction.ensemble import Average, Predicting
+from unet.prediction.ensemble import Average
 from unet.prediction.instances import DEFAULTS, Choice, choose_settings, searched_frames
 from unet.prediction.output import foreground, write_probabilities
 from unet.prediction.trained import load_ensemble, weights_file
@@ -88,20 +88,31 @@ def predict_held_out(
     refuse_edited_split(first, stack)
     network, metadata = load_ensemble([folder.path for folder in folders], hardware_of)
     refuse_unfit(first.path, metadata, stack)
-    asked: dict[str, Any] = {"symmetries": symmetries, "average": average}
-    how = replace(config.predict, **{key: value for key, value in asked.items() if value is not None})
-    predictor = Predictor(network, stack, replace(how, tile_px=metadata["tile_px"]), terminal)
+    how = configured_or(config, symmetries, average)
+
+    def predicted(frames: list[int], what: str) -> list[FramePrediction]:
+        with terminal.bar(f"predicting {what}", len(frames)) as bar:
+            return predict_frames(
+                network, stack, frames, replace(how, tile_px=metadata["tile_px"]), on_frame=bar.update
+            )
+
     gold = references(config.data, stack)
     settings = None
     if kind_of(stack) == "objects":
         shared = set.intersection(*(set(split_names(folder, "train")) for folder in folders)) & set(gold)
         known = [i for i in named_frames(first, stack, "train") if stack.frames[i].name in shared]
         known = [known[i] for i in searched_frames([math.prod(stack.frames[i].size) for i in known])]
-        predicted = predictor.predict(known, "training frames")
+        searched = predicted(known, "training frames")
         with terminal.task("searching the settings of instances"):
-            settings = search_settings(predicted, gold)
-    predictions = predictor.predict(named_frames(first, stack, "held_out"), "held-out frames")
+            settings = search_settings(searched, gold)
+    predictions = predicted(named_frames(first, stack, "held_out"), "held-out frames")
     return Predicted(first.path, config, stack, gold, predictions, how, settings)
+
+
+def configured_or(config: Config, symmetries: int | None, average: Average | None) -> PredictConfig:
+    """How a run is predicted: as it was configured, but for what is given."""
+    asked: dict[str, Any] = {"symmetries": symmetries, "average": average}
+    return replace(config.predict, **{key: value for key, value in asked.items() if value is not None})
 
 
 def hardware_of(run: Path) -> Hardware:
@@ -216,30 +227,6 @@ def _scored(runs: list[Predicted], out: Path, said: dict[str, Any], terminal: Te
         rows = picture_rows(predictions, stack, gold, scores, best)
         draw_rows(out / PICTURE, rows, f"{stack.name}: held-out frames, worst first")
     return saved
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """Predicts frames of one stack with one network (or ensemble), showing progress."""
-
-    network: Predicting
-    stack: Stack
-    how: PredictConfig
-    terminal: Terminal
-
-    def predict(self, frames: list[int], what: str) -> list[FramePrediction]:
-        """Stitched probabilities of these frames."""
-        with self.terminal.bar(f"predicting {what}", len(frames)) as bar:
-            return predict_frames(
-                self.network,
-                self.stack,
-                frames,
-                tile_px=self.how.tile_px,
-                batch=self.how.batch,
-                symmetries=self.how.symmetries,
-                average=self.how.average,
-                on_frame=lambda done: bar.update(done),
-            )
 
 
 def search_settings(predictions: list[FramePrediction], gold: Mapping[str, InstanceImage]) -> Choice:

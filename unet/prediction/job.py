@@ -8,16 +8,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unet.config import PredictConfig
 from unet.data.images.tiff import image_shape
 from unet.data.pairs import channel_axis, is_channel_axis
 from unet.data.stack import Normalisation
 from unet.errors import DataError
 from unet.files import sha256
-from unet.prediction.ensemble import Average, Predicting
+from unet.prediction.ensemble import Predicting
 from unet.prediction.output import maps_written
 from unet.prediction.progress import identity
 from unet.prediction.tile_plan import TilePlan, plan
@@ -34,25 +35,18 @@ class Settings:
     channels: int
     classes: int
     weights: tuple[str, ...]
-    tile_px: int = 0
-    batch: int = 1
-    symmetries: int = 1
-    average: Average = "probabilities"
+    how: PredictConfig = field(default_factory=PredictConfig)
     label_map: bool = False
 
 
 def settings_of(trained: Trained) -> Settings:
     """How networks are to predict files, as they themselves say."""
-    how = trained.how
     return Settings(
         normalisation=trained.normalisation,
         channels=trained.metadata["channels"],
         classes=len(trained.class_names),
         weights=tuple(sha256(weights_file(run)) for run in trained.runs),
-        tile_px=how.tile_px,
-        batch=how.batch,
-        symmetries=how.symmetries,
-        average=how.average,
+        how=trained.how,
     )
 
 
@@ -110,7 +104,8 @@ def make_task(network: Predicting, source: Path, out: Path, settings: Settings) 
     if channels != settings.channels:
         wanted = "gray images" if settings.channels == 1 else f"images of {settings.channels} channels"
         raise DataError(f"{source}: has {channels} channel{'s' * (channels > 1)}; the network takes {wanted}")
-    tiles = plan(height, width, network.depth, settings.tile_px, network.allow_odd_pooling, settings.symmetries)
+    how = settings.how
+    tiles = plan(height, width, network.depth, how.tile_px, network.allow_odd_pooling, how.symmetries)
     labels = None
     if settings.label_map:
         beside = out.with_name(f"{out.stem}-classes{out.suffix}")
@@ -127,8 +122,8 @@ def describe(network: Predicting, task: Task, settings: Settings) -> dict[str, A
         "network": {"sha256": list(settings.weights), "precision": network.precision},
         "normalisation": dataclasses.asdict(settings.normalisation),
         "tiles": {"images": images, "channels": channels, "height": height, "width": width,
-                  "input_px": list(task.tiles.input_px), "symmetries": settings.symmetries,
-                  "average": settings.average},
+                  "input_px": list(task.tiles.input_px), "symmetries": settings.how.symmetries,
+                  "average": settings.how.average},
         "output": {"classes": settings.classes, "label_map": settings.label_map},
     }  # fmt: skip
 

@@ -18,12 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unet.config import PredictConfig
 from unet.geometry import mirror_indices, nearest_valid, shrinkage
-from unet.prediction.ensemble import Average, Predicting
+from unet.prediction.ensemble import Predicting
 from unet.prediction.symmetry import Box, Symmetry, members
 from unet.prediction.tile_plan import Sides, TilePlan, plan
 
 T = TypeVar("T")
+DEFAULTS = PredictConfig()
 
 
 class Readable(Protocol):
@@ -99,11 +101,8 @@ def predict_into(
     network: Predicting,
     image_CHW: Readable,
     out_KHW: Writable,
+    how: PredictConfig = DEFAULTS,
     *,
-    tile_px: int = 0,
-    batch: int = 1,
-    symmetries: int = 1,
-    average: Average = "probabilities",
     first_row: int = 0,
     on_tile: Callable[[int, int], None] | None = None,
     on_row: Callable[[int], None] | None = None,
@@ -112,31 +111,32 @@ def predict_into(
     """Predict class probabilities of `image_CHW` into `out_KHW` (K x H x W float32), row of tiles by row of tiles.
 
     Both may be memory maps: only the windows at hand are in memory. `prepare` maps a raw window to the normalised image
-    the network was trained on. `symmetries` 4 or 8 averages over the flips or all symmetries of the square, tile by
-    tile; `average` says what of: probabilities, or logits, of whose mean the softmax is taken. `first_row` skips rows
-    of tiles that are done. `on_tile(done, total)` is called after each batch and `on_row(rows)` when that many rows of
-    tiles are complete; what they raise stops the prediction.
+    the network was trained on. `how.symmetries` 4 or 8 averages over the flips or all symmetries of the square, tile by
+    tile; `how.average` says what of: probabilities, or logits, of whose mean the softmax is taken. `first_row` skips
+    rows of tiles that are done. `on_tile(done, total)` is called after each batch and `on_row(rows)` when that many
+    rows of tiles are complete; what they raise stops the prediction.
     The next batch is read in a thread while the network works on this one.
     """
     height, width = image_CHW.shape[1:]
-    tiles = plan(height, width, network.depth, tile_px, network.allow_odd_pooling, symmetries)
+    tiles = plan(height, width, network.depth, how.tile_px, network.allow_odd_pooling, how.symmetries)
     columns = tiles.columns()
     blocks = [tiles.block(y, x) for row, y in enumerate(tiles.rows()) if row >= first_row for x in columns]
-    views = [_View(image_CHW, symmetry, tiles) for symmetry in members(symmetries)]
+    views = [_View(image_CHW, symmetry, tiles) for symmetry in members(how.symmetries)]
     views.sort(key=lambda view: view.window_px != tiles.input_px)  # those of one shape go through the network together
     jobs = [(block, view) for block in blocks for view in views]
-    groups = list(_batches(jobs, batch))
+    groups = list(_batches(jobs, how.batch))
+    of_probabilities = how.average == "probabilities"
     done, total = 0, np.empty(0, np.float32)
     for group, inputs in zip(groups, read_ahead(partial(_read, group, prepare) for group in groups), strict=True):
-        results = network.probabilities(inputs) if average == "probabilities" else network.logits(inputs).cpu().numpy()
+        results = network.probabilities(inputs) if of_probabilities else network.logits(inputs).cpu().numpy()
         for (block, view), result in zip(group, results, strict=True):
             part = view.part(result, block)
             total = part if view is views[0] else total + part
             done += 1
             if view is views[-1]:
                 rows, across = slice(block.y, block.y + block.height), slice(block.x, block.x + block.width)
-                mean = total if symmetries == 1 else total / np.float32(symmetries)
-                out_KHW[:, rows, across] = mean if average == "probabilities" else _softmax(mean)
+                mean = total if how.symmetries == 1 else total / np.float32(how.symmetries)
+                out_KHW[:, rows, across] = mean if of_probabilities else _softmax(mean)
                 if on_row is not None and block.x == columns[-1]:
                     on_row(first_row + done // (len(views) * len(columns)))
         if on_tile is not None:
@@ -213,30 +213,18 @@ def predict_image(
     network: Predicting,
     image_CHW: NDArray[np.float32],
     classes: int,
+    how: PredictConfig = DEFAULTS,
     *,
-    tile_px: int = 0,
-    batch: int = 1,
-    symmetries: int = 1,
-    average: Average = "probabilities",
     on_tile: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Class probabilities K x H x W float32 of a normalised image C x H x W float32 of any size.
 
-    symmetries 8 averages over the symmetries of the square (4 rotations, each with and without a flip), 4 over the
+    how.symmetries 8 averages over the symmetries of the square (4 rotations, each with and without a flip), 4 over the
     flips, as the authors' release does (there: of logits); the paper averages over 7 rotated versions whose angles it
     does not name. Other options as for `predict_into`.
     """
     result = np.empty((classes, *image_CHW.shape[1:]), dtype=np.float32)
-    predict_into(
-        network,
-        image_CHW,
-        result,
-        tile_px=tile_px,
-        batch=batch,
-        symmetries=symmetries,
-        average=average,
-        on_tile=on_tile,
-    )
+    predict_into(network, image_CHW, result, how, on_tile=on_tile)
     return result
 
 

@@ -103,8 +103,7 @@ class _Follower:
             trainer.network,
             trainer.stack,
             trainer.parts.train,
-            tile_px=trainer.setup.evaluation_tile,
-            batch=config.predict.batch,
+            trainer.setup.evaluation,
             on_tile=lambda *_: trainer.stopper.check(),
         )
         losses = {p.frame.name: None if math.isnan(p.cross_entropy) else p.cross_entropy for p in predictions}

@@ -328,8 +328,7 @@ class Trainer:
             self.network,
             self.stack,
             [index for number, index in enumerate(self.parts.held_out) if self.processes.takes(number)],
-            tile_px=self.setup.evaluation_tile,
-            batch=self.config.predict.batch,
+            self.setup.evaluation,
             on_frame=lambda done: bar.update(self.state.update, f"evaluating, {done} frames done"),
             on_tile=None if self.processes.launched else lambda *_: self.stopper.check(),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from unet.config import Config, to_dict
+from unet.config import Config, PredictConfig, to_dict
 from unet.data.split import Split, split
 from unet.data.stack import Stack
 from unet.device import Hardware, check_memory
@@ -36,6 +36,11 @@ class Setup:
         if config.predict.tile_px:
             return config.predict.tile_px
         return config.tile.input_px if config.model.allow_odd_pooling else 0
+
+    @property
+    def evaluation(self) -> PredictConfig:
+        """How frames are predicted during training: without symmetries."""
+        return PredictConfig(self.evaluation_tile, batch=self.config.predict.batch)
 
     def weights_metadata(self) -> dict[str, Any]:
         """What prediction must know besides the weights: the network, its input and its output."""
