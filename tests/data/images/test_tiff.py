@@ -56,6 +56,18 @@ def test_compressed_stacks(tmp_path: Path, stack: np.ndarray, compression: str, 
     np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), stack.astype(dtype) * 3, strict=True)
 
 
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits"])
+@pytest.mark.parametrize("bits", [1, 2, 4, 6, 10, 12, 14])
+def test_samples_of_few_bits_are_read_as_stored(tmp_path: Path, bits: int, compression: str | None) -> None:
+    path, samples = tmp_path / "a.tif", np.random.default_rng(0).integers(0, 2**bits, (9, 35))
+    single = samples[..., None] >> np.arange(bits)[::-1] & 1  # rows begin at whole bytes
+    tifffile.imwrite(path, np.packbits(single.reshape(9, -1), axis=1), compression=compression)
+    patch_tag(path, 256, 35)
+    patch_tag(path, 258, bits)
+    np.testing.assert_array_equal(read_gray(path)[0], samples)
+    np.testing.assert_array_equal(read_images(path, mmap=True, scratch=tmp_path)[0, 0], samples)
+
+
 def test_an_uncompressed_file_in_one_piece_can_be_memory_mapped(tmp_path: Path, stack: np.ndarray) -> None:
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
     found = read_images(tmp_path / "a.tif", mmap=True)

@@ -1,7 +1,7 @@
 """The one place where image files are read: TIFF, PNG, JPEG -> arrays N x C x H x W, or one clear `DataError`.
 
-tifffile reads TIFFs: `series` says which pages of a file are its images, `decode` helps where a codec is missing. PNG
-and JPEG are left to `picture`. A header is checked against the file's size before anything is allocated, because a
+tifffile reads TIFFs (imagecodecs what is compressed in them): `series` says which pages of a file are its images. PNG
+and JPEG are left to `png_jpeg`. A header is checked against the file's size before anything is allocated, because a
 damaged or hostile one can declare any number of pixels.
 
 Axes: N images of a stack, C channels, H rows, W columns.
@@ -19,7 +19,6 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from unet.data.images.decode import decodable, decode_elsewhere
 from unet.data.images.mapped import release, scratch_map
 from unet.data.images.png_jpeg import MAX_RATIO, check_declared, picture_shape, read_picture
 from unet.data.images.series import only_series, open_tiff, quiet_tifffile
@@ -131,8 +130,6 @@ def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> Pixel
         if mmap and series.dataoffset is not None:
             stored = np.dtype(tif.byteorder + series.dtype.char)  # series.dtype names the machine's own byte order
             pixels: Pixels = np.memmap(path, stored, "r", series.dataoffset, tuple(series.shape))
-        elif not decodable(series.keyframe):
-            pixels = decode_elsewhere(path, series)
         elif scratch is not None and series.transform is None:
             pixels = _decode_into_map(series, scratch)
         else:
