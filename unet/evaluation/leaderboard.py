@@ -158,8 +158,7 @@ def table_rows(saved: dict[str, Any]) -> list[list[str]]:
         shown = [f"{found['scores'][name]:.{digits}f}" for name, digits in COLUMNS.items()]
         rows.append([f"ours, {found['what']}", str(len(found["slices"])), *shown])
     for entry in EM_TEST:
-        shown = [f"{entry.scores[name]:.6f}".rstrip("0") if name in entry.scores else "-" for name in COLUMNS]
-        rows.append([f"{entry.name} ({entry.table})", "", *shown])
+        rows.append([f"{entry.name} ({entry.table})", "", *(entry.shown(name) or "-" for name in COLUMNS)])
     return rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.files import atomic_write
 from unet.study import choice, compare, decide, evidence, text, verdicts
 from unet.study.curves import curve
 from unet.study.design import Arm, Study, identity
 from unet.study.evidence import Evidence
+from unet.views.figure import png_figure
 
 ROW_INCHES, COLUMN_INCHES = 2.9, 4.2
 POINTS = 40  # of a training curve; the losses between two of them are averaged
@@ -32,8 +31,6 @@ def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
     if not present:
         return False
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     ran = {arm for arm, _, _ in runs}
     shown = [arm for arm in study.arms if not arm.grid and not ran.isdisjoint({arm.name, *arm.best_of})]
@@ -44,30 +41,29 @@ def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
     heights = [max(ROW_INCHES, 0.24 * len(rows[data]) + 0.17 * len(told[data]) + 1.0) for data in rows]
     if not rows:
         return False
-    figure = Figure(figsize=(3.4 * COLUMN_INCHES, sum(heights) + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(
-        len(rows), 3, squeeze=False, gridspec_kw={"width_ratios": (1, 1, 1.1), "height_ratios": heights}
-    )
-    for axis, data in zip(axes, rows, strict=True):
-        for arm, _, found in rows[data]:
-            if arm.weights_of:
-                continue  # its curves are the other's
-            _curves(axis[0], [training_curve(run) for run in found.values()], colours[arm.name])
-            _curves(axis[1], [evaluation_curve(run) for run in found.values()], colours[arm.name])
-        _dots(axis[2], rows[data], final_score(study, data, runs), colours)
-        axis[2].set_title("\n".join(told[data]), fontsize=7, loc="left")
-        axis[0].set_ylabel(f"{text.data_name(data)}\ntraining loss")
-        _scale(axis[0])
-        axis[1].set_ylabel("held-out mean IoU")
-    for axis in axes[-1][:2]:
-        axis.set_xlabel("updates")
-    seeds = compare.seeds_of(runs)
-    figure.suptitle(
-        f"{study.title} (profile {profile}, {seeds} seeds; thin: each run, band: ± one std within the runs; colours: "
-        "as the arms at the right)", fontsize=9,
-    )  # fmt: skip
-    _save(figure, path)
+    with png_figure(path, (3.4 * COLUMN_INCHES, sum(heights) + 0.4), dpi=110) as figure:
+        axes = figure.subplots(
+            len(rows), 3, squeeze=False, gridspec_kw={"width_ratios": (1, 1, 1.1), "height_ratios": heights}
+        )
+        for axis, data in zip(axes, rows, strict=True):
+            for arm, _, found in rows[data]:
+                if arm.weights_of:
+                    continue  # its curves are the other's
+                _curves(axis[0], [training_curve(run) for run in found.values()], colours[arm.name])
+                _curves(axis[1], [evaluation_curve(run) for run in found.values()], colours[arm.name])
+            _dots(axis[2], rows[data], final_score(study, data, runs), colours)
+            axis[2].set_title("\n".join(told[data]), fontsize=7, loc="left")
+            axis[0].set_ylabel(f"{text.data_name(data)}\ntraining loss")
+            _scale(axis[0])
+            axis[1].set_ylabel("held-out mean IoU")
+        for axis in axes[-1][:2]:
+            axis.set_xlabel("updates")
+        seeds = compare.seeds_of(runs)
+        figure.suptitle(
+            f"{study.title} (profile {profile}, {seeds} seeds; thin: each run, band: ± one std within the runs; "
+            "colours: as the arms at the right)",
+            fontsize=9,
+        )
     return True
 
 
@@ -176,10 +172,3 @@ def _verdicts(study: Study, profile: str, data: str, folder: Path) -> list[str]:
         if d.point in points
     ]
     return [line for one in told for line in textwrap.wrap(one, 62, subsequent_indent="    ")]
-
-
-def _save(figure: Any, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue())

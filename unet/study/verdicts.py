@@ -5,18 +5,17 @@ results/<study>/README.md and verdicts.png, made from the evidence of all profil
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unet.files import atomic_write
 from unet.metrics.table import higher_is_better
 from unet.study import choice, decide, evidence, frozen, tables, text
 from unet.study.compare import Finding
 from unet.study.decide import Decision
 from unet.study.design import Study
+from unet.views.figure import png_figure
 
 README, FIGURE = "README.md", "verdicts.png"
 COLOURS = {"better": "tab:green", "worse": "tab:red", "equal": "tab:blue"}
@@ -137,18 +136,9 @@ def draw(study: Study, results: Path, path: Path) -> bool:
     known = [(d, f) for d, f in made if f is not None]
     if not known:
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 1.2 + 0.45 * len(known)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    forest(axis, study, known)
-    figure.suptitle(study.title, fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue())
+    with png_figure(path, (9, 1.2 + 0.45 * len(known)), dpi=110) as drawing:
+        forest(drawing.subplots(), study, known)
+        drawing.suptitle(study.title, fontsize=10)
     return True
 
 

@@ -5,7 +5,6 @@ Axes: C channels, H rows, W columns.
 
 from __future__ import annotations
 
-import io
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from numpy.typing import NDArray
 from unet.config import Config
 from unet.data.stack import IGNORE, FloatImage, Frame, Stack, labelled
 from unet.errors import printable
-from unet.files import atomic_write
 from unet.geometry import mirror_indices
 from unet.tiles.deform import CoordinateMap
 from unet.tiles.source import TileSource
 from unet.tiles.weightmap import components
 from unet.views.display import IGNORE_COLOUR, gray_limits, label_colours, object_colours, stretched, visible
+from unet.views.figure import png_figure
 
 PANEL_INCHES = 3.1
 COLUMNS = 4
@@ -39,9 +38,6 @@ def contact_sheet(stack: Stack, config: Config, path: Path, frames: int = 3, til
     the tiles are the first that training with `config` would cut from these frames. Raises GeometryError and
     ConfigError for settings that cannot be used, RunError when the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     known = labelled(stack.frames)
     available = known or list(range(len(stack)))
     wanted = np.linspace(0, len(available) - 1, min(frames, len(available))).round().astype(int)
@@ -50,21 +46,16 @@ def contact_sheet(stack: Stack, config: Config, path: Path, frames: int = 3, til
     tile_rows = tiles if source is not None else 0
     heights = [min(2.0, f.size[0] / f.size[1]) for f in shown.frames] + [1.0] * tile_rows
     inches = sum(h * PANEL_INCHES + 0.3 for h in heights) + 0.8
-    figure = Figure(figsize=(COLUMNS * PANEL_INCHES, inches), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(printable(_title(stack, config, source), keep="\n"), fontsize=10, parse_math=False)
-    panels = figure.subplots(len(heights), COLUMNS, squeeze=False, gridspec_kw={"height_ratios": heights})
-    for axis in panels.flat:
-        axis.set_axis_off()
-    for index, frame in enumerate(shown.frames):
-        _draw_frame(panels[index], frame, stack.classes, None if source is None else source.weight_map(index))
-    for number in range(tile_rows):
-        assert source is not None
-        _draw_tile(panels[len(shown) + number], shown, source, number)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue())
+    with png_figure(path, (COLUMNS * PANEL_INCHES, inches)) as figure:
+        figure.suptitle(printable(_title(stack, config, source), keep="\n"), fontsize=10, parse_math=False)
+        panels = figure.subplots(len(heights), COLUMNS, squeeze=False, gridspec_kw={"height_ratios": heights})
+        for axis in panels.flat:
+            axis.set_axis_off()
+        for index, frame in enumerate(shown.frames):
+            _draw_frame(panels[index], frame, stack.classes, None if source is None else source.weight_map(index))
+        for number in range(tile_rows):
+            assert source is not None
+            _draw_tile(panels[len(shown) + number], shown, source, number)
 
 
 def _title(stack: Stack, config: Config, source: TileSource | None) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +10,8 @@ from numpy.typing import NDArray
 
 from unet.data.stack import IGNORE, Frame
 from unet.errors import printable
-from unet.files import atomic_write
 from unet.views.display import gray_limits, label_colours, stretched, visible
+from unet.views.figure import png_figure
 
 PANEL_INCHES = 3.2
 
@@ -36,33 +34,18 @@ class Row(NamedTuple):
 
 def draw_rows(path: Path, rows: list[Row], title: str) -> None:
     """PNG with a row per frame: image, probability of all classes but class 0, label, mistakes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4 * PANEL_INCHES, len(rows) * PANEL_INCHES + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(printable(title), fontsize=10, parse_math=False)  # a name may hold dollars
-    for axes, row in zip(figure.subplots(len(rows), 4, squeeze=False), rows, strict=True):
-        classes = row.probabilities.shape[0]
-        axes[0].imshow(stretched(visible(row.frame.image), gray_limits(row.frame.image)))
-        axes[1].imshow(1 - row.probabilities[0], cmap="gray", vmin=0, vmax=1)
-        if row.frame.label is not None:
-            axes[2].imshow(label_colours(row.frame.label, classes))
-        axes[3].imshow(row.mistakes)
-        ignored = row.frame.label is not None and bool((row.frame.label == IGNORE).any())
-        label_name = "label (violet: not annotated)" if ignored else "label"
-        names = (
-            row.frame.name,
-            "probability of the foreground",
-            label_name,
-            f"{row.legend} ({row.caption})" if row.legend else row.caption,
-        )
-        for axis, name in zip(axes, names, strict=True):
-            axis.set_title(printable(name), fontsize=8, parse_math=False)
-            axis.set_axis_off()
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in a script that the font lacks
-        figure.savefig(buffer, format="png", dpi=100)
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue())
+    with png_figure(path, (4 * PANEL_INCHES, len(rows) * PANEL_INCHES + 0.6)) as figure:
+        figure.suptitle(printable(title), fontsize=10, parse_math=False)  # a name may hold dollars
+        for axes, row in zip(figure.subplots(len(rows), 4, squeeze=False), rows, strict=True):
+            classes = row.probabilities.shape[0]
+            axes[0].imshow(stretched(visible(row.frame.image), gray_limits(row.frame.image)))
+            axes[1].imshow(1 - row.probabilities[0], cmap="gray", vmin=0, vmax=1)
+            if row.frame.label is not None:
+                axes[2].imshow(label_colours(row.frame.label, classes))
+            axes[3].imshow(row.mistakes)
+            ignored = row.frame.label is not None and bool((row.frame.label == IGNORE).any())
+            label_name = "label (violet: not annotated)" if ignored else "label"
+            names = (row.frame.name, "probability of the foreground", label_name, row.title)
+            for axis, name in zip(axes, names, strict=True):
+                axis.set_title(printable(name), fontsize=8, parse_math=False)
+                axis.set_axis_off()
