@@ -30,7 +30,8 @@ from unet.signals import Interrupted
 from unet.study import sync
 from unet.study.design import Arm, Comparison, Study
 from unet.study.evidence import load_all
-from unet.study.runner import Options, Runner
+from unet.study.ledger import Options
+from unet.study.runner import Runner
 from unet.training.loop import Trainer, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")

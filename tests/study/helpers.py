@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from unet.study.design import Arm, Comparison, Study
-from unet.study.runner import Options, Runner
+from unet.study.ledger import Options
+from unet.study.runner import Runner
 from unet.terminal import Terminal
 
 QUIET = Terminal(quiet=True)

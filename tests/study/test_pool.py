@@ -9,8 +9,8 @@ import pytest
 
 import unet
 from unet.cores import gpus, usable
+from unet.study.ledger import Options
 from unet.study.pool import Pool
-from unet.study.runner import Options
 
 TELL = """import json, os, sys
 sys.stdin.read()

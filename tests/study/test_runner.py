@@ -134,7 +134,7 @@ def test_ctrl_c_stops_the_runs_with_a_checkpoint_and_the_next_call_goes_on(tmp_p
 
     def interrupted():
         nonlocal pressed
-        if not pressed and runner.updates_done(runner.wanted()[0]) > 0:
+        if not pressed and runner.ledger.updates_done(runner.ledger.wanted()[0]) > 0:
             pressed = True
             signal.raise_signal(signal.SIGINT)
         return original()
@@ -144,8 +144,8 @@ def test_ctrl_c_stops_the_runs_with_a_checkpoint_and_the_next_call_goes_on(tmp_p
         runner.run()
     assert stop.value.exit_code == 130
     assert runner.pool.names == set()
-    assert runner.state(runner.wanted()[0]) == "begun"
-    assert runner.updates_done(runner.wanted()[0]) > 0
+    assert runner.ledger.state(runner.ledger.wanted()[0]) == "begun"
+    assert runner.ledger.updates_done(runner.ledger.wanted()[0]) > 0
     run(folder)
     assert content(folder / "results") == content(tmp_path / "whole" / "results")
 
@@ -164,12 +164,12 @@ def test_a_run_that_fails_is_reported_and_tried_again_by_the_next_call(tmp_path)
 def test_a_diverged_run_is_a_result(tmp_path):
     runner = run(tmp_path, plan={"diverge": ["b-em-seed0"]})
     assert runner.failed == {}
-    states = {job.name: runner.state(job) for job in runner.wanted()}
+    states = {job.name: runner.ledger.state(job) for job in runner.ledger.wanted()}
     assert states.pop("b-em-seed0") == "diverged"
     assert set(states.values()) == {"done"}
     run(tmp_path)
     assert started(tmp_path).count("b-em-seed0") == 1
-    found = choice.by_key(runner.evidence())["b", "em", 0]
+    found = choice.by_key(runner.ledger.evidence())["b", "em", 0]
     assert found.diverged
     assert (found.values["mean_iou_last5"], found.values["pixel_error"]) == (0.0, 1.0)
     assert "train_loss" not in found.values
@@ -278,7 +278,7 @@ def test_the_same_run_of_another_study_is_not_trained_again(tmp_path):
     runner = run(tmp_path, other)
     new = list(started(tmp_path)[len(NAMES):])  # fmt: skip
     assert sorted(set(new)) == ["b-em-seed0", "b-em-seed1"]
-    adopted = choice.by_key(runner.evidence())["plain", "em", 1]
+    adopted = choice.by_key(runner.ledger.evidence())["plain", "em", 1]
     assert adopted.record["same_run_as"] == "small-study/smoke/a-em-seed1"
     original = tmp_path / "results" / "small-study" / "smoke" / "a-em-seed1"
     for name in ("config.yaml", "metrics.jsonl", "scores.json"):
@@ -293,7 +293,7 @@ def test_time_that_is_over_stops_the_study_and_the_same_call_goes_on(tmp_path):
     assert runner.run() is False
     assert time.monotonic() - begun < 8
     assert len(keep_run_locks(folder)) < len(NAMES) if (folder / "results").exists() else True
-    assert runner.updates_done(runner.wanted()[0]) > 0
+    assert runner.ledger.updates_done(runner.ledger.wanted()[0]) > 0
     run(folder)
     assert content(folder / "results") == content(tmp_path / "whole" / "results")
 
@@ -312,7 +312,7 @@ def test_the_best_of_a_grid_is_chosen_by_training_loss_part_by_part_and_run_at_a
     grid = [f"{arm}-hela-seed{s}" for arm in ("named", "low", "high") for s in (90, 91)]
     wanted = [f"{arm}-hela-seed{s}" for arm in ("named", "low") for s in range(3)]
     assert sorted(started(tmp_path)) == sorted([*grid, *wanted])
-    runs = choice.by_key(runner.evidence())
+    runs = choice.by_key(runner.ledger.evidence())
     best = GRID.arm("best")  # the stand-in's loss grows with the rate
     assert [choice.chosen(GRID, "smoke", best, "hela", s, runs) for s in range(3)] == ["low"] * 3
     assert choice.run_of(GRID, "smoke", best, "hela", 2, runs) is runs["low", "hela", 2]
@@ -322,7 +322,7 @@ def test_the_best_of_a_grid_is_chosen_by_training_loss_part_by_part_and_run_at_a
 
 def test_the_choice_waits_for_the_grid_and_never_takes_a_diverged_run(tmp_path):
     runner = run(tmp_path, GRID, seeds=3, plan={"diverge": ["low-hela-seed90"]})
-    runs = choice.by_key(runner.evidence())
+    runs = choice.by_key(runner.ledger.evidence())
     best = GRID.arm("best")
     assert choice.chosen(GRID, "smoke", best, "hela", 0, runs) == "named"  # of the same held-out part as seed 2
     assert choice.chosen(GRID, "smoke", best, "hela", 2, runs) == "named"

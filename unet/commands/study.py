@@ -14,7 +14,8 @@ from unet.config import PROFILES, Config
 from unet.errors import ConfigError, nearest
 from unet.study import choice, compare, evidence, frozen, registry, status
 from unet.study.design import SYNTHETIC_PROFILES, TUNING, Job, Study
-from unet.study.runner import Options, Runner
+from unet.study.ledger import Ledger, Options
+from unet.study.runner import Runner
 from unet.terminal import Terminal, format_seconds
 
 MARKS = {"done": "#", "diverged": "x", "begun": "~", "missing": "."}
@@ -104,8 +105,8 @@ def _run(study: Study, options: Options, path: Path, terminal: Terminal) -> int:
 
     _follow_plan(study, options, path)
     runner = Runner(study, options, terminal)
-    _check_packages(runner.wanted(), options.profile)
-    _tell_precision(runner, terminal)
+    _check_packages(runner.ledger.wanted(), options.profile)
+    _tell_precision(runner.ledger, terminal)
     code = 0
     try:
         done = runner.run()
@@ -189,15 +190,15 @@ def _check_packages(wanted: list[Job], profile: str) -> None:
             )
 
 
-def _tell_precision(runner: Runner, terminal: Terminal) -> None:
+def _tell_precision(ledger: Ledger, terminal: Terminal) -> None:
     """Say, before hours are spent, which runs would stand alone because of this processor."""
-    known = runner.known()
+    known = ledger.known()
     waiting: dict[str, list[Job]] = {}
-    for job in runner.wanted():
-        if (job.arm, job.data, job.seed) not in known and runner.state(job) == "missing":
+    for job in ledger.wanted():
+        if (job.arm, job.data, job.seed) not in known and ledger.state(job) == "missing":
             waiting.setdefault(_precision(job.config), []).append(job)
     for precision, own in waiting.items():
-        if alone := compare.without_partner(runner.study, own, known, precision):
+        if alone := compare.without_partner(ledger.study, own, known, precision):
             terminal.say(
                 f"{alone} runs will be left out of comparisons: here they are trained in {precision}, those they are "
                 "compared with were not; --profile reduced-fp32 is the small size in one precision on every machine"
@@ -215,9 +216,9 @@ def _precision(config: Config) -> str:
 
 def matrix(study: Study, options: Options) -> list[str]:
     """Lines that show what is done and what is left."""
-    runner = Runner(study, options, Terminal(quiet=True))
-    wanted = runner.wanted()
-    states = {job.name: runner.state(job) for job in wanted}
+    ledger = Ledger(study, options)
+    wanted = ledger.wanted()
+    states = {job.name: ledger.state(job) for job in wanted}
     counts = {state: sum(s == state for s in states.values()) for state in MARKS}
     told = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     lines = [f"{study.name}, profile {options.profile}, seeds 0..{options.seeds - 1}: {len(wanted)} runs ({told})"]
@@ -234,19 +235,19 @@ def matrix(study: Study, options: Options) -> list[str]:
         if any(cell.strip() for cell in cells):
             lines.append(f"  {arm.name:<{width}}  " + "  ".join(cells))
     lines.append("  " + "  ".join(f"{mark} {state}" for state, mark in MARKS.items()))
-    return [*lines, *_left(runner, [job for job in wanted if states[job.name] in ("begun", "missing")])]
+    return [*lines, *_left(ledger, [job for job in wanted if states[job.name] in ("begun", "missing")])]
 
 
-def _left(runner: Runner, open_jobs: list[Job]) -> list[str]:
-    options, runs = runner.options, choice.by_key(runner.evidence())
-    waiting = len(choice.undecided(runner.study, options.profile, options.seeds, runs)) if not options.only else 0
+def _left(ledger: Ledger, open_jobs: list[Job]) -> list[str]:
+    options, runs = ledger.options, choice.by_key(ledger.evidence())
+    waiting = len(choice.undecided(ledger.study, options.profile, options.seeds, runs)) if not options.only else 0
     lines = [f"and up to {waiting} runs at rates that are not chosen yet"] if waiting else []
     if not open_jobs:
         return [*lines, "nothing is left to run"]
-    seconds = runner.seconds_left(open_jobs)
+    seconds = ledger.seconds_left(open_jobs)
     if seconds is None:
         return [*lines, "time left: not known before a run of this profile has ended"]
-    measured = sum(run.record["seconds"] > 0 for run in runner.evidence())
+    measured = sum(run.record["seconds"] > 0 for run in ledger.evidence())
     return [*lines, f"time left: {format_seconds(seconds)} (from {measured} ended runs, {options.at_once} at a time)"]
 
 

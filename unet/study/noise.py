@@ -7,23 +7,47 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from unet.config import Config, from_dict, to_dict
+from unet.config import from_dict, to_dict
 from unet.errors import UserError, printable
 from unet.files import write_json
 from unet.runs.folder import NOISE
+from unet.study import evidence
+from unet.study.design import Job
+from unet.study.ledger import Ledger
+from unet.study.pool import PARENT
 from unet.study.worker import watch
 from unet.terminal import Terminal
 
 BATCHES = 32
 
 
-def request(arms: Mapping[str, Config]) -> str:
-    """What the process is to measure: configurations by arm."""
-    return json.dumps({"batches": BATCHES, "arms": {name: to_dict(config) for name, config in arms.items()}})
+def asked(ledger: Ledger, say: Callable[[str], None]) -> list[tuple[Job, list[str], str]]:
+    """The runs that a study asks for the gradient noise of and that have none yet: the process of each and its request.
+
+    They are the trained ones of the first arm of `noise`; weights that are not on this machine are said.
+    """
+    found = []
+    for job in ledger.wanted() if ledger.study.noise else ():
+        kept = ledger.results / job.name
+        if job.arm != ledger.study.noise[0] or ledger.state(job) != "done" or _is_measured(kept):
+            continue
+        weights = ledger.trained(job)
+        if weights is None:
+            say(f"{job.name}: its weights are not on this machine, its gradient noise is not measured")
+            continue
+        arms = {arm: to_dict(ledger.sibling(job, arm).config) for arm in ledger.study.noise}
+        command = [sys.executable, "-P", "-m", "unet.study.noise", str(weights), str(kept), PARENT]
+        found.append((job, command, json.dumps({"batches": BATCHES, "arms": arms})))
+    return found
+
+
+def _is_measured(kept: Path) -> bool:
+    found = evidence.find(kept)
+    return found is not None and (found.packed is not None or found.has(NOISE))
 
 
 def main(argv: list[str]) -> int:

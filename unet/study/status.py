@@ -8,8 +8,7 @@ from pathlib import Path
 
 from unet.study import choice
 from unet.study.design import Study, identity
-from unet.study.runner import Options, Runner
-from unet.terminal import Terminal
+from unet.study.ledger import Ledger, Options
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,16 @@ def progress(study: Study, options: Options, elsewhere: set[str] | None = None) 
 
     elsewhere: identities of the runs that were counted for other studies; those of this one are added.
     """
-    runner = Runner(study, options, Terminal(quiet=True))
-    wanted = runner.wanted()
-    states = [runner.state(job) for job in wanted]
+    ledger = Ledger(study, options)
+    wanted = ledger.wanted()
+    states = [ledger.state(job) for job in wanted]
     waiting = [job for job, state in zip(wanted, states, strict=True) if state in ("begun", "missing")]
-    known = runner.evidence()
+    known = ledger.evidence()
     waiting += choice.undecided(study, options.profile, options.seeds, choice.by_key(known))
     seen = elsewhere if elsewhere is not None else set()
     own = [job for job in waiting if identity(job.config) not in seen]
     seen |= {identity(job.config) for job in own}
-    seconds = runner.seconds_left(own) if own else 0.0
+    seconds = ledger.seconds_left(own) if own else 0.0
     failed = sum(run.diverged or run.collapsed for run in known)
     done = sum(state in ("done", "diverged") for state in states)
     return Progress(study.name, options.profile, done, len(waiting), len(waiting) - len(own), failed, seconds)
