@@ -23,7 +23,7 @@ from typing import Any
 from unet.config import WandbConfig
 from unet.datasets import DATA_SETS
 from unet.errors import ConfigError, RunError, UserError, nearest, one_line
-from unet.runs.dashboard import has_key
+from unet.runs.wandb_client import has_key
 from unet.study import registry, wandb_report
 from unet.study.design import Study
 

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from unet.config import from_dict
-from unet.runs.dashboard import Dashboard, Start, description, mirrored, resolve_mode
+from unet.runs.dashboard import Dashboard, mirrored
+from unet.runs.wandb_client import Start, description, resolve_mode
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from unet.errors import RunError
 from unet.files import write_json
-from unet.runs.dashboard import Dashboard, Mode, resolve_mode
+from unet.runs.dashboard import Dashboard
 from unet.runs.final import send_results
 from unet.runs.folder import IDENTITY
 from unet.runs.mirrored import mirrored_row
+from unet.runs.wandb_client import Mode, resolve_mode
 from unet.study.evidence import Evidence
 
 SENT = "sent.json"

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from unet.config import Config
 from unet.data.stack import IGNORE, FloatImage, Stack
 from unet.evaluation.frames import FramePrediction
-from unet.runs.dashboard import Dashboard, Picture
+from unet.runs.dashboard import Dashboard
 from unet.runs.mirrored import place
+from unet.runs.wandb_client import Picture
 from unet.tiles.source import TileSource
 from unet.views.display import gray_limits, stretched, visible
 from unet.views.mistakes import ANOTHER, EXTRA, MISSED, RIGHT, error_kinds
