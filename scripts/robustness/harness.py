@@ -150,7 +150,7 @@ class Attempt:
 
     def _watch(self) -> None:
         """Note the counter of updates where the parent can see it."""
-        from unet.training.loop import Trainer
+        from unet.training.trainer import Trainer
 
         update, resume = Trainer._update, Trainer._resume
 

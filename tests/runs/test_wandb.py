@@ -32,7 +32,8 @@ from unet.study.design import Arm, Comparison, Study
 from unet.study.evidence import load_all
 from unet.study.ledger import Options
 from unet.study.runner import Runner
-from unet.training.loop import Trainer, train
+from unet.training.loop import train
+from unet.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
 

@@ -12,7 +12,7 @@ from tests.data import cases
 from unet.cli import main
 from unet.config import load_yaml
 from unet.runs.checkpoint import load_weights
-from unet.training.loop import Trainer
+from unet.training.trainer import Trainer
 
 TINY = [
     "--model.base-channels", "2", "--model.depth", "2", "--tile.input-px", "52", "--train.batch", "1",

@@ -22,7 +22,8 @@ from unet.runs.checkpoint import load_latest, load_weights
 from unet.runs.folder import METRICS, RunFolder
 from unet.signals import Interrupted
 from unet.terminal import Terminal
-from unet.training.loop import Trainer, derived_seed, train
+from unet.training.loop import train
+from unet.training.trainer import Trainer, derived_seed
 
 QUIET = Terminal(quiet=True)
 SMALL = {
@@ -120,7 +121,7 @@ def test_a_loss_in_a_file_of_its_own_accumulates_too(tmp_path, monkeypatch, redu
     file.parts = soft_dice
     monkeypatch.setitem(sys.modules, "unet.loss.soft_dice", file)
     named = types.SimpleNamespace(name="soft_dice", implementation="auto", reduction=reduction)
-    monkeypatch.setattr("unet.training.loop.choose_loss", lambda _, device: choose_loss(named, device))
+    monkeypatch.setattr("unet.training.trainer.choose_loss", lambda _, device: choose_loss(named, device))
     frames = [replace(frame, label=np.where(frame.label == 0, 255, frame.label)) for frame in discs().frames[:2]]
     monkeypatch.setattr("unet.training.loop.load", lambda *_: replace(discs(), frames=(*frames, *discs().frames[2:])))
     ends = []

@@ -26,7 +26,7 @@ from unet.runs.folder import METRICS, TIMING
 from unet.signals import Interrupted, Stopper
 from unet.tiles.batches import batches
 from unet.tiles.source import TileSource
-from unet.training.loop import Trainer
+from unet.training.trainer import Trainer
 
 TINY = {
     "tile": {"input_px": 28},
@@ -144,7 +144,7 @@ def test_the_comparison_sees_a_single_bit(tmp_path):
 
 def test_the_best_so_far_survives_though_it_lies_before_the_cut(tmp_path, monkeypatch):
     scores = iter([0.9, 0.5, 0.4, 0.5, 0.4])  # the last two are repeated after the cut
-    monkeypatch.setattr("unet.training.loop.pixel_scores", lambda *_: {"mean_iou": next(scores)})
+    monkeypatch.setattr("unet.training.trainer.pixel_scores", lambda *_: {"mean_iou": next(scores)})
     config = tiny(train={"checkpoint_every": 5})
     cut(monkeypatch, tmp_path / "run", config, 8)
     saved, _ = load_latest(tmp_path / "run" / "checkpoints")

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unet.config import Config, differences, from_dict
+from unet.config import Config, differences, from_dict, to_dict
 from unet.data.load import load
 from unet.data.stack import Stack
-from unet.errors import RunError
+from unet.errors import RunError, one_line
 from unet.evaluation.held_out import is_same_data
 from unet.runs.folder import RunFolder
 from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
+from unet.training.log import State
+
+if TYPE_CHECKING:
+    from unet.training.trainer import Trainer
 
 FREE_KEYS = ("train.device", "train.workers", "train.threads", "train.cuda_graphs", "data.folder", "data.root")
 """What may differ when a run goes on: where it runs, and where its data lies."""
@@ -48,6 +52,38 @@ def refuse_edits(place: Path, saved: Mapping[str, Any], config: Config, split: M
                 f"{place}: the {part.replace('_', '-')} frames are others than before ({', '.join(moved[:3])}); "
                 "restore the data, for what was held out must not be trained on"
             )
+
+
+def checkpoint_of(run: Trainer) -> dict[str, Any]:
+    """All that a run needs to go on from here to the same bits."""
+    return {
+        "format": 1,
+        "model_config": to_dict(run.config.model),
+        "config": to_dict(run.config),
+        "split": run.parts.names(run.stack),
+        "state": dict(vars(run.state)),
+        "model": run.model.state_dict(),
+        "average": None if run.average is None else run.average.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+    }
+
+
+def restore(run: Trainer, saved: dict[str, Any]) -> None:
+    """Put a run back to where it was when `checkpoint_of` was made; RunError when that is of another run."""
+    place = run.folder.path
+    try:
+        refuse_edits(place, saved, run.config, run.parts.names(run.stack))
+        if saved["model_config"] != to_dict(run.config.model):
+            raise RunError(f"{place}: its checkpoint holds another network than its config.yaml describes")
+        run.state = run.journal.state = State(**saved["state"])
+        run.model.load_state_dict(saved["model"])
+        run.optimizer.load_state_dict(saved["optimizer"])
+        if run.average is not None:
+            run.average.load_state_dict(saved["average"])
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise RunError(
+            f"{place}: its checkpoint is of another version ({one_line(error)[:160]}); resume with that version"
+        ) from None
 
 
 def check_same_data(folder: RunFolder, stack: Stack) -> None:

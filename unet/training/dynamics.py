@@ -26,8 +26,9 @@ from unet.errors import ConfigError, RunError
 from unet.evaluation.frames import predict_frames
 from unet.runs.folder import DYNAMICS, RunFolder
 from unet.terminal import Terminal
-from unet.training.loop import Trainer, run
+from unet.training.loop import run
 from unet.training.setup import Setup
+from unet.training.trainer import Trainer
 
 SUSPECT = 3.0
 """Robust standard deviations above the typical image from which an image should be looked at."""

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from unet.data.doubts import doubts
 from unet.evaluation.constant import missing_classes
-from unet.loss.dispatch import ChosenLoss
 from unet.model import parameters
 from unet.runs.environment import continued, describe
-from unet.runs.folder import ENVIRONMENT, SPLIT, RunFolder
-from unet.terminal import Terminal
-from unet.training.log import State
-from unet.training.processes import Processes
-from unet.training.setup import Setup
+from unet.runs.folder import ENVIRONMENT, SPLIT
+
+if TYPE_CHECKING:
+    from unet.training.trainer import Trainer
 
 
-class Begun(Protocol):
-    """A run whose training begins. parent: what its weights came from; average: the mean of its weights, if it has."""
-
-    setup: Setup
-    folder: RunFolder
-    terminal: Terminal
-    processes: Processes
-    model: nn.Module
-    average: AveragedModel | None
-    loss: ChosenLoss
-    state: State
-    parent: object
-
-
-def write_record(run: Begun) -> None:
+def write_record(run: Trainer) -> None:
     """Write environment.json and the names of the frames, and say what there is to say of them."""
     config, hardware, stack, parts = run.setup.config, run.setup.hardware, run.setup.stack, run.setup.parts
     environment = describe(hardware.device) | {
