@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -67,10 +66,6 @@ class Way:
 
     def __len__(self) -> int:
         return len(self.instructions)
-
-    def opcodes(self) -> Counter[str]:
-        """How often each opcode stands in it."""
-        return Counter(i.opcode for i in self.instructions)
 
 
 @cache

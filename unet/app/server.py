@@ -27,6 +27,7 @@ from unet.errors import DataError, RunError, UserError, one_line
 LARGEST_MB = 4096
 _ASSETS = {
     "": ("unet.app", "app.html", "text/html"),
+    "drop.js": ("unet.app", "drop.js", "text/javascript"),
     "app.js": ("unet.app", "app.js", "text/javascript"),
     "app.css": ("unet.app", "app.css", "text/css"),
     "page.js": ("unet.report", "page.js", "text/javascript"),

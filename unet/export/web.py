@@ -51,7 +51,7 @@ def write_page(exported: Exported, folder: Path, name: str) -> Path:
            {"runtime": runtime, "tiff": tiff, "wasm": wasm, "model": model}.items()},
     }  # fmt: skip
     style = _asset("unet.report", "page.css") + _asset("unet.app", "app.css")
-    compare, script = _asset("unet.report", "page.js"), _asset("unet.export", "web.js")
+    compare, script = _asset("unet.report", "page.js"), _asset("unet.app", "drop.js") + _asset("unet.export", "web.js")
     licences = (
         f"{RUNTIME}: MIT License, Copyright (c) Microsoft Corporation\n{TIFF}: as follows\n"
         f"unet-2015 {__version__}: MIT License\n\n{licence.decode()}"

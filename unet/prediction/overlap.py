@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet.config import PredictConfig
-from unet.geometry import mirror_indices, nearest_valid, shrinkage
+from unet.geometry import mirror_indices
 from unet.prediction.ensemble import Predicting
 from unet.prediction.symmetry import Box, Symmetry, members
 from unet.prediction.tile_plan import Sides, TilePlan, plan
@@ -226,13 +226,3 @@ def predict_image(
     result = np.empty((classes, *image_CHW.shape[1:]), dtype=np.float32)
     predict_into(network, image_CHW, result, how, on_tile=on_tile)
     return result
-
-
-def whole_image_logits(network: Network, image_CHW: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits K x H x W from ONE pass over the whole mirrored image: the reference that stitching is held against."""
-    height, width = image_CHW.shape[1:]
-    margin = shrinkage(network.depth) // 2
-    sides = [nearest_valid(side + 2 * margin, network.depth)[-1] for side in (height, width)]
-    window = read_mirrored(image_CHW, -margin, -margin, *sides)
-    logits: NDArray[np.float32] = network.logits(window[None])[0, :, :height, :width].cpu().numpy()
-    return logits

@@ -53,9 +53,7 @@ def join(parts: Iterable[Content]) -> Markup:
     return Markup("".join(escape(part) for part in parts if part is not None))
 
 
-def table(
-    head: Sequence[Content], rows: Iterable[Sequence[Content]], *, caption: str = "", plain: bool = False
-) -> Markup:
+def table(head: Sequence[Content], rows: Iterable[Sequence[Content]], *, plain: bool = False) -> Markup:
     """A table that scrolls sideways within its own box; headings sort on a click.
 
     Columns that hold numbers for the greater part are set to the right, unless `plain`.
@@ -67,12 +65,7 @@ def table(
         element("tr", *(_cell(cell, i == 0, r) for i, (cell, r) in enumerate(zip(row, right, strict=True))))
         for row in rows
     ]
-    made = element(
-        "table",
-        element("caption", caption) if caption else None,
-        element("thead", element("tr", *names)),
-        element("tbody", *body),
-    )
+    made = element("table", element("thead", element("tr", *names)), element("tbody", *body))
     return element("div", made, class_="scroll", tabindex="0")
 
 

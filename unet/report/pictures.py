@@ -118,7 +118,7 @@ def _worst(tried: list[Tile], shown: _Shown) -> list[Tile]:
     return found
 
 
-def png_of_run(run: Run, budget: Budget | None = None) -> str | None:
+def png_of_run(run: Run) -> str | None:
     """The run's prediction.png as a JPEG inside the page, for when the data is not at hand; None without it."""
     from PIL import Image
 
@@ -128,7 +128,7 @@ def png_of_run(run: Run, budget: Budget | None = None) -> str | None:
             picture = np.asarray(opened.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
-    found = (budget or Budget()).uris({"all": jpeg(picture)})
+    found = Budget().uris({"all": jpeg(picture)})
     return None if found is None else found["all"]
 
 

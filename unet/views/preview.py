@@ -24,13 +24,14 @@ from unet.views.figure import png_figure
 
 PANEL_INCHES = 3.1
 COLUMNS = 4
+FRAMES = TILES = 3  # rows of each
 TITLE_CHARACTERS = 150
 GRID_LINES = 9
 WINDOW_COLOUR, GRID_COLOUR, BORDER_COLOUR = "#ff9f1c", "#4cc9f0", "#ff4d6d"
 _DARKENED = 0.6  # brightness of what is mirrored
 
 
-def contact_sheet(stack: Stack, config: Config, path: Path, frames: int = 3, tiles: int = 3) -> None:
+def contact_sheet(stack: Stack, config: Config, path: Path) -> None:
     """Write a PNG with rows of frames (image, label, objects, weight map), then rows of tiles.
 
     A tile's row: where its pixels lie in the mirrored image (deformed grid, output window), its input with the output
@@ -40,10 +41,10 @@ def contact_sheet(stack: Stack, config: Config, path: Path, frames: int = 3, til
     """
     known = labelled(stack.frames)
     available = known or list(range(len(stack)))
-    wanted = np.linspace(0, len(available) - 1, min(frames, len(available))).round().astype(int)
+    wanted = np.linspace(0, len(available) - 1, min(FRAMES, len(available))).round().astype(int)
     shown = stack.select([available[i] for i in wanted])
     source = TileSource(shown, config, config.train.seed) if known else None
-    tile_rows = tiles if source is not None else 0
+    tile_rows = TILES if source is not None else 0
     heights = [min(2.0, f.size[0] / f.size[1]) for f in shown.frames] + [1.0] * tile_rows
     inches = sum(h * PANEL_INCHES + 0.3 for h in heights) + 0.8
     with png_figure(path, (COLUMNS * PANEL_INCHES, inches)) as figure:

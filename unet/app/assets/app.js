@@ -1,9 +1,5 @@
 "use strict";
 (() => {
-  const at = (id) => document.getElementById(id);
-  const layers = Object.fromEntries(
-    [...document.querySelectorAll(".layer")].map((layer) => [layer.dataset.name, layer.querySelector("img")]),
-  );
   const FILES = [
     ["probabilities", "Probabilities (TIFF)"], ["instances", "Instances (TIFF)"], ["geojson", "Outlines (GeoJSON)"],
     ["rois", "Outlines (ImageJ)"], ["table", "Table (CSV)"],
@@ -22,16 +18,9 @@
     return node;
   };
   const number = (value) => value.toLocaleString("en", { maximumFractionDigits: 1 });
-  const problem = (text) => {
-    at("problem").textContent = text;
-    at("problem").hidden = !text;
-    if (text) working(null);
-  };
-  const working = (text, share = null) => {
-    at("work").hidden = text === null;
-    at("doing").textContent = text ?? "";
-    if (share === null) at("bar").removeAttribute("value");
-    else at("bar").value = share;
+  const failed = (text) => {
+    problem(text);
+    working(null);
   };
   const ask = async (path, options = {}) => {
     let answer;
@@ -92,7 +81,7 @@
       at("page").value = 1;
       await predict();
     } catch (error) {
-      if (own === turn) problem(error.message);
+      if (own === turn) failed(error.message);
     }
   };
 
@@ -122,7 +111,7 @@
       at("result").hidden = false;
       await show(true);
     } catch (error) {
-      if (own === turn) problem(error.message);
+      if (own === turn) failed(error.message);
     }
   };
 
@@ -145,8 +134,7 @@
     at("page-shown").textContent = `${at("page").value} of ${at("page").max}`;
     at("threshold-shown").textContent = Number(at("threshold").value).toFixed(2);
     const [, , height, width] = image.size;
-    at("figure").style.maxWidth = `${Math.max(280, Math.round((0.8 * window.innerHeight * width) / height))}px`;
-    at("figure").classList.toggle("small", Math.max(height, width) < 400);
+    fit(width, height);
     at("figure").classList.add("busy");
     links();
     for (const [name, node] of Object.entries(layers)) {
@@ -157,7 +145,7 @@
       if (objects) count(await ask(of(`/objects?${chosen()}`)), own);
       await Promise.all(Object.values(layers).filter((node) => node.src).map((node) => node.decode().catch(() => null)));
     } catch (error) {
-      if (own === latest) problem(error.message);
+      if (own === latest) failed(error.message);
     }
     if (own === latest) at("figure").classList.remove("busy");
   };
@@ -203,10 +191,7 @@
     timer = setTimeout(() => image && show(whole), 150);
   };
 
-  at("file").addEventListener("change", () => {
-    if (at("file").files.length) open(at("file").files[0]);
-    at("file").value = "";
-  });
+  takeFiles(open, failed);
   at("network").addEventListener("change", predict);
   at("page").addEventListener("input", () => soon(true));
   at("threshold").addEventListener("input", () => soon(false));
@@ -218,18 +203,8 @@
     at("title").textContent = "Drop an image here";
     working(null);
   });
-  // Anywhere on the page, so that a file that misses the field does not replace the page.
-  for (const kind of ["dragover", "dragleave", "drop"]) {
-    document.addEventListener(kind, (event) => {
-      event.preventDefault();
-      at("drop").classList.toggle("over", kind === "dragover");
-      const files = kind === "drop" ? event.dataTransfer.files : [];
-      if (files.length === 1) open(files[0]);
-      else if (files.length) problem(`${files.length} files were dropped; drop one (a TIFF may hold many pages)`);
-    });
-  }
   const networks = ask("/api/networks").then(({ networks: names, largest_bytes: bytes }) => {
     largest = bytes;
     for (const name of names) make("option", name, at("network")).value = name;
-  }).catch((error) => problem(error.message));
+  }).catch((error) => failed(error.message));
 })();

@@ -35,13 +35,13 @@ _PART, _READY, _LOCK = ".part", ".ready", ".lock"
 _CONNECTIONS = 8
 
 
-def is_present(data_set: DataSet, folder: Path, *, jpeg: bool = True) -> bool:
+def is_present(data_set: DataSet, folder: Path) -> bool:
     """Whether the folder holds the data set (not only its README) and no move into it is under way.
 
     Raises DataError when the folder may not be looked at.
     """
     with reading(folder):
-        return not (folder / _READY).exists() and pick.holds(data_set, folder, jpeg)
+        return not (folder / _READY).exists() and pick.holds(data_set, folder, jpeg=True)
 
 
 def fetch(

@@ -1,26 +1,12 @@
 "use strict";
 (() => {
-  const at = (id) => document.getElementById(id);
   const said = JSON.parse(at("said").textContent);
   const names = said.output.probabilities_of;
-  const layers = Object.fromEntries(
-    [...document.querySelectorAll(".layer")].map((layer) => [layer.dataset.name, layer.querySelector("img")]),
-  );
   const HIGHLIGHT = [0, 190, 255];
   let worker = null; // one that is ready or at work; computing in it keeps the page alive
   let shown = null; // the result on the page
   let turn = 0; // of the picture that is drawn; earlier ones are passed over
 
-  const problem = (text) => {
-    at("problem").textContent = text;
-    at("problem").hidden = !text;
-  };
-  const working = (text, share = null) => {
-    at("work").hidden = text === null;
-    at("doing").textContent = text ?? "";
-    if (share === null) at("bar").removeAttribute("value");
-    else at("bar").value = share;
-  };
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
   // What the file carries, compressed, as text: a page opened from a folder can ask for no second file.
@@ -62,8 +48,7 @@
       at("note").textContent = found.note;
       at("note").hidden = !found.note;
       at("result").hidden = false;
-      at("figure").style.maxWidth = `${Math.max(280, Math.round((0.8 * window.innerHeight * found.width) / found.height))}px`;
-      at("figure").classList.toggle("small", Math.max(found.height, found.width) < 400);
+      fit(found.width, found.height);
       URL.revokeObjectURL(at("save").href);
       at("save").href = URL.createObjectURL(new Blob([found.tiff], { type: "image/tiff" }));
       at("save").download = `${file.name.replace(/\.[^.]*$/, "")}-probabilities.tif`;
@@ -143,18 +128,5 @@
   for (const id of ["page", "symmetries"]) at(id).addEventListener("change", predict);
   for (const id of ["class", "threshold"]) at(id).addEventListener("input", () => shown && draw());
   at("stop").addEventListener("click", stop);
-  at("file").addEventListener("change", () => {
-    if (at("file").files.length) open(at("file").files[0]);
-    at("file").value = "";
-  });
-  // Anywhere on the page, so that a file that misses the field does not replace the page.
-  for (const kind of ["dragover", "dragleave", "drop"]) {
-    document.addEventListener(kind, (event) => {
-      event.preventDefault();
-      at("drop").classList.toggle("over", kind === "dragover");
-      const files = kind === "drop" ? event.dataTransfer.files : [];
-      if (files.length === 1) open(files[0]);
-      else if (files.length) problem(`${files.length} files were dropped; drop one (a TIFF may hold many pages)`);
-    });
-  }
+  takeFiles(open, problem);
 })();
