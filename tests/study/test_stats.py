@@ -64,7 +64,7 @@ def test_the_sign_flip_test_counts_every_assignment(differences):
 def test_many_pairs_are_tested_with_random_signs_close_to_the_exact_answer():
     d = np.random.default_rng(3).normal(0.3, 1.0, 40)
     made = sign_flip_test(d)
-    assert made.p == pytest.approx(t_test(d).p, abs=0.02)
+    assert made.p == pytest.approx(t_test(d), abs=0.02)
     assert made.p == sign_flip_test(d).p  # seeded
     assert made.smallest_p == pytest.approx(1 / 100_000)
     assert sign_flip_test(np.ones(40)).p >= made.smallest_p  # only the observed signs are sure to be counted
@@ -74,48 +74,45 @@ def test_many_pairs_are_tested_with_random_signs_close_to_the_exact_answer():
 @settings(max_examples=60, deadline=None)
 def test_tests_do_not_depend_on_sign_order_or_scale(differences):
     d = np.array(differences)
-    for test in (sign_flip_test, t_test):
-        p = test(d).p
+    for test in (lambda d: sign_flip_test(d).p, t_test):
+        p = test(d)
         assert 0 <= p <= 1
         for other in (-d, d[::-1], 4 * d):
-            assert test(other).p == pytest.approx(p, abs=1e-9)
+            assert test(other) == pytest.approx(p, abs=1e-9)
 
 
 def test_the_t_test_is_scipys():
-    assert t_test(DIFFERENCES).p == pytest.approx(scipy_stats.ttest_1samp(DIFFERENCES, 0).pvalue, rel=1e-12)
-    assert math.isnan(t_test([0.5]).p)
-    assert t_test([0.0, 0.0]).p == 1
-    assert t_test([0.2, 0.2, 0.2]).p == 0
+    assert t_test(DIFFERENCES) == pytest.approx(scipy_stats.ttest_1samp(DIFFERENCES, 0).pvalue, rel=1e-12)
+    assert math.isnan(t_test([0.5]))
+    assert t_test([0.0, 0.0]) == 1
+    assert t_test([0.2, 0.2, 0.2]) == 0
 
 
 def test_equivalence_is_shown_by_small_differences_only():
     small = np.array([0.001, -0.002, 0.0015, 0.0005, -0.001])
     lower = scipy_stats.ttest_1samp(small, -0.01, alternative="greater").pvalue
     upper = scipy_stats.ttest_1samp(small, 0.01, alternative="less").pvalue
-    assert equivalence_test(small, 0.01).p == pytest.approx(max(lower, upper))
-    assert equivalence_test(small, 0.01).p < 0.01
-    assert equivalence_test(small + 0.02, 0.01).p > 0.99
-    assert equivalence_test(small * 20, 0.01).p > 0.05  # too noisy to say
-    assert (equivalence_test([0.0, 0.0], 0.01).p, equivalence_test([0.5, 0.5], 0.01).p) == (0, 1)
+    assert equivalence_test(small, 0.01) == pytest.approx(max(lower, upper))
+    assert equivalence_test(small, 0.01) < 0.01
+    assert equivalence_test(small + 0.02, 0.01) > 0.99
+    assert equivalence_test(small * 20, 0.01) > 0.05  # too noisy to say
+    assert (equivalence_test([0.0, 0.0], 0.01), equivalence_test([0.5, 0.5], 0.01)) == (0, 1)
     with pytest.raises(ValueError, match="margin"):
         equivalence_test(small, 0)
 
 
 def test_probability_of_improvement_counts_pairs_and_halves_ties():
-    assert probability_of_improvement([[1, 2, 3]], [[0, 0, 0]]) == 1
-    assert probability_of_improvement([[1, 2]], [[1, 3]]) == pytest.approx((0.5 + 0 + 1 + 0) / 4)
-    assert probability_of_improvement([[1, 2], [5]], [[0], [9, 9]]) == 0.5  # the mean over two tasks
-    with pytest.raises(ValueError, match="tasks"):
-        probability_of_improvement([[1]], [])
+    assert probability_of_improvement([1, 2, 3], [0, 0, 0]) == 1
+    assert probability_of_improvement([1, 2], [1, 3]) == pytest.approx((0.5 + 0 + 1 + 0) / 4)
+    with pytest.raises(ValueError, match="finite values"):
+        probability_of_improvement([1], [])
 
 
 @given(numbers, numbers)
 def test_probability_of_improvement_is_mann_whitneys_share(ours, theirs):
     u = scipy_stats.mannwhitneyu(ours, theirs).statistic
-    assert probability_of_improvement([ours], [theirs]) == pytest.approx(u / (len(ours) * len(theirs)))
-    assert probability_of_improvement([ours], [theirs]) + probability_of_improvement([theirs], [ours]) == pytest.approx(
-        1
-    )
+    assert probability_of_improvement(ours, theirs) == pytest.approx(u / (len(ours) * len(theirs)))
+    assert probability_of_improvement(ours, theirs) + probability_of_improvement(theirs, ours) == pytest.approx(1)
 
 
 def test_the_block_model_is_the_analysis_of_variance_of_two_ways():
@@ -124,17 +121,15 @@ def test_the_block_model_is_the_analysis_of_variance_of_two_ways():
     residual = table - table.mean(0) - table.mean(1)[:, None] + table.mean()
     error = (residual**2).sum() / (2 * 3)
     t = (table[1].mean() - table[0].mean()) / math.sqrt(2 * error / 4)
-    assert block_test(table, 1, 0).p == pytest.approx(2 * scipy_stats.t.sf(t, 6))
-    assert block_test(table[:2], 1, 0).p == pytest.approx(t_test(table[1] - table[0]).p)  # two arms: the paired t test
+    assert block_test(table, 1, 0) == pytest.approx(2 * scipy_stats.t.sf(t, 6))
+    assert block_test(table[:2], 1, 0) == pytest.approx(t_test(table[1] - table[0]))  # two arms: the paired t test
 
 
 def test_the_block_model_takes_missing_runs_and_needs_a_link_between_the_arms():
     table = np.array([[1.0, 2.0, 4.0, math.nan], [2.0, 2.5, 5.5, 4.0], [0.0, 2.0, math.nan, 1.0]])
-    with_all = block_test(table, 1, 0)
-    assert with_all.pairs == 3
-    assert 0 < with_all.p < 1
+    assert 0 < block_test(table, 1, 0) < 1
     apart = np.array([[1.0, 2.0, math.nan, math.nan], [math.nan, math.nan, 3.0, 4.0]])
-    assert math.isnan(block_test(apart, 0, 1).p)
+    assert math.isnan(block_test(apart, 0, 1))
 
 
 def test_the_t_interval_is_scipys():

@@ -21,7 +21,7 @@ from unet.study.design import TUNING, Arm, Comparison, Job, Study
 from unet.study.evidence import Evidence
 from unet.study.stats import (
     Interval,
-    PairedTest,
+    SignFlips,
     Summary,
     block_test,
     probability_of_improvement,
@@ -37,7 +37,7 @@ class Finding:
     """One comparison on one data set and score.
 
     seeds: those that both arms have, in the same precision. differences: arm minus reference, one per seed. interval:
-    Student's, 95 %. t, flip, block: paired t test, sign flips, model of arm and seed over all arms of the study.
+    Student's, 95 %. t, flip, block: p of the paired t test, of sign flips, of the model of arm and seed over all arms.
     improvement: probability that a run of the arm is better than one of the reference.
     """
 
@@ -47,9 +47,9 @@ class Finding:
     seeds: tuple[int, ...]
     differences: tuple[float, ...]
     interval: Interval
-    t: PairedTest
-    flip: PairedTest
-    block: PairedTest
+    t: float
+    flip: SignFlips
+    block: float
     improvement: float
 
     @property
@@ -158,7 +158,7 @@ def finding(
     ours, theirs = (np.array([pair[side] for pair in pairs.values()]) for side in (0, 1))
     d = ours - theirs
     sign = 1 if _more_is_better(score) else -1
-    improvement = probability_of_improvement([sign * ours], [sign * theirs])
+    improvement = probability_of_improvement(sign * ours, sign * theirs)
     table, names = _table(study, profile, data, score, tuple(pairs), runs)
     block = block_test(table, names.index(comparison.arm), names.index(comparison.reference))
     found = tuple(map(float, d))

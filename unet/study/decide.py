@@ -146,7 +146,7 @@ def _look(
     failed = sum(run.diverged or run.collapsed for pair in pairs for run in pair)
     d = tuple(_value(a, point.score) - _value(b, point.score) for a, b in pairs)
     found = {"failed": failed, "runs": 2 * len(pairs)}
-    p, p_equal = t_test(d).p, equivalence_test(d, point.margin).p
+    p, p_equal = t_test(d), equivalence_test(d, point.margin)
     verdict: Verdict = "open"
     reason = ""
     if failed > plan.most_collapsed * 2 * len(pairs):

@@ -87,7 +87,7 @@ def _effect(study: Study, comparison: Comparison, found: list[Finding]) -> str:
     for finding in own:
         where = f"{text.data_name(finding.data)}, {text.score_name(finding.score)}"
         size = text.number(finding.mean, finding.score, sign=True)
-        p = text.p_value(finding.t.p)
+        p = text.p_value(finding.t)
         pairs = f"{len(finding.differences)} pairs, p {p if p.startswith('<') else f'= {p}'}"
         said.append(f"{where}: {size} ({pairs})")
     return f"- **{_versus(study, comparison)}**: " + "; ".join(said) + "."
@@ -215,9 +215,9 @@ def _comparisons(study: Study, found: list[Finding]) -> str:
             str(len(f.differences)),
             text.number(f.mean, f.score, sign=True),
             f"{text.number(f.interval.low, f.score, sign=True)} .. {text.number(f.interval.high, f.score, sign=True)}",
-            text.p_value(f.t.p),
+            text.p_value(f.t),
             f"{text.p_value(f.flip.p)} (>= {text.p_value(f.flip.smallest_p)})",
-            text.p_value(f.block.p),
+            text.p_value(f.block),
             f"{f.improvement:.2f}",
         ]
         for f in found

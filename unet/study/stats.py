@@ -8,8 +8,8 @@ the last digit.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 EXACT_PAIRS = 13  # up to here all 2^n assignments of signs are counted
 RANDOM_SIGNS = 99_999
+LEVEL = 0.95  # of intervals
 
 
 @dataclass(frozen=True)
@@ -28,27 +29,18 @@ class Summary:
     std: float
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """A two-sided test that paired differences have mean zero.
+class SignFlips(NamedTuple):
+    """p: of the test. smallest_p: the smallest that any outcome of so many pairs could reach."""
 
-    p: its p-value (NaN where the test cannot be made). smallest_p: the smallest p that any outcome of this many pairs
-    could reach; 0 for the t test, which trusts in normal differences instead of counting.
-    """
-
-    name: str
-    pairs: int
     p: float
     smallest_p: float
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval of the mean."""
+class Interval(NamedTuple):
+    """A 95 % confidence interval of the mean."""
 
     low: float
     high: float
-    level: float
 
 
 def summary(values: ArrayLike) -> Summary:
@@ -57,7 +49,7 @@ def summary(values: ArrayLike) -> Summary:
     return Summary(x.size, float(x.mean()), float(x.std(ddof=1)) if x.size > 1 else math.nan)
 
 
-def sign_flip_test(differences: ArrayLike, seed: int = 0) -> PairedTest:
+def sign_flip_test(differences: ArrayLike) -> SignFlips:
     """Permutation test of paired differences: the share of sign assignments with a |mean| at least as large.
 
     SciPy's permutation test: exact for up to 13 pairs (all 2^n assignments); beyond, 99,999 random ones and the
@@ -66,7 +58,7 @@ def sign_flip_test(differences: ArrayLike, seed: int = 0) -> PairedTest:
     """
     d = _finite(differences)
     if d.size == 1:
-        return PairedTest("exact sign-flip test", 1, 1.0, 1.0)
+        return SignFlips(1.0, 1.0)
     exact = d.size <= EXACT_PAIRS
     made = scipy.stats.permutation_test(
         (d,),
@@ -74,29 +66,29 @@ def sign_flip_test(differences: ArrayLike, seed: int = 0) -> PairedTest:
         permutation_type="samples",
         n_resamples=2**d.size if exact else RANDOM_SIGNS,
         batch=8192,
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     )
     smallest = min(1.0, 2.0 ** (1 - d.size)) if exact else 1 / (1 + RANDOM_SIGNS)
-    return PairedTest("exact sign-flip test" if exact else "sign-flip test", d.size, float(made.pvalue), smallest)
+    return SignFlips(float(made.pvalue), smallest)
 
 
-def t_test(differences: ArrayLike) -> PairedTest:
-    """Student's paired t test: assumes that the differences are normally distributed.
+def t_test(differences: ArrayLike) -> float:
+    """p of Student's two-sided paired t test: assumes that the differences are normally distributed.
 
     NaN for a single pair. Differences that are all the same: p = 1 when they are 0, else 0.
     """
     d = _finite(differences)
     if d.size < 2:
-        return PairedTest("paired t test", d.size, math.nan, math.nan)
+        return math.nan
     spread = d.std(ddof=1)
     if spread <= 1e-12 * np.abs(d).max():
-        return PairedTest("paired t test", d.size, float(not d.any()), 0.0)
+        return float(not d.any())
     t = d.mean() / (spread / math.sqrt(d.size))
-    return PairedTest("paired t test", d.size, float(2 * scipy.stats.t.sf(abs(t), d.size - 1)), 0.0)
+    return float(2 * scipy.stats.t.sf(abs(t), d.size - 1))
 
 
-def block_test(scores: ArrayLike, arm: int, reference: int) -> PairedTest:
-    """Test of two arms in the additive model score = arm + seed + error (randomised block design).
+def block_test(scores: ArrayLike, arm: int, reference: int) -> float:
+    """p of the test of two arms in the additive model score = arm + seed + error (randomised block design).
 
     scores: arms x seeds, NaN where a run is missing. The error is estimated from all arms, which gives more degrees of
     freedom than the pairs of two of them, and assumes that it is as large in every arm. NaN when none are left.
@@ -114,63 +106,52 @@ def block_test(scores: ArrayLike, arm: int, reference: int) -> PairedTest:
     inverse = np.linalg.pinv(design.T @ design)
     estimable = float(np.abs(contrast @ inverse @ design.T @ design - contrast).max()) < 1e-9
     if freedom < 1 or not pairs or not estimable:
-        return PairedTest("block model", pairs, math.nan, math.nan)
+        return math.nan
     effects = inverse @ design.T @ table[rows, columns]
     residual = table[rows, columns] - design @ effects
     error = math.sqrt(float(residual @ residual) / freedom * float(contrast @ inverse @ contrast))
     mean = float(contrast @ effects)
     if error <= 1e-12 * max(abs(mean), float(np.abs(table[rows, columns]).max())):
-        return PairedTest("block model", pairs, float(abs(mean) <= 1e-12), 0.0)
-    return PairedTest("block model", pairs, float(2 * scipy.stats.t.sf(abs(mean) / error, freedom)), 0.0)
+        return float(abs(mean) <= 1e-12)
+    return float(2 * scipy.stats.t.sf(abs(mean) / error, freedom))
 
 
-def t_interval(differences: ArrayLike, level: float = 0.95) -> Interval:
-    """Student's confidence interval of the mean; its ends are NaN for a single pair."""
+def t_interval(differences: ArrayLike) -> Interval:
+    """Student's 95 % confidence interval of the mean; its ends are NaN for a single pair."""
     d = _finite(differences)
     if d.size < 2:
-        return Interval(math.nan, math.nan, level)
-    reach = float(scipy.stats.t.ppf((1 + level) / 2, d.size - 1) * d.std(ddof=1) / math.sqrt(d.size))
-    return Interval(float(d.mean()) - reach, float(d.mean()) + reach, level)
+        return Interval(math.nan, math.nan)
+    reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, d.size - 1) * d.std(ddof=1) / math.sqrt(d.size))
+    return Interval(float(d.mean()) - reach, float(d.mean()) + reach)
 
 
-def equivalence_test(differences: ArrayLike, margin: float) -> PairedTest:
+def equivalence_test(differences: ArrayLike, margin: float) -> float:
     """Two one-sided t tests (Schuirmann 1987, doi:10.1007/BF01068419): p that the mean lies outside +-margin.
 
     A small p shows that the arms are the same up to the margin, which a large p of a difference test does not.
     """
-    n, mean, error = _against_margin(differences, margin)
-    if n < 2:
-        return PairedTest("equivalence test", n, math.nan, math.nan)
-    if error == 0:
-        return PairedTest("equivalence test", n, float(abs(mean) >= margin), 0.0)
-    above, below = scipy.stats.t.sf((mean + margin) / error, n - 1), scipy.stats.t.cdf((mean - margin) / error, n - 1)
-    return PairedTest("equivalence test", n, float(max(above, below)), 0.0)
-
-
-def _against_margin(differences: ArrayLike, margin: float) -> tuple[int, float, float]:
-    """Number of pairs, their mean, its standard error (0 of pairs that are all alike, NaN of a single one)."""
     d = _finite(differences)
     if margin <= 0:
         raise ValueError(f"the margin must be positive, not {margin}")
-    error = float(d.std(ddof=1)) / math.sqrt(d.size) if d.size > 1 else math.nan
-    alike = error <= 1e-12 * max(margin, float(np.abs(d).max()))
-    return d.size, float(d.mean()), 0.0 if alike else error
+    if d.size < 2:
+        return math.nan
+    mean, error = float(d.mean()), float(d.std(ddof=1)) / math.sqrt(d.size)
+    if error <= 1e-12 * max(margin, float(np.abs(d).max())):
+        return float(abs(mean) >= margin)
+    above, below = (
+        scipy.stats.t.sf((mean + margin) / error, d.size - 1),
+        scipy.stats.t.cdf((mean - margin) / error, d.size - 1),
+    )
+    return float(max(above, below))
 
 
-def probability_of_improvement(arm: Sequence[ArrayLike], reference: Sequence[ArrayLike]) -> float:
-    """Probability that a random run of `arm` is better (larger) than one of `reference`, averaged over tasks.
+def probability_of_improvement(arm: ArrayLike, reference: ArrayLike) -> float:
+    """Probability that a random run of `arm` is better (larger) than one of `reference`; ties count one half.
 
-    arm, reference: one row of runs per task (data set); all runs are compared with all runs of the task, ties count one
-    half (Mann-Whitney). Source: Agarwal et al. 2021, arXiv 2108.13264, equation 2. ValueError for unequal numbers of
-    tasks or none.
+    Mann-Whitney; Agarwal et al. 2021, arXiv 2108.13264, equation 2.
     """
-    if len(arm) != len(reference) or len(arm) == 0:
-        raise ValueError(f"{len(arm)} tasks against {len(reference)}: give both sides the same tasks, at least one")
-    shares = []
-    for ours, theirs in zip(arm, reference, strict=True):
-        x, y = _finite(ours)[:, None], _finite(theirs)[None, :]
-        shares.append(float(np.mean((x > y) + 0.5 * (x == y))))
-    return sum(shares) / len(shares)
+    x, y = _finite(arm)[:, None], _finite(reference)[None, :]
+    return float(np.mean((x > y) + 0.5 * (x == y)))
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:

@@ -101,7 +101,7 @@ def _primary(study: Study, made: Decision, runs: choice.Runs) -> Row:
                  "margin": point.margin, "failed": made.failed, "runs": made.runs, "reason": made.reason}  # fmt: skip
     if made.std > 0:
         told |= {
-            "p_equal": equivalence_test(made.differences, point.margin).p,
+            "p_equal": equivalence_test(made.differences, point.margin),
             "smallest_effect": made.detectable(made.level or final),
             "pairs_needed": made.needed(final) or "",
         }
@@ -112,8 +112,8 @@ def _tested(study: Study, profile: str, f: Finding) -> Row:
     return {
         "study": study.name, "profile": profile, "data": f.data, "score": f.score, "arm": f.comparison.arm,
         "reference": f.comparison.reference, "seeds": " ".join(map(str, f.seeds)), "pairs": len(f.differences),
-        "effect": f.mean, "low": f.interval.low, "high": f.interval.high, "p": f.t.p, "p_sign_flips": f.flip.p,
-        "p_block_model": f.block.p, "p_better": f.improvement,
+        "effect": f.mean, "low": f.interval.low, "high": f.interval.high, "p": f.t, "p_sign_flips": f.flip.p,
+        "p_block_model": f.block, "p_better": f.improvement,
     }  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def _row(study: Study, made: Decision, found: Finding | None) -> list[str]:
 
     smallest = made.detectable(made.level) if made.level > 0 else math.nan
     return [*start, number(made.mean), f"{number(found.interval.low)} .. {number(found.interval.high)}",
-            str(len(made.differences)), *(text.p_value(p) for p in (made.p, found.flip.p, found.block.p)),
+            str(len(made.differences)), *(text.p_value(p) for p in (made.p, found.flip.p, found.block)),
             f"{made.level:.2g}", text.p_value(made.p_equal), f"{point.margin:g}", str(made.look),
             f"{made.failed} of {made.runs}", text.number(smallest, point.score), made.verdict]  # fmt: skip
 
