@@ -81,12 +81,9 @@ def _now(original: Any) -> dict[str, Any]:
     from unet.runs.environment import describe
 
     hardware = choose(original.config)
-    return describe(hardware.device) | {"loss": original.environment.get("loss"), "threads": _threads(original, torch)}
-
-
-def _threads(original: Any, torch: Any) -> int:
-    recorded = original.environment.get("threads")
-    return int(recorded if isinstance(recorded, int) else torch.get_num_threads())
+    then = original.environment
+    threads = then["threads"] if isinstance(then.get("threads"), int) else torch.get_num_threads()
+    return describe(hardware.device) | {"loss": then.get("loss"), "threads": threads}
 
 
 def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet: bool) -> int:
@@ -102,12 +99,9 @@ def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet
     then, now = original.environment, RunFolder(target).read_json(ENVIRONMENT)
     if then.get("data_sha256") and then["data_sha256"] != now["data_sha256"]:
         terminal.result("data: other images or labels than the run was made with")
-    found = compare(original, target)
+    found, same = compare(original, target), "the same" if original.evidence else "the same bits"
     for what, difference in found:
-        terminal.result(f"{what + ':':<21}{difference or _SAME[original.evidence]}")
+        terminal.result(f"{what + ':':<21}{difference or same}")
     for line in one_sided(original, target):
         terminal.result(f"# {line}")
     return 1 if any(difference for _, difference in found) else 0
-
-
-_SAME = {False: "the same bits", True: "the same"}

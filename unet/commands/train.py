@@ -78,7 +78,8 @@ def _train(argv: list[str], processes: Processes | None) -> int:
     arguments, path = resolve(argv)
     first = processes is None or processes.first
     if processes is not None and not first:
-        arguments = replace(arguments, quiet=True, config=_unmirrored(arguments.config))
+        unmirrored = replace(arguments.config.wandb, mode="disabled")
+        arguments = replace(arguments, quiet=True, config=replace(arguments.config, wandb=unmirrored))
     config = arguments.config
     if arguments.dry_run:
         print(f"# run folder: {path}\n{to_yaml(config)}", end="")
@@ -178,7 +179,7 @@ def resolve(argv: list[str]) -> tuple[Arguments, Path]:
     name = _value(argv, "--profile") or "full"
     if name == "auto":
         name = _profile_for_this_machine()
-        argv = [_profile_named(name, before, word) for before, word in itertools.pairwise(["", *argv])]
+        argv = [*argv, f"--profile={name}"]  # of several the last one counts
     base = profile(name)
     if file := _value(argv, "--config-file"):
         base = load_yaml(Path(file), base)
@@ -216,10 +217,6 @@ def _after_a_restart(argv: list[str]) -> list[str]:
     return [*words, "--resume"] if goes_on else words
 
 
-def _unmirrored(config: Config) -> Config:
-    return replace(config, wandb=replace(config.wandb, mode="disabled"))
-
-
 def _begins(argv: list[str], run: str) -> bool:
     """Whether `--resume` finds no run yet and the words say what to train, as where a cluster queues a job again and
     again: the run begins then. Without such words the folder's name is more likely a wrong one."""
@@ -245,13 +242,6 @@ def _profile_for_this_machine() -> str:
     import torch
 
     return "full" if torch.cuda.is_available() else "quick"
-
-
-def _profile_named(name: str, before: str, word: str) -> str:
-    """The word, with the profile's name for `auto` where it is the profile (other flags know an auto of their own)."""
-    if word == "--profile=auto":
-        return f"--profile={name}"
-    return name if word == "auto" and before == "--profile" else word
 
 
 def _default_name(arguments: Arguments) -> str:
@@ -302,7 +292,6 @@ def _refuse_changes(stored: Config, asked: Config) -> None:
 
 
 def _where(path: Path) -> list[str]:
-
     if not (path / SCORES).is_file():  # nothing was held out
         return [f"{'checkpoint:':<15}{path / WEIGHTS}", f"{'record:':<15}{path / CONFIG}"]
     written = PROBABILITIES if (path / PROBABILITIES).exists() else Path(PROBABILITIES).stem  # unequal sizes: a folder

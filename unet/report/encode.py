@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_IMAGE_BYTES = 6_000_000  # of all pictures of a page before they are written as text (base64 adds a third)
-MAX_SIDE_PX = 1024  # larger frames are shrunk
 JPEG_QUALITY = 88
 
 Colours = NDArray[np.uint8]
@@ -40,18 +39,6 @@ class Budget:
 def encoded(layers: Mapping[str, Colours]) -> Encoded:
     """Labels and mistakes as PNG, which keeps their few colours, the others as JPEG."""
     return {name: (png if name in ("label", "mistakes") else jpeg)(colours) for name, colours in layers.items()}
-
-
-def shrunk(colours: Colours) -> Colours:
-    """At most MAX_SIDE_PX on each side."""
-    import cv2
-
-    height, width = colours.shape[:2]
-    scale = MAX_SIDE_PX / max(height, width)
-    if scale >= 1:
-        return colours
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(colours, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def jpeg(colours: Colours) -> tuple[bytes, str]:

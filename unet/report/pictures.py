@@ -19,13 +19,14 @@ from unet.data.load import find_root, load, references
 from unet.data.stack import IGNORE, Frame, InstanceImage, Stack
 from unet.errors import DataError, UserError
 from unet.prediction.instances import InstanceSettings
-from unet.report.encode import MAX_IMAGE_BYTES, Budget, Colours, Encoded, encoded, jpeg, shrunk
+from unet.report.encode import MAX_IMAGE_BYTES, Budget, Colours, Encoded, encoded, jpeg
 from unet.report.run import Run
 from unet.runs.folder import PICTURE, PROBABILITIES
-from unet.views.display import gray_limits, label_colours, stretched, visible
+from unet.views.display import gray_limits, label_colours, shrunk, stretched, visible
 
 MOST_FRAMES, MOST_TILES = 6, 8
 TILE_PX = 128
+MAX_SIDE_PX = 1024  # larger frames are shrunk
 MIN_KNOWN = 0.25  # share of a tile's pixels whose label must be known
 Tile = tuple[float, int, int, int]
 """Loss, frame, row, column."""
@@ -82,7 +83,7 @@ def collect(run: Run, on_frame: Callable[[int, int], None] = lambda _done, _tota
     for done, number in enumerate(needed, start=1):  # one at a time: frames may be large
         layers, caption = shown.layers(number)
         if number in best:
-            whole[number] = encoded({name: shrunk(colours) for name, colours in layers.items()}), caption
+            whole[number] = encoded({name: shrunk(colours, MAX_SIDE_PX) for name, colours in layers.items()}), caption
         side = shown.side(number)
         for row, column in ((row, column) for _, own, row, column in wanted if own == number):
             part = (slice(row, row + side), slice(column, column + side))

@@ -23,7 +23,7 @@ from unet.runs.dashboard import Dashboard
 from unet.runs.mirrored import place
 from unet.runs.wandb_client import Picture
 from unet.tiles.source import TileSource
-from unet.views.display import gray_limits, stretched, visible
+from unet.views.display import gray_limits, shrunk, stretched, visible
 from unet.views.mistakes import ANOTHER, EXTRA, MISSED, RIGHT, error_kinds
 
 FRAMES = 4  # that are shown, always the same
@@ -93,14 +93,14 @@ def overlay_picture(prediction: FramePrediction, class_names: Sequence[str]) -> 
         "label": (label, names),
         "errors": (error_kinds(label, prediction.probabilities.argmax(axis=0)), _ERRORS),
     }
-    small = {name: (_smaller(values, cv2.INTER_NEAREST), meanings) for name, (values, meanings) in overlays.items()}
-    return Picture(_smaller(gray_values(frame.image), cv2.INTER_AREA), frame.name, small)
+    small = {name: (shrunk(values, SIDE_PX, nearest=True), meanings) for name, (values, meanings) in overlays.items()}
+    return Picture(shrunk(gray_values(frame.image), SIDE_PX), frame.name, small)
 
 
 def probability_picture(prediction: FramePrediction) -> Picture:
     """The probability of the foreground, black 0, white 1."""
     foreground = np.clip(255 * (1 - prediction.probabilities[0]), 0, 255).round().astype(np.uint8)
-    return Picture(_smaller(foreground, cv2.INTER_AREA), prediction.frame.name)
+    return Picture(shrunk(foreground, SIDE_PX), prediction.frame.name)
 
 
 def weight_picture(name: str, weight_HW: FloatImage) -> Picture:
@@ -109,7 +109,7 @@ def weight_picture(name: str, weight_HW: FloatImage) -> Picture:
     gray = np.clip(weight_HW / largest * 255, 0, 255).astype(np.uint8)
     colours = cv2.applyColorMap(gray, cv2.COLORMAP_MAGMA)[..., ::-1]
     caption = f"{name}: weight {weight_HW.min():.3g} .. {weight_HW.max():.3g}, mean {weight_HW.mean():.3g}"
-    return Picture(_smaller(np.ascontiguousarray(colours), cv2.INTER_AREA), caption)
+    return Picture(shrunk(np.ascontiguousarray(colours), SIDE_PX), caption)
 
 
 def gray_values(image_CHW: FloatImage) -> NDArray[np.uint8]:
@@ -131,13 +131,3 @@ def same_size(pictures: Sequence[Picture]) -> list[Picture]:
         Picture(padded(p.pixels), p.caption, {name: (padded(v), names) for name, (v, names) in p.overlays.items()})
         for p in pictures
     ]
-
-
-def _smaller(values: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
-    """At most SIDE_PX on the longer side."""
-    height, width = values.shape[:2]
-    scale = SIDE_PX / max(height, width)
-    if scale >= 1:
-        return np.ascontiguousarray(values)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(values, size, interpolation=interpolation))

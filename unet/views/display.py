@@ -56,3 +56,15 @@ def object_colours(instances_HW: NDArray[np.integer[Any]]) -> NDArray[np.float64
     colours = np.random.default_rng(1).uniform(0.25, 1, (len(values), 3))
     colours[values == 0] = 0
     return np.asarray(colours[inverse.reshape(instances_HW.shape)])
+
+
+def shrunk(values: NDArray[np.uint8], most_px: int, *, nearest: bool = False) -> NDArray[np.uint8]:
+    """H x W (x 3) of at most `most_px` on each side: means of areas, or the nearest pixels (for numbers of classes)."""
+    import cv2
+
+    height, width = values.shape[:2]
+    scale = most_px / max(height, width)
+    if scale >= 1:
+        return np.ascontiguousarray(values)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_NEAREST if nearest else cv2.INTER_AREA))
