@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unet.config import Config, from_dict, profile, to_dict
+from unet.config import Config, differences, from_dict, profile, to_dict
 from unet.datasets import DATA_SETS, PAPER, SYNTHETIC, find
 from unet.errors import ConfigError, nearest
 from unet.metrics import table
@@ -221,15 +221,8 @@ def identity(config: Config) -> str:
 
 def difference(config: Config, other: Config) -> list[str]:
     """Dotted keys in which two configurations of a run differ; the machine and the dashboard do not count."""
-    found = []
-    for section, values in to_dict(config).items():
-        theirs = to_dict(other)[section]
-        found += [
-            f"{section}.{key}"
-            for key, value in values.items()
-            if theirs[key] != value and section != "wandb" and not (section == "train" and key in MACHINE_KEYS)
-        ]
-    return found
+    machine = {f"train.{key}" for key in MACHINE_KEYS}
+    return [key for key in differences(config, other) if key not in machine and not key.startswith("wandb.")]
 
 
 def without_dashboard(config: Config) -> Config:
