@@ -9,18 +9,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
-pytest.importorskip("roifile")
-
 from tests.test_api import weights
-from unet.app.server import Server
 from unet.app.store import Networks, Store
+
+if TYPE_CHECKING:
+    from unet.app.server import Server
 
 
 @dataclass
@@ -64,6 +62,10 @@ class App:
 
 @pytest.fixture(scope="package")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    for package in ("starlette", "uvicorn", "roifile"):
+        pytest.importorskip(package)
+    from unet.app.server import Server
+
     folder = tmp_path_factory.mktemp("networks")
     chosen = {"threshold": 0.4, "min_area_px": 5, "connectivity": 4, "fill_holes": True, "rule": "components"}
     files = {

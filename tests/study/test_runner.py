@@ -95,7 +95,7 @@ import sys
 from pathlib import Path
 import unet.study.runner
 from tests.study.helpers import run
-unet.study.runner.POLL_S = 0.02
+unet.study.runner.POLL_S, unet.study.runner.ELSEWHERE_S = 0.02, 0.05
 run(Path(sys.argv[1]), plan={"step_s": 0.02}, at_once=2)
 """
 
