@@ -276,3 +276,23 @@ def test_real_files_have_the_published_shapes(data_root: Path) -> None:
     mask = read_gray(data_root / "PhC-C2DH-U373/01_GT/SEG/man_seg001.tif")
     assert (mask.shape, mask.dtype) == ((1, 520, 696), np.uint16)
     assert len(np.unique(mask)) == 7
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("opacity", ["unassalpha", "assocalpha"])
+def test_the_opacity_of_a_mask_is_left_out_when_it_says_nothing(tmp_path: Path, planes: bool, opacity: str) -> None:
+    """As a PNG's: a mask that a drawing program saved with opacity is the same mask."""
+    pixels = np.zeros((2, 16, 20, 4), np.uint8)
+    pixels[:, 4:9, 3:11, :3] = 255
+    pixels[..., 3] = 255
+    for name, changed in (("says-nothing", 255), ("says-something", 7)):
+        pixels[0, 0, 0, 3] = changed
+        stored = np.moveaxis(pixels, -1, 1) if planes else pixels
+        layout = "separate" if planes else "contig"
+        tifffile.imwrite(
+            tmp_path / f"{name}.tif", stored, photometric="rgb", planarconfig=layout, extrasamples=[opacity]
+        )
+    read = read_images(tmp_path / "says-nothing.tif", indices=True)
+    np.testing.assert_array_equal(read, np.moveaxis(pixels[..., :3], -1, 1))
+    assert read_images(tmp_path / "says-something.tif", indices=True).shape == (2, 4, 16, 20)
+    assert read_images(tmp_path / "says-nothing.tif").shape == (2, 4, 16, 20)  # an image keeps what is stored

@@ -54,7 +54,7 @@ def read_images(
     Pages of a TIFF and every axis that is neither a colour nor a channel axis count as N. Gray values are the stored
     ones (no display table is applied to a TIFF, neither a reversed one nor one of colours). Indexed colours of a PNG
     become gray values where all that occur are grays, else RGB; with `palette_rgb` always RGB; with `indices`, for
-    label masks, they stay indices. A PNG's opacity is left out when it is the same everywhere.
+    label masks, they stay indices. A PNG's opacity is left out when it is the same everywhere, a TIFF's in label masks.
 
     With `mmap` an uncompressed TIFF stored in one piece is returned as a read-only memory map, in the file's byte
     order. With `scratch` (a folder) any other TIFF is decoded strip by strip into a nameless file there and
@@ -65,7 +65,8 @@ def read_images(
     suffix = _check_file(path)
     size = path.stat().st_size
     if suffix in (".tif", ".tiff"):
-        return _read_tiff(path, size, mmap, scratch)
+        pixels, opacity = _read_tiff(path, size, mmap, scratch)
+        return pixels[:, :-1] if indices and opacity and (pixels[:, -1:] == pixels[:1, -1:, :1, :1]).all() else pixels
     return read_picture(path, palette_rgb=palette_rgb, indices=indices)[None]
 
 
@@ -120,7 +121,8 @@ def read_gray(path: Path, *, mmap: bool = False) -> Pixels:
     return images[:, 0]
 
 
-def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> Pixels:
+def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> tuple[Pixels, bool]:
+    """The images of a file and whether their last channel is an opacity."""
     with _opened(path) as tif:
         _check_page_list(path, tif)
         series = only_series(path, tif)
@@ -134,7 +136,8 @@ def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> Pixel
             pixels = _decode_into_map(series, scratch)
         else:
             pixels = series.asarray()
-        return _to_NCHW(path, pixels, series.axes)
+        opacity = series.keyframe.extrasamples[-1:] in ((1,), (2,))  # associated, unassociated
+        return _to_NCHW(path, pixels, series.axes), opacity
 
 
 def _decode_into_map(series: Any, folder: Path) -> Pixels:
