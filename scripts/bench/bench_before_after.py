@@ -10,14 +10,13 @@ shared, so the least and p20 tell more than the median. Prints TFLOP/s and appen
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 from bench_train import BF16, flops_of_a_step
-from measure import RESULTS, Timing, append_rows
+from measure import Timing, append_rows, flags
 
 from unet.cores import pin, usable
 
@@ -68,12 +67,10 @@ def commit_of(checkout: Path) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = flags(__doc__, "train.csv", rounds=20)
     parser.add_argument("before", type=Path, help="checkout of the earlier state")
     parser.add_argument("--case", default="508x1", help="tile side x batch")
     parser.add_argument("--base-channels", type=int, nargs="+", default=[16, 32, 64])
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--csv", type=Path, default=RESULTS / "train.csv")
     arguments = parser.parse_args()
     tile_px, batch = (int(number) for number in arguments.case.split("x"))
     places = {"before": arguments.before.resolve(), "after": HERE}

@@ -13,12 +13,10 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,13 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measure import RESULTS
+from measure import RESULTS, here
 from torch import Tensor
 
 from unet.files import append_csv
 from unet.loss import fused, reference
 from unet.loss.driver import unusable
-from unet.runs.environment import describe
 
 CASES = {"4 x 324^2": (4, 324), "16 x 68^2": (16, 68), "64 x 388^2": (64, 388)}
 CPU_CASES = ("4 x 324^2", "16 x 68^2")
@@ -268,21 +265,6 @@ def append(path: Path, common: dict[str, Any], rows: Sequence[Row], least_bytes:
     append_csv(path, COLUMNS, measured)
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """The columns that all rows share."""
-    here = describe(device)
-    return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        "device": here["processor"] if here["device"] == "cpu" else here["device"],
-        "cores": here["cores"],
-        "threads": torch.get_num_threads(),
-        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
-        "torch": here["packages"]["torch"],
-        "cuda": here["cuda"] or "",
-        "commit": here["commit"] or "",
-    }
-
-
 def measured_before(path: Path, common: dict[str, Any]) -> set[tuple[str, ...]]:
     """(case, classes, dtype, layout) of the rows of this device, of this commit and torch."""
     if not path.is_file() or not common["commit"]:
@@ -310,7 +292,7 @@ def main(arguments: list[str]) -> int:
     else:
         print(f"no fused kernels here ({reason}): comparing the paths of the CPU, {torch.get_num_threads()} threads")
     layouts = ("contiguous", "channels_last") if on_gpu else ("contiguous",)
-    common = environment(device)
+    common = here(device)
     done = measured_before(options.csv, common) if options.resume else set()
     for name, classes, dtype, layout in itertools.product(
         options.only or (CASES if on_gpu else CPU_CASES), (2, 8), (torch.float32, torch.bfloat16), layouts
@@ -331,7 +313,7 @@ def main(arguments: list[str]) -> int:
         else:
             rows = measure_on_cpu(steps, inputs, options.seconds)
         print(table(title, rows, inputs.least_bytes, rate), flush=True)
-        append(options.csv, environment(device) | described, rows, inputs.least_bytes, rate)
+        append(options.csv, here(device) | described, rows, inputs.least_bytes, rate)
         torch.compiler.reset()
     return 0
 

@@ -11,7 +11,6 @@ it reads them).
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from ctc_metrics.utils.representations import match
-from measure import RESULTS, append_rows, in_turns, table
+from measure import append_rows, flags, in_turns, table
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error
@@ -110,11 +109,7 @@ def bench_ctc(root: Path, folder: Path) -> dict[str, Callable[[int], object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.0, help="per rival and round")
-    parser.add_argument("--csv", type=Path, default=RESULTS / "metrics.csv")
-    arguments = parser.parse_args()
+    arguments = flags(__doc__, "metrics.csv", seconds=1.0).parse_args()
 
     def run(case: str, rivals: dict[str, Callable[[int], object]], ours: str) -> None:
         timings = in_turns(rivals, arguments.rounds, arguments.seconds)

@@ -18,14 +18,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 import torch
-from measure import RESULTS, append_rows, in_turns, table
+from measure import RESULTS, append_rows, flags, here, in_turns, table
 from numpy.typing import NDArray
 
 from unet.config import ModelConfig, PredictConfig, from_dict, to_dict
@@ -39,7 +38,6 @@ from unet.prediction.job import Settings, make_task
 from unet.prediction.overlap import Network, predict_image
 from unet.prediction.tile_plan import plan
 from unet.runs.checkpoint import save_weights
-from unet.runs.environment import describe
 
 PACKAGES = ("torch", "numpy", "tifffile", "monai")
 NETS = {"full": ModelConfig(), "small": ModelConfig(base_channels=16), "tiny": ModelConfig(base_channels=4, depth=4)}
@@ -215,29 +213,20 @@ def measure_memory(folder: Path, arguments: argparse.Namespace) -> None:
         )
         (folder / "in.tif").unlink()
         (folder / "out.tif").unlink()
-    environment = describe(torch.device("cpu"))
-    common = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        "net": "4 channels, 4 levels",
-        "symmetries": arguments.symmetries,
-        "device": environment["processor"],
-        "torch": environment["packages"]["torch"],
-        "commit": environment["commit"] or "",
-    }
+    common = {"net": "4 channels, 4 levels", "symmetries": arguments.symmetries}
+    common |= {name: value for name, value in here(torch.device("cpu")).items() if name in MEMORY_COLUMNS}
     rows = [common | {"side_px": side, "peak_bytes": peak} for side, peak in peaks.items()]
     append_csv(arguments.memory_csv, MEMORY_COLUMNS, rows)
     print(f"rows added to {arguments.memory_csv}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = flags(__doc__, "predict.csv", rounds=2)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=["small", "full"])
     parser.add_argument("--side", type=int, default=2048, help="of the square image, in pixels; a multiple of 16")
-    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--folder", type=Path, default=None, help="for the files, on the disk that is measured")
-    parser.add_argument("--csv", type=Path, default=RESULTS / "predict.csv")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--memory-csv", type=Path, default=RESULTS / "predict-memory.csv")
     parser.add_argument("--sides", type=int, nargs="+", default=[4096, 8192, 16384])

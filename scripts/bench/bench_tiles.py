@@ -10,20 +10,18 @@ of two workers within 15 % of twice one core.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import tile_rivals
 import torch
-from measure import RESULTS, Timing, append_rows, in_turns, table
+from measure import Timing, append_rows, flags, in_turns, table
 
 from unet.config import AugmentConfig, Config, DataConfig, TileConfig
 from unet.data.load import load
@@ -112,11 +110,8 @@ def report_workers(stack: Stack, input_px: int, workers: int, rounds: int, secon
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.0, help="per pipeline and round")
+    parser = flags(__doc__, "tiles.csv", seconds=1.0)
     parser.add_argument("--workers", type=int, default=2, help="0: no DataLoader")
-    parser.add_argument("--csv", type=Path, default=RESULTS / "tiles.csv")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -10,13 +10,11 @@ CSV file.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from measure import RESULTS, append_rows, in_turns, table
+from measure import append_rows, flags, in_turns, table
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet.config import LossConfig, ModelConfig, OptimConfig
@@ -89,12 +87,9 @@ def flops_of_a_step(tile_px: int, batch: int, base_channels: int) -> int:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = flags(__doc__, "train.csv", seconds=2.0)
     parser.add_argument("--cases", nargs="+", default=list(CASES), help="tile side x batch")
     parser.add_argument("--base-channels", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="per rival and round")
-    parser.add_argument("--csv", type=Path, default=RESULTS / "train.csv")
     parser.add_argument("--eager", action="store_true", help="leave the compiled rivals out")
     arguments = parser.parse_args()
     keep_freed_memory()  # as in a run

@@ -7,14 +7,12 @@ EM from $UNET_DATA, else the synthetic EM-like stack. Target: 30 ms per 512 px s
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
-from measure import RESULTS, append_rows, in_turns, table
+from measure import append_rows, flags, in_turns, table
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure as skimage_measure
@@ -62,11 +60,7 @@ def opencv_whole_image(cells: NDArray[np.int32]) -> NDArray[np.float32]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0, help="per rival and round")
-    parser.add_argument("--csv", type=Path, default=RESULTS / "weightmap.csv")
-    arguments = parser.parse_args()
+    arguments = flags(__doc__, "weightmap.csv", seconds=2.0).parse_args()
     cv2.setNumThreads(1)
     stack = load(DataConfig(name="em" if os.environ.get("UNET_DATA") else "synthetic-em"), print)
     labels = [np.asarray(f.label, np.uint8) for f in stack.frames if f.label is not None]

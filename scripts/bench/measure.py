@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,6 +84,31 @@ def table(title: str, timings: Mapping[str, Timing], ours: str, errors: Mapping[
     return "\n".join(lines) + "\n"
 
 
+def here(device: torch.device | None = None) -> dict[str, Any]:
+    """When and where something is measured, on the GPU where there is one unless `device` is another."""
+    found = describe(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        "device": found["processor"] if found["device"] == "cpu" else found["device"],
+        "cores": found["cores"],
+        "threads": torch.get_num_threads(),
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
+        "torch": found["packages"]["torch"],
+        "cuda": found["cuda"] or "",
+        "commit": found["commit"] or "",
+    }
+
+
+def flags(doc: str | None, csv: str, rounds: int = 3, seconds: float | None = None) -> argparse.ArgumentParser:
+    """The flags that benchmarks share; seconds: per rival and round, None: it has no such flag."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    if seconds is not None:
+        parser.add_argument("--seconds", type=float, default=seconds, help="per rival and round")
+    parser.add_argument("--csv", type=Path, default=RESULTS / csv)
+    return parser
+
+
 def append_rows(
     path: Path,
     benchmark: str,
@@ -90,17 +118,9 @@ def append_rows(
     errors: Mapping[str, float] | None = None,
 ) -> None:
     """Add one row per rival to a CSV file (made if it is not there)."""
-    here = describe(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    common = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        "benchmark": benchmark,
-        "case": case,
-        "device": here["processor"] if here["device"] == "cpu" else here["device"],
-        "cores": here["cores"],
-        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
-        "versions": " ".join(f"{p}={_version(p)}" for p in packages) + f" python={here['python']}",
-        "commit": here["commit"] or "",
-    }
+    versions = " ".join(f"{p}={_version(p)}" for p in packages) + f" python={platform.python_version()}"
+    common = {"benchmark": benchmark, "case": case, "versions": versions}
+    common |= {name: value for name, value in here().items() if name in COLUMNS}
     rows = []
     for name, timing in timings.items():
         p20, p50, p80 = (f"{value:.4g}" for value in timing.percentiles_ms())

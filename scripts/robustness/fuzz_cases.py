@@ -207,10 +207,12 @@ def read_run(draw: Draw, folder: Path) -> object:
     """The small files of a run folder, damaged or replaced."""
     from unet.evaluation.held_out import named_frames
     from unet.prediction.progress import Record
-    from unet.runs.folder import METRICS, RunFolder, taken
+    from unet.runs.folder import METRICS, taken
     from unet.runs.reproduce import Original, compare
 
-    run = RunFolder.create(folder / draw(st.sampled_from(["run", "it's", "new\nline"])), profile("smoke"))
+    path = folder / draw(st.sampled_from(["run", "it's", "new\nline"]))
+    with taken(path, profile("smoke"), resume=False, overwrite=False) as run:
+        pass
     contents = {
         SPLIT: '{"train": ["a"], "held_out": ["b"]}', SCORES: '{"scores": {"mean_iou": 0.5}}',
         METRICS: '{"update": 1, "part": "train", "loss": 0.5}\n', ".lock": "12", ENVIRONMENT: '{"commit": "x"}',

@@ -14,6 +14,7 @@ import tifffile
 import torch
 
 from tests.commands.test_bad_input import TINY
+from tests.runs.new import new_run
 from tests.study.helpers import STUDY, run
 from tests.training.test_loop import discs
 from unet.cli import main
@@ -25,7 +26,6 @@ from unet.evaluation.held_out import named_frames
 from unet.networks import build
 from unet.prediction.trained import load_network
 from unet.runs.checkpoint import load_weights, save_weights
-from unet.runs.folder import RunFolder
 from unet.study import report as study_report
 from unet.study.text import table
 
@@ -230,7 +230,7 @@ def test_damaged_evidence_is_one_line(tmp_path, name, content):
 
 @pytest.mark.parametrize("content", ["[]", '{"train": 3}', '{"train": [1]}', "{"])
 def test_a_split_that_names_no_frames_is_one_line(tmp_path, content):
-    folder = RunFolder.create(tmp_path / "run", Config())
+    folder = new_run(tmp_path / "run", Config())
     folder.file("split.json").write_text(content)
     with pytest.raises(UserError, match=r"split\.json"):
         named_frames(folder, discs(), "train")

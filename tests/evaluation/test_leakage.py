@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from tests.runs.new import new_run
 from tests.training.test_loop import QUIET, configured
 from unet.data.stack import Frame, Normalisation, Stack
 from unet.evaluation import run as evaluation_run
 from unet.evaluation.run import evaluate_run, predict_held_out
 from unet.evaluation.scoring import score
 from unet.prediction.instances import Choice, InstanceSettings
-from unet.runs.folder import RunFolder
 
 OBJECTS = np.zeros((32, 32), np.int32)  # two of 80 pixels, two pixels apart
 OBJECTS[5:15, 4:12], OBJECTS[5:15, 14:22] = 1, 2
@@ -49,7 +49,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "unet.evaluation.frames.predict_image", lambda _, image, *__, **___: np.stack([1 - image[0], image[0]])
     )
-    folder = RunFolder.create(tmp_path / "run", configured())
+    folder = new_run(tmp_path / "run", configured())
     folder.write_json("split.json", {"train": ["train0", "bare", "train1"], "held_out": ["held"]})
     return folder.path
 
@@ -75,7 +75,7 @@ def test_instance_settings_are_searched_on_the_training_frames_that_have_a_truth
 
 
 def test_settings_of_an_ensemble_are_searched_on_what_all_of_it_was_trained_on(run, monkeypatch):
-    other = RunFolder.create(run.with_name("other"), configured())
+    other = new_run(run.with_name("other"), configured())
     other.write_json("split.json", {"train": ["bare", "train1"], "held_out": ["held"]})
     asked = []
     original = evaluation_run.search_settings

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs.new import new_run
 from unet.config import Config, profile
 from unet.errors import RunError
 from unet.runs.folder import METRICS, RunFolder, taken, unused
@@ -18,33 +19,33 @@ from unet.runs.lock import keep_run_locks, reentrant_run_lock, run_lock
 
 
 def test_create_and_open(tmp_path):
-    RunFolder.create(tmp_path / "run", profile("quick"))
+    new_run(tmp_path / "run", profile("quick"))
     assert RunFolder.open_existing(tmp_path / "run").config == profile("quick")
     with pytest.raises(RunError, match="not a run folder"):
         RunFolder.open_existing(tmp_path)
 
 
 def test_an_existing_folder_is_refused_and_kept(tmp_path):
-    folder = RunFolder.create(tmp_path / "run", Config())
+    folder = new_run(tmp_path / "run", Config())
     folder.append(METRICS, {"update": 1})
     with pytest.raises(RunError, match="--resume .* --overwrite"):
-        RunFolder.create(tmp_path / "run", Config())
+        new_run(tmp_path / "run", Config())
     assert folder.rows(METRICS) == [{"update": 1}]
-    fresh = RunFolder.create(tmp_path / "run", Config(), overwrite=True)
+    fresh = new_run(tmp_path / "run", Config(), overwrite=True)
     assert fresh.rows(METRICS) == []
 
 
 def test_overwrite_never_deletes_what_is_no_run(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RunError, match="will not delete"):
-        RunFolder.create(tmp_path, Config(), overwrite=True)
+        new_run(tmp_path, Config(), overwrite=True)
     assert (tmp_path / "thesis.tex").exists()
     with pytest.raises(RunError, match="exists already"):
-        RunFolder.create(tmp_path / "thesis.tex", Config())
+        new_run(tmp_path / "thesis.tex", Config())
 
 
 def test_rows_survive_a_crash_in_the_middle_of_a_line(tmp_path):
-    folder = RunFolder.create(tmp_path / "run", Config())
+    folder = new_run(tmp_path / "run", Config())
     folder.append(METRICS, {"update": 1})
     length = folder.append(METRICS, {"update": 2})
     with folder.file(METRICS).open("ab") as file:
@@ -56,14 +57,14 @@ def test_rows_survive_a_crash_in_the_middle_of_a_line(tmp_path):
 
 
 def test_a_file_shorter_than_its_checkpoint_says_is_reported(tmp_path):
-    folder = RunFolder.create(tmp_path / "run", Config())
+    folder = new_run(tmp_path / "run", Config())
     folder.truncate(METRICS, 0)
     with pytest.raises(RunError, match="shorter"):
         folder.truncate(METRICS, 10)
 
 
 def test_two_processes_cannot_hold_one_run_and_the_lock_dies_with_its_owner(tmp_path):
-    RunFolder.create(tmp_path / "run", Config())
+    new_run(tmp_path / "run", Config())
     code = (
         "import sys, pathlib, time; from unet.runs.lock import run_lock\n"
         "with run_lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
@@ -74,7 +75,7 @@ def test_two_processes_cannot_hold_one_run_and_the_lock_dies_with_its_owner(tmp_
         with pytest.raises(RunError, match=f"pid {owner.pid}"), run_lock(tmp_path / "run"):
             pass
         with pytest.raises(RunError, match="in use"):
-            RunFolder.create(tmp_path / "run", Config(), overwrite=True)
+            new_run(tmp_path / "run", Config(), overwrite=True)
         owner.kill()
         owner.wait()
     with run_lock(tmp_path / "run"):
@@ -94,20 +95,20 @@ def test_what_a_process_left_that_died_at_once_does_not_count(tmp_path):
     path.mkdir()
     (path / ".config.yaml.123.part").write_text("da")
     (path / ".lock").write_text("123")
-    RunFolder.create(path, Config())
+    new_run(path, Config())
     assert sorted(entry.name for entry in path.iterdir()) == [".lock", "config.yaml"]
     for name in ("thesis.tex", ".out.tif.part"):  # the second is a prediction that can be gone on with
         other = tmp_path / f"with {name}"
         other.mkdir()
         (other / name).write_text("precious")
         with pytest.raises(RunError, match="exists already; name another"):
-            RunFolder.create(other, Config())
+            new_run(other, Config())
         assert [entry.name for entry in other.iterdir()] == [name]
 
 
 def test_taking_a_folder_sweeps_what_killed_processes_left_and_nothing_else(tmp_path):
     path = tmp_path / "run"
-    RunFolder.create(path, Config())
+    new_run(path, Config())
     (path / "checkpoints").mkdir()
     rests = [path / ".scores.json.77.part", path / "checkpoints" / ".update-000010.pt.5.part"]
     kept = [path / ".out.tif.part", path / "notes.part", path / "checkpoints" / "update-000010.pt"]
@@ -120,7 +121,7 @@ def test_taking_a_folder_sweeps_what_killed_processes_left_and_nothing_else(tmp_
 
 def test_a_kill_while_a_run_is_deleted_leaves_one_that_can_be_deleted_again(tmp_path, monkeypatch):
     path = tmp_path / "run"
-    folder = RunFolder.create(path, Config())
+    folder = new_run(path, Config())
     (path / "checkpoints").mkdir()
     folder.append(METRICS, {"update": 1})
     removed = 0
@@ -135,10 +136,10 @@ def test_a_kill_while_a_run_is_deleted_leaves_one_that_can_be_deleted_again(tmp_
 
     monkeypatch.setattr("pathlib.os.unlink", dies)
     with pytest.raises(KeyboardInterrupt):
-        RunFolder.create(path, Config(), overwrite=True)
+        new_run(path, Config(), overwrite=True)
     monkeypatch.undo()
     assert not (path / "checkpoints").exists()
-    RunFolder.create(path, Config(), overwrite=True)
+    new_run(path, Config(), overwrite=True)
 
 
 def test_of_two_processes_that_start_one_run_the_second_changes_nothing(tmp_path, monkeypatch):
@@ -150,17 +151,17 @@ def test_of_two_processes_that_start_one_run_the_second_changes_nothing(tmp_path
         original(self, *arguments, **options)
         if self == path:
             monkeypatch.setattr(Path, "mkdir", original)
-            RunFolder.create(path, profile("quick"))
+            new_run(path, profile("quick"))
 
     monkeypatch.setattr(Path, "mkdir", overtaken)
     with pytest.raises(RunError, match="exists already"):
-        RunFolder.create(path, profile("paper"))
+        new_run(path, profile("paper"))
     assert RunFolder(path).config == profile("quick")
 
 
 def test_a_forked_process_does_not_keep_the_lock_of_its_dead_owner(tmp_path):
     """A process that cuts tiles lives on for seconds after the trainer was killed; the run can be resumed at once."""
-    RunFolder.create(tmp_path / "run", Config())
+    new_run(tmp_path / "run", Config())
     code = (
         "import os, sys, pathlib, time; from unet.runs.lock import run_lock\n"
         "with run_lock(pathlib.Path(sys.argv[1])):\n"
@@ -185,7 +186,7 @@ def test_a_forked_process_does_not_keep_the_lock_of_its_dead_owner(tmp_path):
 
 
 def test_the_next_row_stands_on_its_own_line_behind_one_that_was_cut(tmp_path):
-    folder = RunFolder.create(tmp_path / "run", Config())
+    folder = new_run(tmp_path / "run", Config())
     folder.append(METRICS, {"update": 1})
     with folder.file(METRICS).open("ab") as file:
         file.write(b'{"update": 2, "lo')
@@ -198,7 +199,7 @@ def test_the_next_row_stands_on_its_own_line_behind_one_that_was_cut(tmp_path):
 
 @pytest.mark.parametrize("content", [b"{not json}\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"])
 def test_damaged_rows_are_one_line(tmp_path, content):
-    folder = RunFolder.create(tmp_path / "run", Config())
+    folder = new_run(tmp_path / "run", Config())
     folder.file(METRICS).write_bytes(content)
     with pytest.raises(RunError, match=r"metrics\.jsonl: damaged"):
         folder.rows(METRICS)

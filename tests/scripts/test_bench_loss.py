@@ -87,8 +87,8 @@ def test_on_the_cpu_it_says_so_and_compares_its_paths(tmp_path, capsys):
 def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch, capsys):
     """On this device and of this commit: an interrupted run goes on where it stopped."""
     path = tmp_path / "loss.csv"
-    here = bench.environment(torch.device("cpu")) | {"commit": "1"}
-    monkeypatch.setattr(bench, "environment", lambda _: here)
+    here = bench.here(torch.device("cpu")) | {"commit": "1"}
+    monkeypatch.setattr(bench, "here", lambda _: here)
     asked = ["--seconds", "0", "--no-compile", "--csv", str(path), "--resume"]
     bench.main(asked)
     lines = path.read_text().splitlines()
@@ -98,7 +98,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch, capsys):
     bench.main(asked)
     assert capsys.readouterr().out.count("measured before") == 3
     assert len(path.read_text().splitlines()) == len(lines)
-    monkeypatch.setattr(bench, "environment", lambda _: here | {"commit": "2"})
+    monkeypatch.setattr(bench, "here", lambda _: here | {"commit": "2"})
     bench.main(asked)
     assert len(path.read_text().splitlines()) == 2 * len(lines) - 1
 
@@ -160,7 +160,7 @@ def test_the_way_of_a_gpu(tmp_path, capsys):
     assert rows[0].seconds[0] == 0.5e-3
     assert rows[1].seconds[0] == 0.25e-3  # two sets in a graph
     path = tmp_path / "loss.csv"
-    bench.append(path, bench.environment(cpu), rows, 1000, 1e9)
+    bench.append(path, bench.here(cpu), rows, 1000, 1e9)
     assert rows_of(path)[0]["share_of_copy"] == "0.0020"
     print(bench.table("title", rows, 1000, 1e9))
     assert "0.2%" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from tests.runs.new import new_run
 from tests.training.test_loop import configured, discs
 from unet.config import to_yaml
 from unet.runs.folder import RunFolder
@@ -71,7 +72,7 @@ def test_weights_that_are_there_are_only_scored(tmp_path, monkeypatch):
 
 def test_a_folder_that_another_process_holds_is_left_alone(tmp_path, monkeypatch):
     run = tmp_path / "run"
-    RunFolder.create(run, configured())
+    new_run(run, configured())
     with run_lock(run):
         assert work(monkeypatch, run, configured()) == worker.BUSY
 

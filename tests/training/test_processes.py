@@ -11,6 +11,7 @@ import time
 import pytest
 import torch
 
+from tests.runs.new import new_run
 from tests.training.test_loop import configured, discs, end_state, start
 from unet.errors import ConfigError, RunError
 from unet.runs.checkpoint import load_weights
@@ -195,7 +196,7 @@ def test_processes_that_are_started_again_do_not_look_for_the_dead():
 
 def test_what_is_refused_to_the_first_is_refused_to_all(tmp_path):
     config = configured(train=FOUR)
-    RunFolder.create(tmp_path / "run", config)
+    new_run(tmp_path / "run", config)
     first, other = together(tmp_path / "run", config, 2)
     assert first == other
     assert "exists already" in first

@@ -48,20 +48,10 @@ MEMBERS = "members"
 
 
 class RunFolder:
-    """The folder of one run. Make it with `create` or `open_existing`."""
+    """The folder of one run. Take it with `taken`, or look at it with `open_existing`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @classmethod
-    def create(cls, path: Path, config: Config, *, overwrite: bool = False) -> RunFolder:
-        """Start a new run at `path`, writing config.yaml.
-
-        RunError when the folder holds anything and `overwrite` is false, or when `overwrite` would delete a folder that
-        is not a run's. What a process left that was killed before it wrote config.yaml does not count.
-        """
-        with taken(path, config, resume=False, overwrite=overwrite) as folder:
-            return folder
 
     @classmethod
     def open_existing(cls, path: Path) -> RunFolder:
@@ -209,8 +199,10 @@ class ReadOnly(RunFolder):
 def taken(path: Path, config: Config, *, resume: bool, overwrite: bool) -> Iterator[RunFolder]:
     """A run folder held by this process: the existing one (`resume`), or a new one with its config.yaml written.
 
-    RunError as from `RunFolder.create`, and when another process holds the folder. Checked before the lock is taken, so
-    that a folder that is refused stays as it is, and again behind it, where no other process can come between.
+    RunError when a new one holds anything and `overwrite` is false, or when `overwrite` would delete a folder that is
+    not a run's (what a process left that was killed before it wrote config.yaml does not count), and when another
+    process holds the folder. Checked before the lock is taken, so that a folder that is refused stays as it is, and
+    again behind it, where no other process can come between.
     """
     if resume:
         RunFolder.open_existing(path)
