@@ -31,19 +31,19 @@ def test_results_are_kept():
     assert components.stats.cache_path
 
 
-SCORE = """
+LABELS = """
 import numpy as np
-from unet.metrics.rand import v_rand
-cells = np.zeros((1, 8, 9), np.uint8)
-cells[0, :, :4] = cells[0, :, 5:] = 1
-print(v_rand(cells, cells.astype(np.float32)).value)
+from unet.metrics._regions import by_label, components, thin
+ids, count = components(np.array([[True, False, True], [True, False, True]]))
+print(count, *by_label(ids, count)[1], *np.unique(thin(ids)))
 """
+FOUND = "2 0 2 4 0 1 2\n"  # two labels, their pixels from 0 and 2 on, 4 in all; a line of zeros between them
 
 
-def scored(cache: Path) -> subprocess.CompletedProcess[str]:
+def labelled(cache: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
     return subprocess.run(
-        [sys.executable, "-c", SCORE], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", LABELS], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -60,16 +60,19 @@ def scrambled(file: Path) -> None:
 
 
 def test_a_damaged_cache_is_passed_over_with_one_line_and_heals(tmp_path):
-    assert scored(tmp_path).stdout == "1.0\n"
-    for damage, kinds in ((emptied, ("*.nbi", "*.nbc")), (cut, ("*.nbc",)), (scrambled, ("*.nbi",))):
+    """Every function's files in another way, so that each way is met in one run."""
+    assert labelled(tmp_path).stdout == FOUND
+    for function, damage, kinds in (
+        ("components", emptied, ("*.nbi", "*.nbc")), ("by_label", cut, ("*.nbc",)), ("thin", scrambled, ("*.nbi",)),
+    ):  # fmt: skip
         for kind in kinds:
-            files = list(tmp_path.rglob(kind))
+            files = list(tmp_path.rglob(f"_regions.{function}{kind}"))
             assert files
             for file in files:
                 damage(file)
-        done = scored(tmp_path)
-        assert (done.returncode, done.stdout) == (0, "1.0\n"), done.stderr[-500:]
-        assert done.stderr.count("numba's cache") == 1
-        assert len(done.stderr.splitlines()) == 1
-    again = scored(tmp_path)
-    assert (again.stdout, again.stderr) == ("1.0\n", "")
+    done = labelled(tmp_path)
+    assert (done.returncode, done.stdout) == (0, FOUND), done.stderr[-500:]
+    assert done.stderr.count("numba's cache") == 1
+    assert len(done.stderr.splitlines()) == 1
+    again = labelled(tmp_path)
+    assert (again.stdout, again.stderr) == (FOUND, "")
