@@ -54,7 +54,7 @@ plt.style.use("notebooks/style.mplstyle")
 set_matplotlib_formats("jpeg", pil_kwargs={"quality": 88})
 torch.set_num_threads(1)
 SHORT = os.environ.get("UNET_NOTEBOOKS") == "short"
-UPDATES = 60 if SHORT else 240
+UPDATES = 20 if SHORT else 240
 EVERY = 10
 
 # %% [markdown]

@@ -32,7 +32,9 @@ FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 SHORT = "UNET_NOTEBOOKS"
 """Environment variable; set to `short`, the notebooks train less."""
 
-TIMEOUT_S = 900
+TIMEOUT_S, START_S, MESSAGE_S = 900, 300, 120
+"""For a cell, the kernel's start and a message of its output: an overloaded machine is late with all of them."""
+
 COLAB = "https://colab.research.google.com/github"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -56,6 +58,9 @@ def execute(source: Path, *, short: bool = False) -> Any:
     client = NotebookClient(
         notebook,
         timeout=TIMEOUT_S,
+        startup_timeout=START_S,
+        iopub_timeout=MESSAGE_S,
+        raise_on_iopub_timeout=True,  # not a figure less, without a word
         kernel_name="python3",
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(source.parent)}},

@@ -27,6 +27,8 @@ if str(ROOT / "scripts") not in sys.path:
     sys.path.append(str(ROOT / "scripts"))
 notebooks = importlib.import_module("notebooks")
 
+pytestmark = pytest.mark.timeout(900)  # a kernel of its own; on an overloaded machine minutes
+
 SOURCES = notebooks.sources()
 LONGEST_FUNCTION = 8  # lines; what is longer belongs into the package, with tests
 LARGEST_BYTES = 1_500_000

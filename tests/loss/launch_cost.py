@@ -92,7 +92,7 @@ def main() -> None:
     """Make the stand-in and start the process that measures."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "libcuda.so.1"
-        library.symlink_to(made(".so", [*FLAGS, "-shared"], [HERE / "driver.cpp"], []))
+        library.symlink_to(made(".so", [*FLAGS, "-shared"], [HERE / "driver.cpp"]))
         environment = os.environ | {"LD_LIBRARY_PATH": folder}
         command = [sys.executable, "-m", "tests.loss.launch_cost", str(library)]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)

@@ -31,7 +31,7 @@ def trial(tmp_path_factory):
     """What driver_trial.py prints, with the stand-in for the driver in a process apart."""
     folder = tmp_path_factory.mktemp("driver")
     library = folder / "libcuda.so.1"
-    library.symlink_to(made(".so", [*FLAGS, "-shared"], [HERE / "driver.cpp"], []))
+    library.symlink_to(made(".so", [*FLAGS, "-shared"], [HERE / "driver.cpp"]))
     done = subprocess.run(
         [sys.executable, "-m", "tests.loss.driver_trial", str(library)],
         cwd=ROOT,

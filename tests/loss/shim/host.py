@@ -134,15 +134,12 @@ def _folder() -> Path:
 
 def build(text: str, include: tuple[Path, ...], flags: tuple[str, ...], shim_flags: tuple[str, ...]) -> Path:
     """A shared library of this text and the shim; kept under the hash of everything that goes into it."""
-    paths = [f"-I{folder}" for folder in include]
-    sources = [path for folder in include for path in (*folder.glob("*.cu*"), *folder.glob("*.h"))]
-    kernels = made(".o", [*FLAGS, *KERNELS_FLAGS, *flags, *paths, "-c"], [_text_file(text)], sources)
+    sources = [path for folder in include for path in sorted((*folder.glob("*.cu*"), *folder.glob("*.h")))]
+    kernels = made(".o", [*FLAGS, *KERNELS_FLAGS, *flags, "-c"], [_text_file(text)], sources, include)
     # The watched kernels call a sanitizer's functions, which the shim has: the sanitizer itself must not be linked.
     own = (HERE / "shim.cpp", HERE / "watch.cpp")
-    shim = [
-        made(".o", [*FLAGS, *SHIM_FLAGS, *shim_flags, f"-I{HERE}", "-c"], [path], [HERE / "shim.h"]) for path in own
-    ]
-    return made(".so", ["-shared"], [kernels, *shim], [])
+    shim = [made(".o", [*FLAGS, *SHIM_FLAGS, *shim_flags, "-c"], [path], [HERE / "shim.h"], (HERE,)) for path in own]
+    return made(".so", ["-shared"], [kernels, *shim])
 
 
 def _text_file(text: str) -> Path:
@@ -154,12 +151,16 @@ def _text_file(text: str) -> Path:
     return path
 
 
-def made(suffix: str, options: list[str], inputs: list[Path], depends: list[Path]) -> Path:
-    """What the compiler makes of the inputs, from the cache when nothing has changed."""
-    command = [str(compiler()), *options, *map(str, inputs)]
+def made(
+    suffix: str, options: list[str], inputs: list[Path], depends: Iterable[Path] = (), include: Iterable[Path] = ()
+) -> Path:
+    """What the compiler makes of the inputs, from the cache when they and what they depend on are the same files; where
+    these lie does not count, so that a planted fault is compiled once."""
+    command = [str(compiler()), *options]
     digest = hashlib.sha256("\0".join(command).encode())
-    for path in sorted({*inputs, *depends}):
-        digest.update(path.read_bytes() + b"\0")
+    for path in (*inputs, *depends):
+        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+    command += [*(f"-I{folder}" for folder in include), *map(str, inputs)]
     result = _folder() / f"{digest.hexdigest()[:32]}{suffix}"
     if not result.exists():
         scratch = result.with_suffix(f".{os.getpid()}.{id(inputs)}")
