@@ -12,8 +12,9 @@ from unet.metrics.pixel import (
     class_ious,
     confusion,
     mean_iou,
+    misclassification_rate,
     pixel_accuracy,
-    pixel_errors,
+    pixel_error,
 )
 from unet.metrics.sweep import THRESHOLDS
 
@@ -76,7 +77,7 @@ def test_pixel_error_by_hand():
     # t = .7, .8:    foreground 1 0 0 0: tp 1, fp 0, fn 1: p = 1, r = 1/2, F = 2/3; one wrong
     # t = .9, 1:     foreground 0 0 0 0: p = 1 (no fp), r = 0, F = 0; two wrong
     label, proposal = np.array([[1, 1, 0, 0]]), np.array([[0.85, 0.25, 0.65, 0.0]], np.float32)
-    error, rate = pixel_errors(label, proposal)
+    error, rate = pixel_error(label, proposal), misclassification_rate(label, proposal)
     np.testing.assert_allclose(error.values, [0.2] * 3 + [0.5] * 4 + [1 / 3] * 2 + [1.0] * 2, atol=1e-15)
     np.testing.assert_allclose(rate.values, [0.25] * 3 + [0.5] * 4 + [0.25] * 2 + [0.5] * 2, atol=1e-15)
     assert (error.value, error.threshold, error.empty) == (pytest.approx(0.2), 0.0, False)
@@ -88,14 +89,14 @@ def test_counts_are_pooled_over_slices_not_averaged():
     # slice 1: tp 1, fp 3 (F = 0.4); slice 2: tp 4 (F = 1). Pooled: tp 5, fp 3: p = 5/8, r = 1, F = 10/13; mean 0.7
     label = np.array([[[1, 0, 0, 0]], [[1, 1, 1, 1]]])
     proposal = np.ones(label.shape, np.float32)
-    assert pixel_errors(label, proposal)[0].value == pytest.approx(3 / 13)
+    assert pixel_error(label, proposal).value == pytest.approx(3 / 13)
 
 
 def test_it_is_not_the_misclassification_rate():
     label = np.array([[1, 1, 1, 0]])
     proposal = np.ones((1, 4), np.float32)  # p = 3/4, r = 1, F = 6/7
-    assert pixel_errors(label, proposal)[0].value == pytest.approx(1 / 7)
-    assert pixel_errors(label, proposal)[1].value == 0.25
+    assert pixel_error(label, proposal).value == pytest.approx(1 / 7)
+    assert misclassification_rate(label, proposal).value == 0.25
 
 
 @pytest.mark.parametrize(
@@ -109,26 +110,24 @@ def test_it_is_not_the_misclassification_rate():
 )
 def test_uniform_slices(cell, found, error, rate):
     label, proposal = np.full((2, 3), cell), np.full((2, 3), found, np.float32)
-    assert pixel_errors(label, proposal)[0].value == error
-    assert pixel_errors(label, proposal)[1].value == rate
-    assert pixel_errors(label, proposal)[0].empty == (found == 0)
+    assert pixel_error(label, proposal).value == error
+    assert misclassification_rate(label, proposal).value == rate
+    assert pixel_error(label, proposal).empty == (found == 0)
 
 
 @settings(deadline=None, max_examples=50)
 @given(pairs())
 def test_invariance(pair):
     cells, proposal = pair
-    for i in range(2):
-        plain = pixel_errors(cells, proposal)[i]
-        assert pixel_errors(cells, cells)[i].value == 0
-        assert pixel_errors(cells * np.uint8(255), proposal)[i] == plain
-        assert pixel_errors(cells.T, proposal.T)[i] == plain
-        assert pixel_errors(cells[::-1, ::-1], proposal[::-1, ::-1])[i] == plain
-        assert pixel_errors(np.stack([cells, cells]), np.stack([proposal, proposal]))[i].values == pytest.approx(
-            plain.values
-        )
+    for score in (pixel_error, misclassification_rate):
+        plain = score(cells, proposal)
+        assert score(cells, cells).value == 0
+        assert score(cells * np.uint8(255), proposal) == plain
+        assert score(cells.T, proposal.T) == plain
+        assert score(cells[::-1, ::-1], proposal[::-1, ::-1]) == plain
+        assert score(np.stack([cells, cells]), np.stack([proposal, proposal])).values == pytest.approx(plain.values)
         assert 0 <= plain.value <= 1
-    border = pixel_errors(np.pad(cells, 2), np.pad(proposal, 2))[0]
-    assert border == pixel_errors(cells, proposal)[0]  # true negatives do not count
-    wrong = pixel_errors(np.pad(cells, 2), np.pad(proposal, 2))[1].value * np.pad(cells, 2).size
-    assert wrong == pytest.approx(pixel_errors(cells, proposal)[1].value * cells.size)
+    border = pixel_error(np.pad(cells, 2), np.pad(proposal, 2))
+    assert border == pixel_error(cells, proposal)  # true negatives do not count
+    wrong = misclassification_rate(np.pad(cells, 2), np.pad(proposal, 2)).value * np.pad(cells, 2).size
+    assert wrong == pytest.approx(misclassification_rate(cells, proposal).value * cells.size)

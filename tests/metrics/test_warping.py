@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from tests.metrics import oracles
 from tests.metrics.strategies import pairs, random_pair
 from unet.metrics.sweep import THRESHOLDS
-from unet.metrics.warping import RADIUS, Mistake, mistakes, warp, warping_errors
+from unet.metrics.warping import RADIUS, Mistake, mistakes, warp, warping_error, warping_errors
 
 
 def grid(text):
@@ -57,7 +57,7 @@ def test_error_and_classic_error_by_hand():
     assert error.values == (1 / 36,) * 10
     assert classic.values == (2 / 36,) * 10
     assert (error.value, error.threshold, error.empty) == (1 / 36, 0.0, False)
-    assert warping_errors(label, proposal)[0] == error
+    assert warping_error(label, proposal) == error
     assert error.thresholds == THRESHOLDS[:10]
 
 
@@ -65,7 +65,7 @@ def test_the_best_threshold_is_found():
     label = grid("#.# #.# #.#")
     proposal = np.where(label, 0.95, 0.0).astype(np.float32)
     proposal[1, 1] = 0.45  # a bridge up to t = 0.4
-    error = warping_errors(label, proposal)[0]
+    error = warping_error(label, proposal)
     assert error.values == pytest.approx((1 / 9,) * 5 + (0.0,) * 5)
     assert (error.value, error.threshold) == (0.0, 0.5)
 
@@ -75,7 +75,7 @@ def test_slices_share_the_threshold():
     proposal = np.where(label, 0.95, 0.0).astype(np.float32)
     proposal[0, 1, 1] = 0.75  # merges up to t = 0.7
     proposal[1, :, 1] = 0.35  # splits from t = 0.4 on
-    error = warping_errors(label, proposal)[0]
+    error = warping_error(label, proposal)
     assert error.values == pytest.approx((1 / 18,) * 4 + (2 / 18,) * 4 + (1 / 18,) * 2)
 
 
@@ -105,7 +105,7 @@ def test_the_window_reaches_20_pixels(far, expected, turns):
     found = mistakes(label, proposal, 0.5)
     assert [Mistake(kind) for kind in found[found > 0]] == [expected]
     assert found[label & ~proposal].all()
-    assert warping_errors(label, proposal)[0].value == (1 / 64**2 if expected == Mistake.SPLIT else 0)
+    assert warping_error(label, proposal).value == (1 / 64**2 if expected == Mistake.SPLIT else 0)
 
 
 def test_an_empty_proposal_is_flagged():
@@ -115,7 +115,7 @@ def test_an_empty_proposal_is_flagged():
     assert classic.value == 1 / 25
     assert error.empty
     assert error.empty_slices == 1
-    assert not warping_errors(label, label.astype(np.float32))[0].empty
+    assert not warping_error(label, label.astype(np.float32)).empty
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (3, 5), (30, 2)])
@@ -134,7 +134,7 @@ def test_8_bit_proposals_are_probabilities():
     label = grid("#.# #.# #.#")
     proposal = np.where(label, 250, 0).astype(np.uint8)
     proposal[1, 1] = 115  # 0.451
-    assert warping_errors(label, proposal)[0].values == pytest.approx((1 / 9,) * 5 + (0.0,) * 5)
+    assert warping_error(label, proposal).values == pytest.approx((1 / 9,) * 5 + (0.0,) * 5)
 
 
 def test_warping_towards_itself_changes_nothing():
@@ -146,7 +146,7 @@ def test_warping_towards_itself_changes_nothing():
 
 def test_stacks_of_different_length_are_refused():
     with pytest.raises(ValueError, match="3 slices but proposal 2"):
-        warping_errors(np.ones((3, 4, 4)), np.ones((2, 4, 4), np.float32))
+        warping_error(np.ones((3, 4, 4)), np.ones((2, 4, 4), np.float32))
 
 
 def by_definition(cells, proposal, t, radius=20, **mutant):
@@ -216,4 +216,4 @@ def test_what_may_not_change_the_error(pair):
 def test_turning_does_change_it(turn):
     # Not a defect: the order of the flips is part of the definition. Stacks must be scored as they were recorded.
     cases = [random_pair(seed, (12, 12), 0.7, 0.3) for seed in range(20)]
-    assert any(warping_errors(*case)[0] != warping_errors(*map(turn, case))[0] for case in cases)
+    assert any(warping_error(*case) != warping_error(*map(turn, case)) for case in cases)

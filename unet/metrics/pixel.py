@@ -98,17 +98,26 @@ def blog_iou(iou: float) -> float:
     return float(np.clip(math.ceil(round(20 * (iou - 0.5), 9)) / 10, 0.0, 1.0))
 
 
-def pixel_errors(label: NDArray[Any], proposal: NDArray[Any]) -> tuple[Sweep, Sweep]:
-    """Pixel error and misclassification rate of the EM challenge, each at its own best threshold.
+def pixel_error(label: NDArray[Any], proposal: NDArray[Any]) -> Sweep:
+    """Pixel error of the EM challenge: 1 - max over t of the F1 score of the class cell, counts pooled over the slices.
 
-    Pixel error: 1 - max over t of the F1 score of the class cell, counts pooled over the slices; precision is 1 without
-    false positives, recall 1 without false negatives, F1 0 where both are 0. Misclassification rate: the share of the
-    pixels on the wrong side of the threshold. Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142.
+    Precision is 1 without false positives, recall 1 without false negatives, F1 0 where both are 0. It is not the
+    share of wrong pixels (`misclassification_rate`). Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142.
 
     label, proposal: N x H x W or H x W, as `unet.metrics.sweep.check_stacks` takes them.
 
     Raises ValueError for wrong shapes, types or values.
     """
+    return pixel_errors(label, proposal)[0]
+
+
+def misclassification_rate(label: NDArray[Any], proposal: NDArray[Any]) -> Sweep:
+    """Share of the pixels on the wrong side of the threshold, at the best threshold. Arguments as for `pixel_error`."""
+    return pixel_errors(label, proposal)[1]
+
+
+def pixel_errors(label: NDArray[Any], proposal: NDArray[Any]) -> tuple[Sweep, Sweep]:
+    """Pixel error and misclassification rate, each at its own best threshold. Arguments as for `pixel_error`."""
     cells_NHW, proposal_NHW = check_stacks(label, proposal)
     cells = int(cells_NHW.sum())
     f1_errors, rates = [], []

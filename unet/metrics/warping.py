@@ -37,6 +37,17 @@ class Mistake(IntEnum):
     SPLIT = 6
 
 
+def warping_error(label: NDArray[Any], proposal: NDArray[Any], *, radius: int = RADIUS) -> Sweep:
+    """Warping error: min over t = 0..0.9 of (MERGE + SPLIT pixels) / pixels, counted over all slices.
+
+    label, proposal: as `check_stacks` takes them. radius: half the side of the window of the split test, in pixels.
+    A proposal without foreground scores 0 here: look at the sweep's `empty`.
+
+    Raises ValueError for wrong shapes, types or values.
+    """
+    return warping_errors(label, proposal, radius=radius)[0]
+
+
 def warping_errors(
     label: NDArray[Any],
     proposal: NDArray[Any],
@@ -44,14 +55,9 @@ def warping_errors(
     radius: int = RADIUS,
     thresholds: Sequence[float] = WARPING_THRESHOLDS,
 ) -> tuple[Sweep, Sweep]:
-    """Warping error and classic warping error, each at its own best threshold.
+    """Warping error and classic warping error (all remaining mismatches / pixels), each at its own best threshold.
 
-    Warping error: min over t of (MERGE + SPLIT pixels) / pixels, counted over all slices; classic: of all remaining
-    mismatches / pixels. label, proposal: as `check_stacks` takes them. radius: half the side of the window of the split
-    test, in pixels. thresholds: those that are tried. A proposal without foreground scores 0 here: look at the sweep's
-    `empty`.
-
-    Raises ValueError for wrong shapes, types or values.
+    Arguments as for `warping_error`. thresholds: those that are tried.
     """
     cells_NHW, proposal_NHW = check_stacks(label, proposal)
     counted = np.zeros((len(thresholds), len(Mistake)), np.int64)
@@ -66,7 +72,7 @@ def warping_errors(
 def mistakes(
     label: NDArray[Any], proposal: NDArray[Any], threshold: float, *, radius: int = RADIUS
 ) -> NDArray[np.uint8]:
-    """Map (N x) H x W of `Mistake` values at one threshold, for pictures. Arguments as for `warping_errors`."""
+    """Map (N x) H x W of `Mistake` values at one threshold, for pictures. Arguments as for `warping_error`."""
     cells_NHW, proposal_NHW = check_stacks(label, proposal)
     found = np.zeros(cells_NHW.shape, np.uint8)
     for out, cells, slice_HW in zip(found, cells_NHW, proposal_NHW, strict=True):
