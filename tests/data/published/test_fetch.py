@@ -69,7 +69,8 @@ def cell_set(site: Site, *paths: str, content: bytes = b"") -> DataSet:
 
 @pytest.fixture
 def site(cells: dict[str, bytes]) -> Iterator[Site]:
-    with serve(Site(files={"/set.zip": archive(cells), "/other.zip": archive(cells)})) as running:
+    content = archive(cells)  # once: an archive holds the time at which it was made
+    with serve(Site(files={"/set.zip": content, "/other.zip": content})) as running:
         yield running
 
 

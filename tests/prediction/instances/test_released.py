@@ -47,8 +47,8 @@ def test_an_image_without_objects_or_field_has_none():
 def test_the_preset_averages_logits_over_the_flips(place, capsys, monkeypatch, tmp_path):
     asked = []
 
-    def predicted(network, image, classes, **how):
-        asked.append((how["symmetries"], how["average"]))
+    def predicted(network, image, classes, how, **_):
+        asked.append((how.symmetries, how.average))
         return made()
 
     monkeypatch.setattr("unet.prediction.overlap.predict_image", predicted)
