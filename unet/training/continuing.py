@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from unet.config import Config, differences, from_dict, to_dict
 from unet.data.load import load
@@ -16,9 +20,6 @@ from unet.runs.folder import RunFolder
 from unet.runs.lock import reentrant_run_lock
 from unet.terminal import Terminal
 from unet.training.log import State
-
-if TYPE_CHECKING:
-    from unet.training.trainer import Trainer
 
 FREE_KEYS = ("train.device", "train.workers", "train.threads", "train.cuda_graphs", "data.folder", "data.root")
 """What may differ when a run goes on: where it runs, and where its data lies."""
@@ -54,36 +55,50 @@ def refuse_edits(place: Path, saved: Mapping[str, Any], config: Config, split: M
             )
 
 
-def checkpoint_of(run: Trainer) -> dict[str, Any]:
-    """All that a run needs to go on from here to the same bits."""
+@dataclass
+class Learning:
+    """What updates change in a run: the network, its optimizer, and the average of its weights where there is one."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    average: AveragedModel | None
+
+
+def checkpoint_of(learning: Learning, state: State, config: Config, split: Mapping[str, list[str]]) -> dict[str, Any]:
+    """All that a run needs to go on from here to the same bits. split: the names of the frames by part."""
     return {
         "format": 1,
-        "model_config": to_dict(run.config.model),
-        "config": to_dict(run.config),
-        "split": run.parts.names(run.stack),
-        "state": dict(vars(run.state)),
-        "model": run.model.state_dict(),
-        "average": None if run.average is None else run.average.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
+        "model_config": to_dict(config.model),
+        "config": to_dict(config),
+        "split": split,
+        "state": dict(vars(state)),
+        "model": learning.model.state_dict(),
+        "average": None if learning.average is None else learning.average.state_dict(),
+        "optimizer": learning.optimizer.state_dict(),
     }
 
 
-def restore(run: Trainer, saved: dict[str, Any]) -> None:
-    """Put a run back to where it was when `checkpoint_of` was made; RunError when that is of another run."""
-    place = run.folder.path
+def restore(
+    learning: Learning, saved: dict[str, Any], place: Path, config: Config, split: Mapping[str, list[str]]
+) -> State:
+    """Put a run back to where it was when `checkpoint_of` was made; RunError when that is of another run.
+
+    place: of the run, for errors. Returns its state.
+    """
     try:
-        refuse_edits(place, saved, run.config, run.parts.names(run.stack))
-        if saved["model_config"] != to_dict(run.config.model):
+        refuse_edits(place, saved, config, split)
+        if saved["model_config"] != to_dict(config.model):
             raise RunError(f"{place}: its checkpoint holds another network than its config.yaml describes")
-        run.state = run.journal.state = State(**saved["state"])
-        run.model.load_state_dict(saved["model"])
-        run.optimizer.load_state_dict(saved["optimizer"])
-        if run.average is not None:
-            run.average.load_state_dict(saved["average"])
+        state = State(**saved["state"])
+        learning.model.load_state_dict(saved["model"])
+        learning.optimizer.load_state_dict(saved["optimizer"])
+        if learning.average is not None:
+            learning.average.load_state_dict(saved["average"])
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise RunError(
             f"{place}: its checkpoint is of another version ({one_line(error)[:160]}); resume with that version"
         ) from None
+    return state
 
 
 def check_same_data(folder: RunFolder, stack: Stack) -> None:

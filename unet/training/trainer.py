@@ -18,6 +18,7 @@ from unet.errors import Diverged, RunError
 from unet.evaluation.during import ChallengeScores
 from unet.evaluation.frames import FramePrediction, pixel_scores, predict_frames
 from unet.loss.dispatch import choose_loss
+from unet.model import parameters
 from unet.networks import build
 from unet.prediction.overlap import Network
 from unet.runs.checkpoint import load_latest, newest_first, save_checkpoint, save_weights
@@ -27,7 +28,7 @@ from unet.signals import Interrupted, Stopper
 from unet.terminal import Bar, Terminal
 from unet.tiles.batches import batches
 from unet.tiles.shared_batches import Batch
-from unet.training.continuing import checkpoint_of, restore
+from unet.training.continuing import Learning, checkpoint_of, restore
 from unet.training.graphs import GraphedStep
 from unet.training.log import LOG_EVERY, Journal
 from unet.training.optim import learning_rate, make_optimizer, weight_average
@@ -63,6 +64,7 @@ class Trainer:
         self.hardware = hardware = setup.hardware
         self.stack = stack = setup.stack
         self.parts, self.source = parts, source = setup.parts, setup.source
+        self.split = parts.names(stack)
         self.folder, self.terminal, self.stopper = folder, terminal, stopper
         self.dashboard, self.callbacks = dashboard, callbacks
         self.processes = processes
@@ -90,6 +92,7 @@ class Trainer:
             config.model.allow_odd_pooling,
         )
         self.optimizer = make_optimizer(config.optim, self.model)
+        self.learning = Learning(self.model, self.optimizer, self.average)
         self.loss = choose_loss(config.loss, hardware.device)
         self.step = self._make_step()
 
@@ -116,7 +119,10 @@ class Trainer:
         self._resume()
         self.journal.begin(lost_metrics)
         if self.processes.first:
-            write_record(self)
+            write_record(
+                self.setup, self.folder, self.terminal, self.processes, loss=self.loss,
+                parameters=parameters(self.model), parent=self.parent, update=self.state.update,
+            )  # fmt: skip
         updates = self.config.train.updates
         stream = self._stream()  # forks, which is best done before there are threads
         if self.processes.first:
@@ -275,7 +281,8 @@ class Trainer:
         if not self.processes.first:
             return
         self.journal.seal()
-        save_checkpoint(self.folder.file(CHECKPOINTS), self.state.update, checkpoint_of(self))
+        kept = checkpoint_of(self.learning, self.state, self.config, self.split)
+        save_checkpoint(self.folder.file(CHECKPOINTS), self.state.update, kept)
 
     def _resume(self) -> None:
         """Go back to the newest undamaged checkpoint, or to the beginning when there is none."""
@@ -284,7 +291,8 @@ class Trainer:
         for complaint in complaints:
             self.terminal.say(f"{complaint}; passed over")
         if saved is not None:
-            restore(self, saved)
+            place = self.folder.path
+            self.state = self.journal.state = restore(self.learning, saved, place, self.config, self.split)
             self.terminal.say(f"{self.folder.path}: resumed after update {self.state.update}")
         elif complaints and self.config.train.parent:
             raise RunError(f"{self.folder.path}: no checkpoint is whole; start again with --overwrite")
