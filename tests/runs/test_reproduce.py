@@ -136,6 +136,40 @@ def test_the_evidence_of_a_study_is_compared_at_its_digits(run, place, capsys, m
     assert found["metrics.jsonl"].startswith("row 1")
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_run_on_all_slices_is_scored_on_the_test_slices_again(run, place, capsys, monkeypatch, packed):
+    """Its folder has no held-out scores, the evidence of a study holds those of the test slices in their place."""
+
+    def protocols(error):
+        return {"protocols": {"paper": {"scores": {"rand_error": error}}, "archive": {"scores": {"v_rand": 0.9}}}}
+
+    def trained(words):
+        again = Path(words[words.index("--run") + 1])
+        shutil.copytree(run, again)
+        (again / "scores.json").unlink()
+        return 0
+
+    def evaluated(words):
+        assert words[1:] == ["--test", "--quiet"]
+        (Path(words[0]) / "test-scores.json").write_text(json.dumps(protocols(error)))
+        return 0
+
+    first = Path(shutil.copytree(run, place / "all"))
+    (first / "scores.json").unlink()
+    if packed:
+        (first / "record.json").write_text("{}")
+        stored = {"scores": {"test_rand_error": 0.05}, "test": protocols(0.05)}
+        (first / "scores.json").write_text(json.dumps(stored))
+    else:
+        (first / "test-scores.json").write_text(json.dumps(protocols(0.05)))
+    monkeypatch.setattr("unet.commands.train.main", trained)
+    monkeypatch.setattr("unet.commands.evaluate.main", evaluated)
+    for error, code, told in ((0.05, 0, "the same"), (0.06, 1, "paper rand_error was 0.05, is 0.06\n")):
+        out = str(place / f"again {error}")
+        assert main(["reproduce", str(first), "--go", "--quiet", "--out", out]) == code
+        assert f"test-scores.json:    {told}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("damage", ["absent", "list", "cut"])
 def test_a_run_without_a_record_is_one_line(run, capsys, damage):
     file = run / "environment.json"

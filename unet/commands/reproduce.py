@@ -87,7 +87,7 @@ def _now(original: Any) -> dict[str, Any]:
 
 
 def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet: bool) -> int:
-    from unet.commands import train
+    from unet.commands import evaluate, train
     from unet.runs.folder import RunFolder
     from unet.runs.reproduce import compare, one_sided
 
@@ -95,6 +95,10 @@ def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet
         raise RunError(f"{target} exists already; name another folder with --out")
     code = train.main([*words[1:], *(["--quiet"] if quiet else [])])
     if code:
+        return code
+    if original.tested is not None and (
+        code := evaluate.main([str(target), "--test", *(["--quiet"] if quiet else [])])
+    ):
         return code
     then, now = original.environment, RunFolder(target).read_json(ENVIRONMENT)
     if then.get("data_sha256") and then["data_sha256"] != now["data_sha256"]:

@@ -17,7 +17,7 @@ from typing import Any
 from unet.config import Config
 from unet.errors import RunError, one_line
 from unet.runs.environment import MADE_BY, as_begun
-from unet.runs.folder import CONFIG, ENVIRONMENT, METRICS, RECORD, SCORES, SPLIT, WEIGHTS, RunFolder
+from unet.runs.folder import CONFIG, ENVIRONMENT, METRICS, RECORD, SCORES, SPLIT, TEST_SCORES, WEIGHTS, RunFolder
 
 DIGITS = 6
 
@@ -67,6 +67,20 @@ class Original:
         return lines
 
     @property
+    def tested(self) -> dict[str, Any] | None:
+        """Its scores on the EM challenge's test slices by each protocol; None where it was not scored on them.
+
+        A study keeps them in the scores of a run that held nothing out.
+        """
+        folder, kept = RunFolder(self.path), None
+        if folder.file(TEST_SCORES).is_file():
+            kept = folder.read_json(TEST_SCORES)
+        elif folder.file(SCORES).is_file() and isinstance(stored := folder.read_json(SCORES), dict):
+            kept = stored.get("test")
+        protocols = kept.get("protocols") if isinstance(kept, dict) else None
+        return protocols if isinstance(protocols, dict) else None
+
+    @property
     def on_gpu(self) -> bool:
         """Whether the run was made on a GPU."""
         return self.environment.get("cuda") is not None
@@ -96,7 +110,10 @@ def compare(original: Original, again: Path) -> list[tuple[str, str]]:
     known = original.evidence
     found = [("frames", _compare_json(first, second, SPLIT))] if first.file(SPLIT).is_file() else []
     found.append((METRICS, _compare_rows(first, second, known)))
-    if first.file(SCORES).is_file():
+    if (tested := original.tested) is not None:
+        now = Original.read(again).tested
+        found.append((TEST_SCORES, "not scored" if now is None else _changed(_by_protocol(tested), _by_protocol(now))))
+    if first.file(SCORES).is_file() and not (known and tested is not None):  # which are those of the test slices
         found.append((SCORES, _compare_json(first, second, SCORES, "scores", shared=known)))
     if first.file(WEIGHTS).is_file():
         found.append((WEIGHTS, _compare_weights(first.file(WEIGHTS), second.file(WEIGHTS))))
@@ -107,10 +124,10 @@ def one_sided(original: Original, again: Path) -> list[str]:
     """What only one of a study's evidence and the run made again has: columns of the curves, and scores."""
     first, second = RunFolder(original.path), RunFolder(again)
     lines = []
-    for what, then, now in (
-        ("columns", _columns(first.rows(METRICS)), _columns(second.rows(METRICS))),
-        ("scores", _score_names(first), _score_names(second)),
-    ):
+    shared = [("columns", _columns(first.rows(METRICS)), _columns(second.rows(METRICS)))]
+    if second.file(SCORES).is_file():  # else nothing was held out
+        shared.append(("scores", _score_names(first), _score_names(second)))
+    for what, then, now in shared:
         gone, new = [name for name in then if name not in now], [name for name in now if name not in then]
         lines += [f"{what} that only the stored run has: {', '.join(gone)}"] if gone else []
         lines += [f"{what} that only the new run has: {', '.join(new)}"] if new else []
@@ -121,10 +138,10 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, None]:
     return dict.fromkeys(f"{row.get('part')} {key}" for row in rows for key in row if key not in ("part", "update"))
 
 
-def _score_names(folder: RunFolder) -> list[str]:
+def _score_names(folder: RunFolder) -> dict[str, None]:
     stored = folder.read_json(SCORES) if folder.file(SCORES).is_file() else None
     scores = stored.get("scores") if isinstance(stored, dict) else None
-    return list(scores) if isinstance(scores, dict) else []
+    return dict.fromkeys(scores) if isinstance(scores, dict) else {}
 
 
 def _compare_rows(first: RunFolder, second: RunFolder, short: bool) -> str:
@@ -162,6 +179,17 @@ def _compare_json(first: RunFolder, second: RunFolder, name: str, part: str = ""
     keys = [key for key in then if key in now] if shared else list(dict.fromkeys([*then, *([] if part else now)]))
     if shared and not keys:
         return "no score in common"
+    return _changed({key: then.get(key) for key in keys}, now)
+
+
+def _by_protocol(protocols: dict[str, Any]) -> dict[str, Any]:
+    """All scores on the test slices, by "protocol score"."""
+    return {f"{name} {score}": value for name, made in protocols.items() for score, value in made["scores"].items()}
+
+
+def _changed(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """The values of `then` that are others now."""
+    keys = list(then)
     changed = [key for key in keys if repr(then.get(key)) != repr(now.get(key))]
     shown = [f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:3]]
     return "; ".join(shown) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
