@@ -38,6 +38,10 @@ Command
     unet study paper --profile membranes --data em --seeds 1 --only wide-whole
     unet evaluate runs/studies/paper/membranes/border-em-seed{0..4} --test --out experiments/results/paper/ensembles/five-border
 
+    One row of each set was made again from its record on 1 December 2026, to the same curves and scores
+    (`unet reproduce experiments/results/paper/... --go`): cells/silver-hela-seed0, cells/gold-phc-seed0,
+    membranes/whole-em-seed0.
+
 Run time
     One core with bf16 (200 GFLOP/s): 15 to 20 minutes a run, 64 channels about four hours.
 
