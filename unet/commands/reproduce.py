@@ -93,12 +93,10 @@ def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet
 
     if target.exists():
         raise RunError(f"{target} exists already; name another folder with --out")
-    code = train.main([*words[1:], *(["--quiet"] if quiet else [])])
-    if code:
+    silence = ["--quiet"] if quiet else []
+    if code := train.main([*words[1:], *silence]):
         return code
-    if original.tested is not None and (
-        code := evaluate.main([str(target), "--test", *(["--quiet"] if quiet else [])])
-    ):
+    if original.tested is not None and (code := evaluate.main([str(target), "--test", *silence])):
         return code
     then, now = original.environment, RunFolder(target).read_json(ENVIRONMENT)
     if then.get("data_sha256") and then["data_sha256"] != now["data_sha256"]:

@@ -189,9 +189,8 @@ def _by_protocol(protocols: dict[str, Any]) -> dict[str, Any]:
 
 def _changed(then: dict[str, Any], now: dict[str, Any]) -> str:
     """The values of `then` that are others now."""
-    keys = list(then)
-    changed = [key for key in keys if repr(then.get(key)) != repr(now.get(key))]
-    shown = [f"{key} was {then.get(key)}, is {now.get(key)}" for key in changed[:3]]
+    changed = [key for key, value in then.items() if repr(value) != repr(now.get(key))]
+    shown = [f"{key} was {then[key]}, is {now.get(key)}" for key in changed[:3]]
     return "; ".join(shown) + (f"; and {len(changed) - 3} more" if len(changed) > 3 else "")
 
 
