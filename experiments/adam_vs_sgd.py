@@ -52,7 +52,7 @@ def sgd(lr: float, momentum: float) -> Changes:
 def constant(name: str, lr: float) -> Changes:
     """The blog's: a constant rate from the first update on, evaluated often enough to see leaps."""
     optim = {"name": name, "lr": lr, "momentum": 0.99, "schedule": "constant", "warmup_updates": 0}
-    return {"optim": optim, "train": {"eval_every": 125}}
+    return {"optim": optim, "train": {"eval_every": 120}}
 
 
 SETTINGS = [(f"sgd-{lr:g}-m{momentum:g}", lr, momentum) for momentum, lrs in GRIDS.items() for lr in lrs]

@@ -12,8 +12,9 @@ from tests.commands.test_bad_input import TINY, write_stack
 from unet.cli import main
 from unet.errors import RunError
 from unet.runs.reproduce import Original, compare
+from unet.training.trainer import Trainer
 
-FLAGS = [*TINY[:-2], "--train.updates", "12", "--train.eval-every", "5"]
+FLAGS = [*TINY[:-2], "--train.updates", "12", "--train.eval-every", "5", "--train.checkpoint-every", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,29 @@ def test_go_runs_it_and_compares(run, place, capsys):
     assert "# scores that only the new run has: expected_calibration_error" in text
     assert main(["reproduce", str(run), "--go", "--out", str(place / "again")]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_go_goes_on_with_a_run_that_was_stopped(run, place, capsys, monkeypatch):
+    original, again = Trainer._update, ["reproduce", str(run), "--go", "--quiet", "--resume"]
+
+    def dies(self, stream):
+        if self.state.update == 9:
+            raise KeyboardInterrupt
+        original(self, stream)
+
+    monkeypatch.setattr(Trainer, "_update", dies)
+    assert main(again) == 130
+    updates = []
+
+    def counts(self, stream):
+        updates.append(self.state.update)
+        original(self, stream)
+
+    monkeypatch.setattr(Trainer, "_update", counts)
+    assert main(again) == 0
+    assert updates[0] > 0
+    assert capsys.readouterr().out.count("the same bits") == 4
+    assert main(again) == 0  # ended by now: compared once more
 
 
 def test_what_differs_is_named(run, place, capsys):

@@ -104,30 +104,59 @@ def test_the_plan_must_be_committed_and_its_commit_is_kept_beside_the_evidence(p
     plan, results = place / "plans" / "small-study.yaml", place / "results" / "small-study"
     git(place, "init", "-q")
     with pytest.raises(ConfigError, match="the plan is not committed"):
-        frozen.note(plan, results)
+        frozen.note(plan, results, "smoke")
     git(place, "add", "plans")
     git(place, "commit", "-qm", "plan")
     commit = git(place, "rev-parse", "HEAD").strip()
-    frozen.note(plan, results)
-    assert frozen.noted_plan(results)["commit"] == commit
+    frozen.note(plan, results, "smoke")
+    assert frozen.noted_plan(results)["smoke"]["commit"] == commit
     (place / "other").write_text("x")
     git(place, "add", "other")
     git(place, "commit", "-qm", "later")
-    frozen.note(plan, results)
-    assert frozen.noted_plan(results)["commit"] == commit
+    frozen.note(plan, results, "smoke")
+    assert frozen.noted_plan(results)["smoke"]["commit"] == commit
     assert f"commit {commit[:10]}" in report(place).read_text()
-    plan.write_text(plan.read_text().replace("alpha: 0.01", "alpha:  0.01"))  # says the same, and is another file
+    plan.write_text(plan.read_text().replace("most_collapsed: 0.1", "most_collapsed: 0.2"))
+    looser = replace(PLANNED, plan=replace(PLAN, most_collapsed=0.2))  # page and file changed together
     with pytest.raises(ConfigError, match=f"was changed after the runs .* restore the plan of commit {commit}"):
-        report(place)
+        report(place, looser)
+
+
+def test_a_size_is_amended_before_its_first_run_and_never_after(place):
+    """Seeds of another size may change; those of the noted one, and what both share, may not."""
+    file, results = place / "plans" / "small-study.yaml", place / "results" / "small-study"
+
+    def planned(**changes):
+        study = replace(STUDY, plan=replace(PLAN, **changes))
+        frozen.freeze(study, file)
+        return study
+
+    seeds = {"smoke": {"em": 6, "hela": 4}, "quick": {"em": 8}}
+    planned(seeds=seeds)
+    frozen.note(file, results, "smoke")
+    amended = planned(seeds=seeds | {"quick": {"em": 4}})
+    assert report(place, amended).read_text() == verdicts.make(amended, place / "results")
+    frozen.note(file, results, "quick")
+    assert set(frozen.noted_plan(results)) == {"smoke", "quick"}
+    for changes in ({"seeds": seeds}, {"seeds": seeds | {"quick": {"em": 4}}, "most_collapsed": 0.2}):
+        with pytest.raises(ConfigError, match="was changed after the runs"):
+            report(place, planned(**changes))
 
 
 def test_without_a_repository_the_hash_still_tells_a_changed_plan(place):
     plan, results = place / "plans" / "small-study.yaml", place / "results" / "small-study"
-    frozen.note(plan, results)
-    assert frozen.noted_plan(results)["commit"] == "unknown"
-    plan.write_text("# other\n" + plan.read_text())
-    with pytest.raises(ConfigError, match="was changed after the runs"):
+    frozen.note(plan, results, "smoke")
+    assert frozen.noted_plan(results)["smoke"]["commit"] == "unknown"
+    text = plan.read_text()
+    plan.write_text(text.replace("em: 6", "em: 8"))
+    with pytest.raises(ConfigError, match="deviates from its plan"):
         report(place)
+    plan.write_text("# other\n" + text)  # says the same
+    report(place)
+    more = replace(PLANNED, plan=replace(PLAN, seeds={"smoke": {"em": 8, "hela": 4}}))
+    frozen.freeze(more, plan)
+    with pytest.raises(ConfigError, match="was changed after the runs"):
+        report(place, more)
     plan.unlink()
     with pytest.raises(ConfigError, match="no frozen plan; write it with --freeze"):
         report(place)

@@ -27,6 +27,8 @@ class Arguments:
     """Run the command and compare scores, curves and weights with the run's."""
     out: str = ""
     """Folder of the new run; default: RUN-again (in runs/ for a run of experiments/results), numbered when taken."""
+    resume: bool = False
+    """With --go: go on with the new run from its checkpoint (in RUN-again, where --out names no other)."""
     quiet: bool = False
     """Print results only."""
 
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> int:
 
         data_moved(folder, arguments.data_folder, terminal)
     original = Original.read(folder)
-    target = _target(original.path, arguments.out, original.evidence)
+    target = _target(original.path, arguments, original.evidence)
     words = original.flags(target)
     for line in original.notes(_now(original)):
         terminal.result(f"# {line}".replace("\n", " "))
@@ -52,7 +54,7 @@ def main(argv: list[str]) -> int:
     if commit:
         terminal.result(f"# that very code: git checkout {shlex.quote(commit)}")
     terminal.result(command(words))
-    return _go(original, target, words, terminal, arguments.quiet) if arguments.go else 0
+    return _go(original, target, words, terminal, arguments) if arguments.go else 0
 
 
 def _folder(path: Path, terminal: Terminal) -> Path:
@@ -66,11 +68,12 @@ def _folder(path: Path, terminal: Terminal) -> Path:
     return store.unpack(path, target)
 
 
-def _target(path: Path, out: str, evidence: bool) -> Path:
-    if out:
-        return Path(out)
+def _target(path: Path, arguments: Arguments, evidence: bool) -> Path:
+    if arguments.out:
+        return Path(arguments.out)
     name = f"{path.resolve().name}-again"
-    return unused(Path("runs") / name if evidence else path.with_name(name) if path.name else Path(name))
+    target = Path("runs") / name if evidence else path.with_name(name) if path.name else Path(name)
+    return target if arguments.resume else unused(target)
 
 
 def _now(original: Any) -> dict[str, Any]:
@@ -86,15 +89,15 @@ def _now(original: Any) -> dict[str, Any]:
     return describe(hardware.device) | {"loss": then.get("loss"), "threads": threads}
 
 
-def _go(original: Any, target: Path, words: list[str], terminal: Terminal, quiet: bool) -> int:
+def _go(original: Any, target: Path, words: list[str], terminal: Terminal, arguments: Arguments) -> int:
     from unet.commands import evaluate, train
     from unet.runs.folder import RunFolder
     from unet.runs.reproduce import compare, one_sided
 
-    if target.exists():
-        raise RunError(f"{target} exists already; name another folder with --out")
-    silence = ["--quiet"] if quiet else []
-    if code := train.main([*words[1:], *silence]):
+    if target.exists() and not arguments.resume:
+        raise RunError(f"{target} exists already; go on with it with --resume, or name another folder with --out")
+    silence = ["--quiet"] if arguments.quiet else []
+    if code := train.main([*words[1:], *silence, *(["--resume"] if arguments.resume else [])]):
         return code
     if original.tested is not None and (code := evaluate.main([str(target), "--test", *silence])):
         return code

@@ -124,7 +124,7 @@ def _follow_plan(study: Study, options: Options, path: Path) -> None:
     """ConfigError when a planned study has no committed plan or deviates from it; its commit is noted."""
     if study.plan is not None and options.profile in study.plan.seeds:
         frozen.check(study, frozen.file_of(path, study), options.results / study.name)
-        frozen.note(frozen.file_of(path, study), options.results / study.name)
+        frozen.note(frozen.file_of(path, study), options.results / study.name, options.profile)
 
 
 def _report(study: Study, options: Options, path: Path, terminal: Terminal) -> int:

@@ -70,7 +70,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "data": {"normalise": "percentile"},
         "tile": {"input_px": 508},
         "model": {"base_channels": 16, "depth": 5, "dropout": 0.1, "dropout_at": "bottleneck"},
-        "train": {"updates": 3000, "batch": 1, "eval_every": 250, "checkpoint_every": 250, "precision": "bf16"},
+        "train": {"updates": 1200, "batch": 1, "eval_every": 400, "checkpoint_every": 200, "precision": "bf16"},
     },
     # The sizes of the studies besides `full`.
     "full-plain": {"augment": {"gray": []}},  # where albumentations is not installed

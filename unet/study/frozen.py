@@ -2,8 +2,9 @@
 
 `unet study NAME --freeze` writes a page's plan, with the settings of every arm, to experiments/plans/NAME.yaml, which
 is committed before the first run. From then on the page must say what the file says (`check`; arms may be added,
-which no end point names), and the first run notes beside the evidence which commit the file is of (`note`), with a hash
-that tells a file that was changed afterwards.
+which no end point names), and the first run at a size notes beside the evidence which commit the file is of (`note`),
+with a hash that tells a plan that was changed afterwards. Seeds and settings of a size without any run may still be
+amended, in a commit of its own; the end points, their order and alpha may not.
 """
 
 from __future__ import annotations
@@ -77,7 +78,10 @@ def freeze(study: Study, path: Path) -> None:
     """Write a study's plan; ConfigError when it has none."""
     if study.plan is None:
         raise ConfigError(f"{study.name}: its page names no plan")
-    head = f"# The plan of the study {study.name}: commit it before the first run; never change it afterwards.\n"
+    head = (
+        f"# The plan of the study {study.name}: commit it before the first run. What it says of a size never changes\n"
+        "# after the first run at that size; end points, their order and alpha never change after any run.\n"
+    )
     write_text(path, head + yaml.safe_dump(_plain(described(study)), sort_keys=False, width=120))
 
 
@@ -101,11 +105,12 @@ def check(study: Study, path: Path, results: Path) -> None:
             f"{study.name}: the page deviates from its plan {path} in {', '.join(other)}; no verdict is given. Follow "
             "the plan, or ask the new question in a study of its own"
         )
-    noted = noted_plan(results)
-    if noted and noted.get("sha256") != _hash(text):
-        raise ConfigError(
-            f"{path}: was changed after the runs in {results} began; restore the plan of commit {noted.get('commit')}"
-        )
+    for size, noted in noted_plan(results).items():
+        if noted.get("sha256") != _hash(frozen, size):
+            raise ConfigError(
+                f"{path}: was changed after the runs in {results / size} began; restore the plan of commit "
+                f"{noted.get('commit')}"
+            )
 
 
 def _without_new_arms(page: Any, frozen: Any) -> Any:
@@ -119,24 +124,28 @@ def _without_new_arms(page: Any, frozen: Any) -> Any:
     return page
 
 
-def note(path: Path, results: Path) -> None:
-    """Write beside the evidence which commit the plan was made by, once; ConfigError when it is not committed yet."""
-    if noted_plan(results):
+def note(path: Path, results: Path, size: str) -> None:
+    """Write beside the evidence by which commit the plan of a size (a profile) was made, before its first run.
+
+    ConfigError when it is not committed yet.
+    """
+    noted = noted_plan(results)
+    if size in noted:
         return
     commit, date = committed(path)
-    text = path.read_text(encoding="utf-8")
-    write_json(results / NOTE, {"commit": commit, "date": date, "sha256": _hash(text)})
+    frozen = parse_yaml(path.read_text(encoding="utf-8"))
+    write_json(results / NOTE, noted | {size: {"commit": commit, "date": date, "sha256": _hash(frozen, size)}})
 
 
-def noted_plan(results: Path) -> dict[str, Any]:
-    """The note beside a study's evidence; empty before its first run."""
+def noted_plan(results: Path) -> dict[str, dict[str, str]]:
+    """The notes beside a study's evidence, by size; empty before its first run."""
     try:
         found = json.loads((results / NOTE).read_text(encoding="utf-8"))
     except OSError:
         return {}
     except ValueError:
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not all(isinstance(note, dict) for note in found.values()):
         raise ConfigError(f"{results / NOTE}: damaged; restore it")
     return found
 
@@ -161,8 +170,11 @@ def committed(path: Path) -> tuple[str, str]:
     return commit, date
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _hash(frozen: Any, size: str) -> str:
+    """Of what a plan says of a size: all but the seeds and settings of other sizes."""
+    own = {key: value for key, value in frozen.items() if key not in ("seeds", "profiles")}
+    own |= {key: frozen[key].get(size) for key in ("seeds", "profiles")}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

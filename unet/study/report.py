@@ -23,7 +23,7 @@ PROFILES = {
     "decide-em": "The size at which questions about EM are decided: four levels, 16 channels, tiles of 252 px, 2400 "
     "updates of Adam with a rate that falls to a fiftieth, which trains to where the scores stand still.",
     "decide-cells": "The size at which questions about large tiles and cells are decided: five levels, 16 channels, "
-    "tiles of 508 px, 3000 updates of Adam with a rate that falls to a fiftieth.",
+    "tiles of 508 px, 1200 updates of Adam with a rate that falls to a fiftieth.",
     "membranes": "What came nearest to the paper's table on EM: four levels, 32 channels, tiles of 316 px, 3000 "
     "updates, averaged weights.",
     "cells": "What came nearest to the paper's table of cells: three classes, five levels, tiles of 508 px, 3000 or "

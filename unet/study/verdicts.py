@@ -119,10 +119,12 @@ def _plan(study: Study, folder: Path) -> str:
         f"{name}: " + ", ".join(f"{text.data_name(data)} {n}" for data, n in sets.items())
         for name, sets in plan.seeds.items()
     )
-    made = f"commit {noted['commit'][:10]} of {noted['date'][:10]}" if noted.get("date") else "not noted"
+    made = ", ".join(
+        f"{size}: commit {note['commit'][:10]} of {note['date'][:10]}" for size, note in noted.items() if note["date"]
+    )
     return (
-        f"## Plan\n\nMade before the runs ([plan](../../{frozen.FOLDER}/{study.name}.yaml), {made}). Alpha "
-        f"{plan.alpha:g} for the question, spent on the end points in the order of the table (shares "
+        f"## Plan\n\nMade before the runs ([plan](../../{frozen.FOLDER}/{study.name}.yaml), {made or 'not noted'}). "
+        f"Alpha {plan.alpha:g} for the question, spent on the end points in the order of the table (shares "
         f"{', '.join(f'{share:g}' for share in plan.shares)}; what one has passes on when it is found different). "
         f"Looks: {looks}; a verdict keeps the look at which it fell. Seeds: {seeds}. When more than "
         f"{plan.most_collapsed:.0%} of a comparison's runs collapsed or diverged, it is stopped. Everything else in "
