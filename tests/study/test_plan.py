@@ -69,6 +69,19 @@ def test_the_page_gives_the_verdicts_and_says_by_which_plan(place):
     )
 
 
+def test_a_section_of_the_study_s_own_stands_on_the_page_of_its_verdicts(place):
+    def draw(study, results):
+        (results / study.name / "own.png").write_bytes(b"drawn")
+
+    def section(study, results):
+        return f"## Own\n\n{len(evidence.load_all(results / study.name / 'smoke'))} runs, ![](own.png)"
+
+    path = report(place, replace(PLANNED, front=section, picture=draw))
+    assert "**better**" in path.read_text()
+    assert "\n\n## Own\n\n20 runs, ![](own.png)\n\n## Plan\n\n" in path.read_text()
+    assert (path.parent / "own.png").read_bytes() == b"drawn"
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [

@@ -86,8 +86,9 @@ class Study:
     data: names of published sets, or "folder" for images of one's own (data.folder in the base). base: changes to the
     profile that all arms share. tested: scores by data set that the comparisons are tested on.
     noise: arms whose gradient noise is measured, all at the trained weights of the first of them. plan: what the study
-    decides; without one everything it finds is exploratory. front: writes a page of its own over all profiles from the
-    folder of the results, results/NAME/README.md.
+    decides; without one everything it finds is exploratory. front: from the folder of the results, the text of the
+    study's own page over all profiles (results/NAME/README.md), or, where a plan makes that page, a section of it.
+    picture: writes the figure that this text shows, once there are runs.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Study:
     noise: tuple[str, ...] = ()
     plan: Plan | None = None
     front: Callable[[Study, Path], str] | None = None
+    picture: Callable[[Study, Path], None] | None = None
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]

@@ -71,7 +71,9 @@ def write_report(study: Study, profile: str, results: Path, plan_file: Path) -> 
     if not figure.draw(study, profile, folder, folder / study_report.FIGURE):
         return None
     write_text(folder / study_report.README, study_report.make(study, profile, folder))
-    if study.front is not None:
+    if study.picture is not None:
+        study.picture(study, results)
+    if study.plan is None and study.front is not None:
         write_text(results / study.name / verdicts.README, study.front(study, results))
     if study.plan is None or profile not in study.plan.seeds:
         return folder / study_report.README

@@ -44,6 +44,7 @@ def make(study: Study, results: Path) -> str:
         "\n".join(sentence(study, d) for d, _ in made),
         f"![effects with their intervals]({FIGURE})" if any(f for _, f in made) else "",
         table(study, made),
+        study.front(study, results) if study.front is not None else "",
         _plan(study, results / study.name),
         "Tables of all arms, exploratory comparisons and curves: "
         + ", ".join(f"[{name}]({name}/README.md)" for name, runs in runs_of.items() if runs)
