@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 import unet
 from unet.cli import main
@@ -64,7 +66,7 @@ def test_several_networks_predict_as_one(tmp_path):
 
 def test_what_does_not_fit_is_one_clear_error(tmp_path):
     model = unet.load(weights(tmp_path / "w.safetensors"))
-    for image in (RGB, np.zeros((2, 3, 4, 5)), np.zeros(7), np.array([["a", "b"]])):
+    for image in (RGB, np.zeros((2, 3, 4, 5)), np.zeros(7)):
         with pytest.raises(DataError, match="the network takes one image H x W"):
             model.predict(image)
     with pytest.raises(DataError, match="1 gray values are NaN"):
@@ -82,6 +84,36 @@ def test_gray_values_of_another_range_are_warned_of(tmp_path):
     model = unet.load(weights(tmp_path / "w.safetensors", normalisation=fixed))
     with pytest.warns(UserWarning, match="16-bit gray values, and the run divides them by 255"):
         model.predict(GRAY.astype(np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("image", "top"), [(GRAY / 255, "1"), (GRAY > 9, "1"), (GRAY.astype(np.float32) * 256, "65280"), (GRAY * 1.0, "")]
+)
+def test_floats_of_another_range_are_warned_of(tmp_path, image, top):
+    fixed = {"kind": "fixed", "offset": 0.0, "scale": 255.0, "low": 0.0, "high": 100.0}
+    file = weights(tmp_path / "w.safetensors", normalisation=fixed)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        unet.load(file).predict(image)
+    told = [str(warning.message) for warning in caught]
+    assert (f"gray values of at most {top}, and the run divides them by 255" in "".join(told)) == bool(top)
+    assert bool(told) == bool(top)
+
+
+def test_tensors_of_any_type_are_arrays(tmp_path):
+    model = unet.load(weights(tmp_path / "w.safetensors"))
+    known = model.predict(GRAY)
+    for tensor in (torch.from_numpy(GRAY), torch.tensor(GRAY, dtype=torch.float32, requires_grad=True)):
+        np.testing.assert_array_equal(model.predict(tensor), known)
+    np.testing.assert_array_equal(model.predict(torch.from_numpy(GRAY).bfloat16()), known)  # its 8 bits hold 0..255
+
+
+def test_pixels_that_are_masked_are_not_taken_for_known(tmp_path):
+    model = unet.load(weights(tmp_path / "w.safetensors"))
+    for image in (np.ma.masked_less(GRAY, 10), GRAY.astype(object), [[1, 2], [3]], np.zeros((0, 5)), np.array([["a"]])):
+        with pytest.raises(DataError, match="the image: "):
+            model.predict(image)
+    np.testing.assert_array_equal(model.predict(np.ma.array(GRAY)), model.predict(GRAY))
 
 
 def test_networks_of_the_package_are_found_by_name_unless_one_on_disk_has_it(tmp_path, monkeypatch):
@@ -143,3 +175,33 @@ def test_what_cannot_be_scored_is_refused():
     ):
         with pytest.raises(DataError, match=match):
             unet.evaluate(prediction, wrong, "membranes")
+
+
+def test_masks_of_0_and_255_are_two_classes():
+    truth, found = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
+    truth[2:6, 2:6] = truth[10:14, 10:14] = 255  # 32 pixels, of which 24 are found
+    found[2:6, 2:6], found[10:12, 10:14] = 255, 255
+    expected = {"iou_1": 24 / 32, "pixel_accuracy": 1 - 8 / 400}
+    for prediction, labels in ((found, truth), (found > 0, truth > 0), (found / 255, truth), (found > 0, truth // 255)):
+        scores = unet.evaluate(prediction, labels)
+        assert {name: scores[name] for name in expected} == pytest.approx(expected)
+    numbers = np.where(truth > 0, np.arange(20) // 8 + 1, 0)
+    for prediction, labels, which in ((found, numbers, "prediction is"), (numbers, truth, "labels are")):
+        with pytest.raises(DataError, match=f"the {which} a mask of two values, no numbered objects"):
+            unet.evaluate(prediction, labels)
+
+
+@pytest.mark.parametrize("number", [-1, 256, 300])
+def test_labels_that_are_no_class_numbers_do_not_become_some(number):
+    labels = np.eye(8, dtype=np.int64)
+    labels[0, 0] = number
+    with pytest.raises(DataError, match=f"the labels hold {number}"):
+        unet.evaluate(np.full((8, 8), 0.5), labels)
+
+
+def test_other_scores_and_files_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="'object' are unknown; did you mean 'objects'"):
+        unet.evaluate(np.eye(8, dtype=int), np.eye(8, dtype=int), "object")
+    (tmp_path / "model.pth").write_bytes(b"PK")
+    with pytest.raises(RunError, match="holds no network; name a run folder or its weights.safetensors"):
+        unet.load(tmp_path / "model.pth")

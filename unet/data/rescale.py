@@ -95,6 +95,34 @@ def fill_value(image_CHW: NDArray[Any], normalisation: Normalisation, check: Che
     return ""
 
 
+_DARK, _BRIGHT = 0.01, 2.0  # of the value that becomes 1: what the brightest of an image can hardly be
+
+
+def unlike_training(images_NCHW: NDArray[Any], normalisation: Normalisation, check: Check | None = None) -> str:
+    """What is said of gray values that can hardly be of the range a network was trained on; empty: nothing.
+
+    Only a fixed normalisation depends on the range. Integers are judged by their type, floats and booleans by the
+    brightest pixel, since 0..1 and 0..255 are both usual. The images may be a memory map.
+    """
+    if normalisation.kind != "fixed":
+        return ""
+    one, kind = normalisation.offset + normalisation.scale, images_NCHW.dtype.kind
+    if kind in "ui":
+        if 1 / _BRIGHT < np.iinfo(images_NCHW.dtype).max / one < _BRIGHT:
+            return ""
+        held = f"{8 * images_NCHW.dtype.itemsize}-bit gray values"
+    else:
+        planes = (plane for image in images_NCHW for plane in image)
+        top = max(float(block.max()) for plane in planes for block in _blocks(plane, check))
+        if _DARK * one < top <= _BRIGHT * one or not math.isfinite(top):  # NaN is refused by `rescaling`
+            return ""
+        held = f"gray values of at most {top:g}"
+    return (
+        f"holds {held}, and the run divides them by {normalisation.scale:g}; "
+        "bring them into the range of the training images if they are not"
+    )
+
+
 def _darkest_brightest(
     plane_HW: NDArray[Any], normalisation: Normalisation, check: Check | None
 ) -> NDArray[np.float64]:

@@ -218,7 +218,7 @@ def as_objects(place: Path, maps: Sequence[Pixels]) -> list[NDArray[np.int32]]:
     values = sorted({int(v) for label in numbers for v in np.unique(label)})
     if values[0] < 0:
         raise DataError(_below_0(place, np.array(values)))
-    if len(values) <= 2 and values[-1] in (1, 255, 65535) and any(_pieces(label) > 1 for label in numbers):
+    if is_mask(numbers):
         raise DataError(f"{place}: the labels are instances, but this is a mask of two values; {advice}")
     if _far_apart(numbers, values) or (len(values) > 2 and not _like_objects(numbers)):
         raise DataError(f"{place}: the labels are instances, but this holds gray values of probabilities; {advice}")
@@ -280,6 +280,12 @@ def _like_objects(numbers: Sequence[Pixels]) -> bool:
         inside = (left > 0) & (right > 0) & ((left < 65535) | (right < 65535))
         equal, total = equal + int((left == right)[inside].sum()), total + int(inside.sum())
     return total == 0 or equal >= _HALF * total
+
+
+def is_mask(numbers: Sequence[Pixels]) -> bool:
+    """Whether images hold nothing but 0 and 1, 255 or 65535, in several pieces: a mask of objects that have none."""
+    values = {int(v) for label in numbers for v in np.unique(label)} - {0}
+    return len(values) == 1 and values <= {1, 255, 65535} and any(_pieces(label) > 1 for label in numbers)
 
 
 def _pieces(mask_HW: Pixels) -> int:

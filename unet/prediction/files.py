@@ -23,8 +23,7 @@ from unet import __version__
 from unet.data.images.calibration import read_calibration
 from unet.data.images.mapped import release, slabs
 from unet.data.images.tiff import read_images
-from unet.data.rescale import fill_value, rescaling
-from unet.data.stack import Normalisation
+from unet.data.rescale import fill_value, rescaling, unlike_training
 from unet.errors import DataError, RunError
 from unet.files import sync_folder, write_error
 from unet.prediction.ensemble import Predicting
@@ -174,7 +173,7 @@ def _predict(network: Predicting, task: Task, settings: Settings, done: int, rec
     """Fill the outputs from row of tiles `done` on."""
     scratch = task.probabilities.path.parent
     raw = read_images(task.source, mmap=True, palette_rgb=settings.channels > 1, scratch=scratch)
-    if advice := unlike_training(raw.dtype, settings.normalisation):
+    if advice := unlike_training(raw, settings.normalisation, watch.check):
         watch.say(f"{task.source}: {advice}")
     maps = [open_map(output.part, output.shape_NKHW) for output in task.outputs]
     per_image = task.rows // len(raw)
@@ -217,18 +216,6 @@ def _prepare(task: Task, settings: Settings, raw_NCHW: NDArray[Any], n: int, wat
         return image
 
     return prepare
-
-
-def unlike_training(dtype: np.dtype[Any], normalisation: Normalisation) -> str:
-    """A warning when gray values of this type can hardly be what the network was trained on."""
-    if normalisation.kind != "fixed" or dtype.kind not in "ui":
-        return ""
-    if 0.5 < np.iinfo(dtype).max / (normalisation.offset + normalisation.scale) < 2:
-        return ""
-    return (
-        f"holds {8 * dtype.itemsize}-bit gray values, and the run divides them by {normalisation.scale:g}; "
-        "bring them into the range of the training images if they are not"
-    )
 
 
 class _Source:
