@@ -50,6 +50,7 @@ def image_files(source: Path) -> list[Path]:
 
     Raises DataError when there are none or the folder may not be read.
     """
+    from unet.data.images.foreign import advice
     from unet.data.images.tiff import SUFFIXES
     from unet.files import natural_key, reading
 
@@ -58,9 +59,12 @@ def image_files(source: Path) -> list[Path]:
             return [source]
         pattern = str(source.relative_to(source.anchor))
         listed = source.iterdir() if source.is_dir() else Path(source.anchor).glob(pattern)
-        found = [p for p in listed if p.is_file() and p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+        files = sorted(p for p in listed if p.is_file() and p.name[0] != ".")
+        found = [p for p in files if p.suffix.lower() in SUFFIXES]
     if not found:
-        raise DataError(f"{source}: holds no image ({', '.join(SUFFIXES)}); name a file or a folder of images")
+        other = next((path for path in (source, *files) if advice(path)), None)
+        how = f"of {other.name}: {advice(other)}" if other else "name a file or a folder of images"
+        raise DataError(f"{source}: holds no image ({', '.join(SUFFIXES)}); {how}")
     return sorted(found, key=lambda path: natural_key(str(path)))
 
 

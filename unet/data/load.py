@@ -10,6 +10,7 @@ import numpy as np
 
 from unet.config import DataConfig
 from unet.data import own
+from unet.data.images.foreign import advice
 from unet.data.masks import Target
 from unet.data.normalise import normalisation
 from unet.data.published.download import Unavailable
@@ -47,6 +48,9 @@ def load(config: DataConfig, say: Say, terminal: Terminal = QUIET) -> Stack:
         )
     if config.name == "folder":
         with reading(Path(config.folder)):
+            if Path(config.folder).is_file():
+                how = advice(Path(config.folder)) or "name the folder that holds images/ and labels/"
+                raise DataError(f"{config.folder}: a file, not a folder; {how}")
             if not Path(config.folder).is_dir():
                 raise DataError(f"{config.folder}: no such folder; if it has moved, name it anew with --data.folder")
         with terminal.bar("reading images") as bar:

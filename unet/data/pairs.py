@@ -1,36 +1,24 @@
-"""Which label belongs to which image of a user's own folder, and the pixels of both.
-
-Images lie in images/ (or imagesTr/), labels in labels/ (or masks/, labelsTr/). A label has its image's name; where no
-image has it, the name without `_mask` and the like; images of nnU-Net bear `_0000`. Names count as composed Unicode
-and without `.ome`.
+"""The pixels of the images of a user's own folder and of their labels (`names` says which belong together).
 
 Axes: N images of a file, C channels, H rows, W columns.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from unet.config import DataConfig
-from unet.data.images.tiff import SMALLEST_SIDE_PX, SUFFIXES, Pixels, read_images, stores_planes
+from unet.data.images.tiff import SMALLEST_SIDE_PX, Pixels, read_images, stores_planes
 from unet.data.label_map import packed
+from unet.data.names import IMAGES, LABELS, list_images, nothing_in, part, renamed, without_channel, without_partner
 from unet.data.stack import IGNORE
 from unet.errors import DataError
 from unet.files import natural_key, reading
 
-IMAGES, LABELS = ("images", "imagesTr"), ("labels", "masks", "labelsTr")
-"""Names of the two folders; the first that is there is taken."""
-
-_SILENT = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")  # notes beside images are no mistake
-ENDINGS = re.compile(r"[_-](masks?|labels?|seg|segmentation|gt)$", re.IGNORECASE)  # of the names of labels
-_CHANNEL = re.compile(r"_(\d{4})$")  # of an image of nnU-Net
 OnFrame = Callable[[int, int], None]
 
 
@@ -64,99 +52,21 @@ def read_pairs(
     """
     found = Found()
     with reading(folder):
-        parts = _part(folder, IMAGES), _part(folder, LABELS)
-        images, labels = (list_images(folder, part, found.wrong) for part in parts)
-    images = _without_channel(parts[0], images, found.wrong) if parts[0] == "imagesTr" else images
-    labels = _renamed(images, labels)
-    keys = sorted(images.keys() | labels.keys(), key=natural_key)
+        parts = part(folder, IMAGES), part(folder, LABELS)
+        images, labels = (list_images(folder, name, found.wrong) for name in parts)
+        for name, files in zip(parts, (images, labels), strict=True):
+            if not files:
+                raise DataError(nothing_in(folder, name, labels=files is labels))
+    images = without_channel(parts[0], images, found.wrong) if parts[0] == "imagesTr" else images
+    labels = renamed(images, labels)
+    found.wrong += without_partner(parts, images, labels)
+    keys = sorted(images.keys() & labels.keys(), key=natural_key)
     for done, key in enumerate(keys):
         on_frame(done, 2 * len(keys))
-        if key not in labels:
-            near = nearest_name(key, labels, images)
-            found.wrong.append(f"{parts[0]}/{images[key].name}: no label of this name in {parts[1]}/{near}")
-        elif key not in images:
-            near = nearest_name(key, images, labels)
-            found.wrong.append(f"{parts[1]}/{labels[key].name}: no image of this name in {parts[0]}/{near}")
-        else:
-            _read_pair(folder, key, images[key], labels[key], colours, found)
-    if not found.pairs and not found.wrong:
-        raise DataError(f"{folder}: {parts[0]}/ holds no image ({', '.join(SUFFIXES)})")
+        _read_pair(folder, key, images[key], labels[key], colours, found)
     if len(found.pairs) == 1 and not found.wrong and config.split in ("auto", "blocks"):
         found.pairs = _blocks(found.pairs[0], config.folds)
     return found
-
-
-def _part(folder: Path, names: tuple[str, ...]) -> str:
-    for name in names:
-        if (folder / name).is_dir():
-            return name
-    there = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    near = f" (it has {', '.join(f'{name}/' for name in there[:5])})" if there else ""
-    raise DataError(
-        f"{folder}: has no folder {names[0]}/{near}; put the images into images/ and the labels into labels/"
-    )
-
-
-def list_images(folder: Path, part: str, wrong: list[str]) -> dict[str, Path]:
-    """Image files below folder/part by their relative name, composed, without suffix."""
-    files: dict[str, Path] = {}
-    base = folder / part
-    for path in _files(base):
-        if path.suffix.lower() in _SILENT:
-            continue
-        inside = path.relative_to(base)
-        key = unicodedata.normalize("NFC", re.sub(r"\.ome$", "", inside.with_suffix("").as_posix(), flags=re.I))
-        if path.suffix.lower() not in SUFFIXES:
-            wrong.append(f"{part}/{inside.as_posix()}: not a type read here ({', '.join(SUFFIXES)})")
-        elif key in files:
-            wrong.append(f"{part}/{inside.as_posix()}: {files[key].name} has the same name; keep one of them")
-        else:
-            files[key] = path
-    return files
-
-
-def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """All files below a folder but hidden ones, in order; of linked folders too, unless the link leads back `above`."""
-    here = folder.resolve()
-    if here in above:
-        return
-    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
-        if path.is_dir():
-            yield from _files(path, (*above, here))
-        else:
-            yield path
-
-
-def _without_channel(part: str, images: dict[str, Path], wrong: list[str]) -> dict[str, Path]:
-    """nnU-Net's images by the name of their case; a further channel in a file of its own is a mistake here."""
-    cases: dict[str, Path] = {}
-    for key, path in images.items():
-        channel = _CHANNEL.search(key)
-        if channel and int(channel[1]):
-            wrong.append(f"{part}/{path.name}: a second channel in its own file; save the channels as one image")
-        else:
-            cases[_CHANNEL.sub("", key)] = path
-    return cases
-
-
-def _renamed(images: dict[str, Path], labels: dict[str, Path]) -> dict[str, Path]:
-    """Labels by the name of their image: where no image has a label's name, the name without its usual ending."""
-    taken = images.keys() & labels.keys()
-    result: dict[str, Path] = {}
-    for key, path in labels.items():
-        short = ENDINGS.sub("", key)
-        fits = key not in taken and short in images and short not in taken and short not in result
-        result[short if fits else key] = path
-    return result
-
-
-def nearest_name(key: str, there: dict[str, Path], own: dict[str, Path]) -> str:
-    """The name most like `key` that has no partner either, in words; empty when none is like it."""
-    free = [k for k in there if k not in own]
-    elsewhere = [k for k in free if PurePosixPath(k).name == PurePosixPath(key).name]  # in another subfolder
-    close = elsewhere or difflib.get_close_matches(key, free, n=1, cutoff=0.5)
-    place = f"{close[0]}{there[close[0]].suffix}" if elsewhere else there[close[0]].name if close else ""
-    return f" (nearest: {place})" if close else ""
 
 
 def _blocks(pair: Pair, folds: int) -> list[Pair]:

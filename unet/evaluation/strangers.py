@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from unet.data.images.tiff import Pixels, read_images
 from unet.data.label_kind import LabelKind, share_in_one_piece
 from unet.data.label_map import packed
-from unet.data.pairs import ENDINGS, LABELS, Found, Pair, list_images, nearest_name
+from unet.data.names import ENDINGS, LABELS, list_images, nearest_name, nothing_in, one_of_each, partner
+from unet.data.pairs import Found, Pair
 from unet.errors import DataError, Problems
 from unet.files import natural_key, reading
 
@@ -70,8 +71,10 @@ def pair_files(prediction: Path, labels: Path) -> tuple[list[Files], list[str]]:
             same[ending] = path
         found = {key: files for key, all_ in found.items() if (files := _without_overlays(all_))}
         truth: dict[str, Path] = {}
+        free = {ENDINGS.sub("", key): key for key in found} | {key: key for key in found}
+        alike = one_of_each(free)
         for name, path in list_images(inside.parent, inside.name, wrong).items():
-            key = _number_of(name) if _number_of(name) in found else _number_of(ENDINGS.sub("", name))
+            key = partner(_number_of(name), free, alike) or _number_of(ENDINGS.sub("", name))
             if key in truth:
                 wrong.append(f"{path.name}: {truth[key].name} is of the same image; keep one of them")
             truth[key] = path
@@ -81,7 +84,7 @@ def pair_files(prediction: Path, labels: Path) -> tuple[list[Files], list[str]]:
         for key, path in truth.items() if key not in found
     ]  # fmt: skip
     if wrong or not truth:
-        raise Problems(inside, wrong or ["holds no label image"])
+        raise Problems(inside, wrong) if wrong else DataError(nothing_in(inside.parent, inside.name, labels=True))
     left = len(found) - len(truth)
     partial = f"labels of {len(truth)} of {len(found)} predicted files: partial truth, the other files are not scored"
     pairs = [Files(key, truth[key], found[key]) for key in sorted(truth, key=natural_key)]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.data.images.foreign import other_content
 from unet.errors import DataError, UserError, one_line
 
 STRETCH = {2: 85, 4: 17}
@@ -148,7 +149,8 @@ def _opened(path: Path) -> Iterator[Any]:
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {one_line(error)}; cut it into smaller images") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not a PNG or JPEG image; fetch or export it again") from None
+        with path.open("rb") as file:
+            raise DataError(f"{path}: not a PNG or JPEG image: {other_content(file.read(32))}") from None
     except MemoryError:
         raise DataError(f"{path}: does not fit into memory; cut it into smaller images") from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:

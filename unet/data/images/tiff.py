@@ -19,6 +19,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from unet.data.images.foreign import advice, other_content, whereabouts
 from unet.data.images.mapped import release, scratch_map
 from unet.data.images.png_jpeg import MAX_RATIO, check_declared, picture_shape, read_picture
 from unet.data.images.series import only_series, open_tiff, quiet_tifffile
@@ -99,14 +100,15 @@ def _check_file(path: Path) -> str:
     """The lower-case suffix of an image file that exists; else DataError."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise DataError(f"{path}: {suffix or 'no suffix'} is not an image type read here; use {', '.join(SUFFIXES)}")
+        how = advice(path) or f"use {', '.join(SUFFIXES)}"
+        raise DataError(f"{path}: {suffix or 'no suffix'} is not an image type read here; {how}")
     with reading(path):
         if not path.is_file():
-            raise DataError(f"{path}: no such file; check the path")
+            raise DataError(f"{path}: no such file; {whereabouts(path) or 'check the path'}")
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(32)
     if suffix in (".tif", ".tiff") and head[:2] not in (b"II", b"MM"):
-        raise DataError(f"{path}: not a TIFF file (it begins with {head!r}); fetch or export it again")
+        raise DataError(f"{path}: not a TIFF file: {other_content(head)}")
     return suffix
 
 
