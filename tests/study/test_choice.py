@@ -1,10 +1,12 @@
 """The best of a grid: by the training loss alone, fold by fold, whatever the held-out frames say."""
 
 import json
+import math
 
 import pytest
 
 from tests.study.helpers import GRID
+from unet.errors import RunError
 from unet.study import choice
 from unet.study.evidence import Evidence
 
@@ -30,3 +32,15 @@ def test_the_best_of_a_grid_has_the_smallest_training_loss_and_not_the_smallest_
     runs = choice.by_key(written(tmp_path / f"{a}{s}", a, s, *losses) for (a, s), losses in LOSSES.items())
     assert runs["low", "hela", 90].values["loss_last5"] > runs["high", "hela", 90].values["loss_last5"]
     assert choice.chosen(GRID, "smoke", GRID.arm("best"), "hela", seed, runs) == arm
+
+
+def test_a_loss_that_is_no_number_is_never_the_smallest(tmp_path):
+    losses = {"named": math.nan, "low": 0.3, "high": 0.1}
+    runs = choice.by_key(written(tmp_path / f"{a}90", a, 90, loss, 0.5) for a, loss in losses.items())
+    assert choice.chosen(GRID, "smoke", GRID.arm("best"), "hela", 0, runs) == "high"
+
+
+def test_two_runs_of_one_seed_are_refused(tmp_path):
+    twice = [written(tmp_path / name, "low", 90, 0.1, 0.5) for name in ("low-hela-seed90", "low-hela-seed90-again")]
+    with pytest.raises(RunError, match="low-hela-seed90-again and .*low-hela-seed90 are the same run; keep one"):
+        choice.by_key(twice)

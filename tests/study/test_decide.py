@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ class Run:
     diverged: bool = False
     collapsed: bool = False
     precision: str = "bf16"
+    path: Path = Path("run")
     environment: dict = field(init=False)
     values: dict = field(init=False)
 
@@ -47,8 +49,8 @@ def runs_of(differences, base=0.5, **kinds):
     found = {}
     for data, ds in differences.items():
         for seed, d in enumerate(ds):
-            found["a", data, seed] = Run(base)
-            found["b", data, seed] = Run(base + d, **kinds.get(f"{data}{seed}", {}))
+            found["a", data, seed] = Run(base, path=Path(f"a-{data}-seed{seed}"))
+            found["b", data, seed] = Run(base + d, path=Path(f"b-{data}-seed{seed}"), **kinds.get(f"{data}{seed}", {}))
     return {PROFILE: found}
 
 
@@ -205,6 +207,37 @@ def test_pairs_that_are_all_alike_are_no_evidence():
     made = decide.decisions(STUDY, runs_of({"em": [0.0] * 20}))[0]
     assert (made.verdict, made.reason[:28]) == ("open", "all pairs differ by the same")
     assert made.needed(0.0095) is None
+
+
+@pytest.mark.parametrize("pair", [(0.1, 0.3 - 0.2), (0.1 + 1e-16, 0.1 + 4e-17)])
+def test_pairs_that_are_alike_up_to_rounding_are_no_evidence(pair):
+    """0.1 and 0.3 - 0.2 are two floats, whose spread of 3e-17 would make any difference sure."""
+    study = make_study((2, 8, 8), looks=(Look(1.0, 0.01),))
+    made = decide.decisions(study, runs_of({"em": pair}, base=0.0))[0]
+    assert (made.verdict, made.reason[:28]) == ("open", "all pairs differ by the same")
+    rounding = decide.decisions(STUDY, runs_of({"em": [1e-16 * d for d in SURE] * 2}, base=0.0))[0]
+    assert rounding.verdict == "open"  # the same scores, but for the order of a sum
+
+
+def test_a_verdict_that_more_alpha_could_change_waits_for_the_end_point_before_it():
+    """Equal by its own share, and within the margin better by what the first end point passes on."""
+    study = make_study(shares=(0.5, 0.25, 0.25))
+    unit = np.array([1.0, -1.0, 0.5, -0.5, 0.8, -0.8, 0.2, -0.2])
+    unit /= np.std(unit, ddof=1)
+    small = list(0.006 + 0.006 * math.sqrt(8) / 4.2 * unit)  # t = 4.2, p = 0.004: above 0.0024, below 0.0071
+    waiting = decide.decisions(study, runs_of({"em": DOUBT, "phc": small}))[1]
+    assert (waiting.verdict, waiting.reason) == ("waiting", "the end point before it is not decided yet")
+    passed = decide.decisions(study, runs_of({"em": DOUBT + [0.3] * 10, "phc": small}))
+    assert [d.verdict for d in passed[:2]] == ["better", "better"]
+    kept = decide.decisions(study, runs_of({"em": DOUBT * 2, "phc": small}))
+    assert [d.verdict for d in kept[:2]] == ["open", "equal"]
+    sure = decide.decisions(study, runs_of({"em": DOUBT, "phc": SURE[:8]}))[1]
+    assert sure.verdict == "better"  # which more alpha leaves as it is
+
+
+def test_a_score_that_is_no_number_is_named():
+    with pytest.raises(ConfigError, match="b-em-seed3: its seg is nan"):
+        decide.decisions(STUDY, runs_of({"em": [*SURE[:3], math.nan, *SURE[4:]]}))
 
 
 def test_a_study_without_a_plan_decides_nothing():

@@ -1,6 +1,7 @@
 """A planned study from its page to its verdicts: the frozen plan is followed, tables and pages fit the evidence."""
 
 import io
+import shutil
 import subprocess
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from scipy import stats
 
 from tests.study import helpers
 from tests.study.helpers import GRID, STUDY, run
-from unet.errors import ConfigError
+from unet.errors import ConfigError, RunError
 from unet.study import choice, evidence, frozen, registry, status, store, tables, verdicts
 from unet.study.design import Comparison
 from unet.study.plan import EndPoint, Look, Plan
@@ -38,14 +39,14 @@ def made(tmp_path_factory):
 @pytest.fixture
 def place(made, tmp_path):
     """A copy that a test may change: results and the plan."""
-    import shutil
-
     for name in ("results", "plans", "runs"):
         shutil.copytree(made / name, tmp_path / name)
     return tmp_path
 
 
 def report(place, study=PLANNED):
+    """The study's page, of a plan whose first run noted it."""
+    frozen.note(place / "plans" / "small-study.yaml", place / "results" / "small-study", "smoke")
     return registry.write_report(study, "smoke", place / "results", place / "plans" / "small-study.yaml")
 
 
@@ -173,6 +174,85 @@ def test_without_a_repository_the_hash_still_tells_a_changed_plan(place):
     plan.unlink()
     with pytest.raises(ConfigError, match="no frozen plan; write it with --freeze"):
         report(place)
+
+
+# -- ways to another verdict -------------------------------------------------------------------------------------------
+
+
+def test_a_plan_whose_note_is_gone_gives_no_verdict(place):
+    """Else page and plan could be changed together once the runs are known."""
+    report(place)
+    (place / "results/small-study" / frozen.NOTE).unlink()
+    with pytest.raises(ConfigError, match=r"plan.json: says nothing of smoke, which has runs; restore it"):
+        registry.write_report(PLANNED, "smoke", place / "results", place / "plans" / "small-study.yaml")
+
+
+def test_a_run_of_another_configuration_gives_no_verdict(place):
+    """Swapped in under the name of the planned one, as a folder and packed."""
+    folder = place / "results/small-study/smoke"
+    config = folder / "b-em-seed2" / "config.yaml"
+    config.write_text(config.read_text().replace("lr: 0.002", "lr: 0.004"))
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"b-em-seed2 was made with another optim.lr"):
+            report(place)
+        evidence.pack(folder)
+
+
+def test_a_run_under_another_name_does_not_count_twice(place):
+    """The better of two runs of one seed: the one whose name comes last would have stood for it."""
+    folder = place / "results/small-study/smoke"
+    shutil.copytree(folder / "b-em-seed2", folder / "b-em-seed2-again")
+    with pytest.raises(RunError, match="b-em-seed2-again and .*b-em-seed2 are the same run; keep one"):
+        report(place)
+
+
+def test_a_run_of_another_seed_gives_no_verdict(place):
+    record = place / "results/small-study/smoke/b-em-seed2/record.json"
+    shutil.copytree(record.parents[1] / "b-em-seed3", record.parent, dirs_exist_ok=True)
+    record.write_text(record.read_text().replace('"seed": 3', '"seed": 2'))
+    with pytest.raises(RunError, match=r"b-em-seed2 was made with another .*train.seed"):
+        report(place)
+
+
+def test_a_packed_run_is_not_replaced_by_a_folder(place):
+    folder = place / "results/small-study/smoke"
+    shutil.copytree(folder / "b-em-seed2", place / "kept")
+    evidence.pack(folder)
+    shutil.copytree(place / "kept", folder / "b-em-seed2")
+    assert len(evidence.load_all(folder)) == 20  # as when packing was killed before the folders went
+    scores = folder / "b-em-seed2" / "scores.json"
+    scores.write_text(scores.read_text().replace('"scores": {', '"scores": {"v_rand": 0.99, ', 1))
+    with pytest.raises(RunError, match=r"b-em-seed2: differs from the run of that name in runs\.jsonl; keep one"):
+        evidence.load_all(folder)
+
+
+def test_an_arm_of_a_plan_is_the_same_on_all_data_sets(place):
+    """The plan keeps an arm's settings once; what it changes on other data would be free."""
+
+    def changes(base):
+        return {"optim": {"lr": 4e-3 if base.data.name == "hela" else 2e-3}}
+
+    arms = (STUDY.arms[0], replace(STUDY.arms[1], changes=changes))
+    with pytest.raises(ConfigError, match="arm b: has other settings on hela than on em; make two arms of it"):
+        frozen.freeze(replace(PLANNED, arms=arms), place / "plans" / "small-study.yaml")
+
+
+PAGE = """from dataclasses import replace
+from tests.study.test_plan import PLANNED
+# as a page says it: STUDY = Study(
+STUDY = replace(PLANNED, plan=replace(PLANNED.plan, most_collapsed={}))
+"""
+
+
+def test_the_tables_of_all_studies_follow_the_plans_too(place):
+    """`unet study claims` writes verdicts without running anything: a page that deviates must not get one there."""
+    report(place)
+    page = place / "small_study.py"
+    page.write_text(PAGE.format(0.5))
+    for write in (registry.write_claims, registry.claims_page):
+        with pytest.raises(ConfigError, match="deviates from its plan .* in most_collapsed; no verdict is given"):
+            write(place, place / "results")
+    assert not (place / "results" / tables.COMPARISONS).exists()
 
 
 def recomputed(runs, c):

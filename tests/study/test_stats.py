@@ -52,6 +52,15 @@ def test_the_sign_flip_test_counts_assignments():
     assert sign_flip_test([0.0, 0.0, 0.0]).p == 1.0
 
 
+def test_the_sign_flip_test_counts_ties_that_rounding_parts():
+    assert sign_flip_test([0.1, 0.2, -0.3]).p == 1.0  # a mean of 0, which is 1e-17 in floats
+    counts = np.array([84, -31, 47, -96, 22, 61, -75, 13, -40, 18])  # pixels: their sums have ties
+    signs = np.array(list(itertools.product((1, -1), repeat=10)))
+    expected = np.mean(np.abs(signs @ counts) >= abs(counts.sum()))
+    base = np.array([0.002 + 1e-5 * k for k in range(10)])
+    assert sign_flip_test((base + counts / 2**18) - base).p == pytest.approx(expected, abs=1e-12)
+
+
 @given(numbers)
 @settings(max_examples=60, deadline=None)
 def test_the_sign_flip_test_counts_every_assignment(differences):

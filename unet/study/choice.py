@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
+from unet.errors import RunError
 from unet.study.design import TUNING, Arm, Job, Study, folds, make_job, resolve
 from unet.study.evidence import Evidence
 
@@ -17,8 +18,13 @@ Runs = Mapping[tuple[str, str, int], Evidence]
 
 
 def by_key(runs: Iterable[Evidence]) -> dict[tuple[str, str, int], Evidence]:
-    """Evidence by (arm, data set, seed)."""
-    return {(run.arm, run.data, run.seed): run for run in runs}
+    """Evidence by (arm, data set, seed); RunError where there are two, of which one would have to be preferred."""
+    found: dict[tuple[str, str, int], Evidence] = {}
+    for run in runs:
+        other = found.setdefault((run.arm, run.data, run.seed), run)
+        if other is not run:
+            raise RunError(f"{run.path} and {other.path} are the same run; keep one")
+    return found
 
 
 def chosen(study: Study, profile: str, arm: Arm, data: str, seed: int, runs: Runs) -> str | None:

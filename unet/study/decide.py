@@ -21,6 +21,7 @@ from unet.study.evidence import Evidence
 from unet.study.plan import EndPoint, Plan
 from unet.study.stats import equivalence_test, t_test
 
+ROUNDING = 1e-9  # of a margin: differences that vary by less vary by the rounding of scores alone
 Verdict = Literal["better", "worse", "equal", "open", "stopped", "waiting"]
 
 
@@ -116,8 +117,9 @@ def _decide(
             return replace(made, verdict="waiting", reason=reason)
         made = _look(plan, point, number, weight * look.p, seeds, ours, theirs)
         if made.verdict != "open":
-            return made
-    if made.level <= 0 and before is not None and before.verdict == "waiting":
+            break
+    if made.verdict in ("open", "equal") and before is not None and before.verdict == "waiting":
+        # What it may pass on would raise the level, at which a difference could be found after all.
         return replace(made, verdict="waiting", reason="the end point before it is not decided yet")
     return made
 
@@ -153,7 +155,7 @@ def _look(
         verdict, reason = "stopped", f"{failed} of {2 * len(pairs)} runs collapsed or diverged: fix the recipe"
     elif level <= 0:
         reason = "not tested: the order ended before it"
-    elif len(set(d)) == 1:
+    elif float(np.ptp(d)) <= ROUNDING * point.margin:
         reason = "all pairs differ by the same, which no test can judge"
     elif p < level:
         verdict = "better" if (sum(d) > 0) == higher_is_better(point.score) else "worse"
@@ -165,6 +167,8 @@ def _look(
 def _value(run: Evidence, score: str) -> float:
     if score not in run.values:
         raise ConfigError(f"{run.path.name}: has no score {score}, on which the plan decides")
+    if not math.isfinite(run.values[score]):
+        raise ConfigError(f"{run.path.name}: its {score} is {run.values[score]}, on which nothing can be decided")
     return run.values[score]
 
 

@@ -182,11 +182,17 @@ def check_same(folder: Path, config: Config, job: Job) -> None:
 
 
 def load_all(folder: Path) -> list[Evidence]:
-    """All whole runs below a folder results/<study>/<profile>, in the order of their names."""
+    """All whole runs below a folder results/<study>/<profile>, in the order of their names.
+
+    RunError where a folder differs from the packed run of its name (where packing was killed, they are the same).
+    """
     found = {run.path.name: run for run in _packed(folder)}
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_dir() and is_whole(path):
-            found[path.name] = load(path)
+            run = load(path)
+            packed = found.setdefault(path.name, run)
+            if packed is not run and (packed.config_hash, packed.values) != (run.config_hash, run.values):
+                raise RunError(f"{path}: differs from the run of that name in {store.RUNS}; keep one of the two")
     return [found[name] for name in sorted(found)]
 
 
@@ -218,7 +224,7 @@ def _packed_runs(folder: Path, _: int) -> tuple[Evidence, ...]:
 
 def pack(folder: Path) -> int:
     """Move all whole runs below a folder into its two files; returns how many."""
-    runs = [run for run in load_all(folder) if run.packed is None]
+    runs = [load(run.path) for run in load_all(folder) if is_whole(run.path)]
     store.pack(folder, {run.path.name: {} if run.diverged else curves.scores(run.rows) for run in runs})
     return len(runs)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ import yaml
 from unet.config import Config, from_dict, parse_yaml, profile, to_dict
 from unet.errors import ConfigError, one_line
 from unet.files import write_json, write_text
-from unet.study.design import TUNING, TUNING_SHARE, Study
+from unet.study import choice, evidence
+from unet.study.design import TUNING, TUNING_SHARE, Arm, Study, make_job
 
 FOLDER = "plans"  # beside the pages
 NOTE = "plan.json"  # beside the evidence of a study
@@ -54,9 +55,20 @@ def _settings(study: Study, name: str) -> dict[str, Any]:
         if arm.best_of:
             arms[arm.name] = {"best of": list(arm.best_of)}
         elif sets := [data for data in study.data_of(arm) if study.plan is not None and data in study.plan.seeds[name]]:
-            own = from_dict({"data": {"name": sets[0]}}, base)
-            arms[arm.name] = _changed(arm.applied(own), own)
+            arms[arm.name] = _settings_of(study, arm, base, sets)
     return {"base": _changed(base, Config()), "arms": arms}
+
+
+def _settings_of(study: Study, arm: Arm, base: Config, sets: Sequence[str]) -> dict[str, Any]:
+    """What an arm changes against the profile; ConfigError where that depends on the data, which no plan would keep."""
+    bases = [from_dict({"data": {"name": data}}, base) for data in sets]
+    changes = [_changed(arm.applied(own), own) for own in bases]
+    for data, other in zip(sets, changes, strict=True):
+        if other != changes[0]:
+            raise ConfigError(
+                f"{study.name}, arm {arm.name}: has other settings on {data} than on {sets[0]}; make two arms of it"
+            )
+    return changes[0]
 
 
 def _changed(config: Config, base: Config) -> dict[str, Any]:
@@ -88,7 +100,8 @@ def freeze(study: Study, path: Path) -> None:
 def check(study: Study, path: Path, results: Path) -> None:
     """ConfigError when the frozen plan is missing, when the page deviates from it, or when it changed after the runs.
 
-    results: the folder of the study's evidence, with the note that the first run left.
+    results: the folder of the study's evidence, with the note that the first run left. ConfigError too when that is
+    gone, RunError where a run is not of its arm's configuration.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: the study has no frozen plan; write it with --freeze and commit it before any run")
@@ -111,6 +124,20 @@ def check(study: Study, path: Path, results: Path) -> None:
                 f"{path}: was changed after the runs in {results / size} began; restore the plan of commit "
                 f"{noted.get('commit')}"
             )
+    _check_runs(study, results)
+
+
+def _check_runs(study: Study, results: Path) -> None:
+    """That every size with runs has its note, and every run the configuration that its arm has."""
+    assert study.plan is not None
+    noted, arms = noted_plan(results), {arm.name for arm in study.arms}
+    for size in study.plan.seeds:
+        runs = evidence.load_all(results / size)
+        if runs and size not in noted:
+            raise ConfigError(f"{results / NOTE}: says nothing of {size}, which has runs; restore it")
+        for (arm, data, seed), run in choice.by_key(runs).items():
+            if arm in arms:
+                evidence.check_same(run.path, run.config, make_job(study, size, arm, data, seed))
 
 
 def _without_new_arms(page: Any, frozen: Any) -> Any:

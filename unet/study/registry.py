@@ -83,10 +83,21 @@ def write_report(study: Study, profile: str, results: Path, plan_file: Path) -> 
     return results / study.name / verdicts.README
 
 
+def _followed(folder: Path, results: Path) -> dict[str, Study]:
+    """The studies of a folder of pages, by name; ConfigError when one that has runs deviates from its frozen plan."""
+    studies = {}
+    for path in study_pages(folder):
+        study = study_of(path)
+        studies[study.name] = study
+        if study.plan is not None and any(verdicts.load(study, results).values()):
+            frozen.check(study, frozen.file_of(path, study), results / study.name)
+    return studies
+
+
 def claims_page(folder: Path, results: Path) -> str:
     """The text of experiments/README.md with its generated parts made anew."""
+    studies = _followed(folder, results)
     defined = read(folder / CLAIMS)
-    studies = {study.name: study for study in map(study_of, study_pages(folder))}
     parts = {
         "questions": claims.questions(studies.values(), results),
         "targets": claims.targets(defined["TARGETS"], studies["baselines"], defined["ARMS"], results),
@@ -97,7 +108,7 @@ def claims_page(folder: Path, results: Path) -> str:
 
 def write_claims(folder: Path, results: Path) -> Path:
     """Write the tidy tables of all results and the generated parts of experiments/README.md."""
-    tables.write(map(study_of, study_pages(folder)), results)
+    tables.write(_followed(folder, results).values(), results)
     path = folder / "README.md"
     write_text(path, claims_page(folder, results))
     return path
