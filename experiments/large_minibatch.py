@@ -129,7 +129,7 @@ def by_batch(study: Study, results: Path) -> str:
         if (own := errors.get(arm.name))
     ]
     head = "| data | arm | runs | error | largest - smallest |\n| --- | --- | --- | --- | --- |"
-    said = "Held-out error (1 - mean IoU): mean of the runs, and in the figure their smallest and largest."
+    said = "Held-out error (1 - mean IoU): mean of the runs (1 of a diverged one), in the figure their range."
     title = "## Held-out error against the number of tiles in an update"
     return f"{title}\n\n![]({FIGURE})\n\n{said}\n\n{head}\n" + "\n".join(rows) if rows else ""
 

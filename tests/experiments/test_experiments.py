@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -259,6 +260,27 @@ def test_committed_verdicts_fit_the_stored_scores(stem):
         noted = frozen.noted_plan(path.parent)
         assert set(noted) == {folder.name for folder in path.parent.iterdir() if folder.is_dir()}
         assert "unknown" not in {note["commit"] for note in noted.values()}
+
+
+@pytest.mark.parametrize("stem", PLANNED)
+def test_no_run_is_older_than_its_plan_unless_the_page_says_so(stem):
+    """The commit that a run was made with holds the plan; the page tells how many runs are exceptions."""
+    folder = RESULTS / PLANNED[stem].name
+    page = (folder / verdicts.README).read_text() if folder.is_dir() else ""
+    for size, note in frozen.noted_plan(folder).items():
+        commits = [run.environment["commit"] for run in load_all(folder / size)]
+        assert not [commit for commit in commits if "+" in commit]  # of trees that were not committed
+        older = {commit for commit in set(commits) if not is_ancestor(note["commit"], commit)}
+        runs = sum(commit in older for commit in commits)
+        assert not runs or f"{size}: {runs} runs" in page
+
+
+def is_ancestor(commit, later):
+    command = ["git", "-C", str(ROOT), "merge-base", "--is-ancestor", commit, later]
+    code = subprocess.run(command, capture_output=True, check=False).returncode
+    if code not in (0, 1):
+        pytest.skip("the history is not here")
+    return code == 0
 
 
 def test_the_five_lines_of_the_readme_compute_every_comparison():

@@ -1,6 +1,7 @@
 """A planned study from its page to its verdicts: the frozen plan is followed, tables and pages fit the evidence."""
 
 import io
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -279,6 +280,36 @@ def test_a_stranger_computes_effect_and_p_of_every_row_from_the_table_of_runs(pl
     primary = rows[rows.kind == "primary"]
     assert list(primary.verdict) == ["better", "better"]
     assert set(primary.look) <= {1, 2}
+
+
+def test_page_and_table_name_the_same_number_of_pairs_for_an_open_end_point(place):
+    """At the end point's own level, here half of alpha."""
+    d = [0.012, -0.009, 0.005, -0.004, 0.011, -0.002]
+    points = [replace(point, share=0.5) for point in PLAN.order]
+    study = replace(STUDY, plan=replace(PLAN, order=tuple(points)))
+    folder = place / "results/small-study/smoke"
+    for seed, difference in enumerate(d):
+        scores = folder / f"b-em-seed{seed}" / "scores.json"
+        known = json.loads((folder / f"a-em-seed{seed}" / "scores.json").read_text())["scores"]["mean_iou"]
+        held = json.loads(scores.read_text())
+        held["scores"]["mean_iou"] = known + difference
+        scores.write_text(json.dumps(held))
+    tables.write([study], place / "results")
+    row = pd.read_csv(place / "results" / tables.COMPARISONS).iloc[0]
+    assert (row.verdict, row.look) == ("open", 2)
+    assert row.level == pytest.approx(0.5 * 0.0095)
+    assert f"**open**: {row.effect:+.4f} is neither" in verdicts.make(study, place / "results")
+    assert f"; {row.pairs_needed:.0f} pairs would settle it" in verdicts.make(study, place / "results")
+
+
+def test_what_a_reader_must_know_of_a_plan_stands_on_the_page(place):
+    path = report(place)
+    assert "## Plan\n\nMade before the runs ([plan]" in path.read_text()
+    note = path.parent / frozen.NOTE
+    note.write_text(note.read_text().replace('"date"', '"remark": "3 runs existed.", "date"'))
+    text = report(place).read_text()
+    assert "## Plan\n\nMade ([plan]" in text
+    assert text.split("## Plan")[1].split("\n\n")[1].endswith(" is exploratory. smoke: 3 runs existed.")
 
 
 def test_the_table_of_runs_says_what_a_run_was(place):

@@ -165,7 +165,10 @@ def note(path: Path, results: Path, size: str) -> None:
 
 
 def noted_plan(results: Path) -> dict[str, dict[str, str]]:
-    """The notes beside a study's evidence, by size; empty before its first run."""
+    """The notes beside a study's evidence, by size; empty before its first run.
+
+    commit, date, sha256: of the plan. remark: what a reader must know of how it came about, written by hand.
+    """
     try:
         found = json.loads((results / NOTE).read_text(encoding="utf-8"))
     except OSError:

@@ -96,7 +96,8 @@ def _primary(study: Study, made: Decision, runs: choice.Runs) -> Row:
         "reference": point.reference,
     }  # fmt: skip
     assert study.plan is not None
-    final = study.plan.looks[-1].p
+    looks = study.plan.looks
+    final = looks[-1].p * (made.level / looks[made.look - 1].p if made.level > 0 else 1)  # its level at the last look
     told: Row = {"kind": "primary", "verdict": made.verdict, "look": made.look or "", "level": made.level,
                  "margin": point.margin, "failed": made.failed, "runs": made.runs, "reason": made.reason}  # fmt: skip
     if made.std > 0:

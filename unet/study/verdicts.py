@@ -123,13 +123,15 @@ def _plan(study: Study, folder: Path) -> str:
     made = ", ".join(
         f"{size}: commit {note['commit'][:10]} of {note['date'][:10]}" for size, note in noted.items() if note["date"]
     )
+    remarks = "".join(f" {size}: {note['remark']}" for size, note in noted.items() if "remark" in note)
     return (
-        f"## Plan\n\nMade before the runs ([plan](../../{frozen.FOLDER}/{study.name}.yaml), {made or 'not noted'}). "
+        f"## Plan\n\nMade {'' if remarks else 'before the runs '}([plan](../../{frozen.FOLDER}/{study.name}.yaml), "
+        f"{made or 'not noted'}). "
         f"Alpha {plan.alpha:g} for the question, spent on the end points in the order of the table (shares "
         f"{', '.join(f'{share:g}' for share in plan.shares)}; what one has passes on when it is found different). "
         f"Looks: {looks}; a verdict keeps the look at which it fell. Seeds: {seeds}. When more than "
         f"{plan.most_collapsed:.0%} of a comparison's runs collapsed or diverged, it is stopped. Everything else in "
-        "these results is exploratory."
+        f"these results is exploratory.{remarks}"
     )
 
 
