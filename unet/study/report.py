@@ -21,9 +21,11 @@ PROFILES = {
     "before training does: what an arm looks like here says how soon it began to learn.",
     "reduced-fp32": "The size of `reduced` in fp32 on every machine, for processors without bf16.",
     "decide-em": "The size at which questions about EM are decided: four levels, 16 channels, tiles of 252 px, 2400 "
-    "updates of Adam with a rate that falls to a fiftieth, which trains to where the scores stand still.",
+    "updates of Adam with a rate that falls to a fiftieth, by when the scores hardly change; a longer schedule may "
+    "reach others.",
     "decide-cells": "The size at which questions about large tiles and cells are decided: five levels, 16 channels, "
-    "tiles of 508 px, 1200 updates of Adam with a rate that falls to a fiftieth.",
+    "tiles of 508 px, 1200 updates of Adam with a rate that falls to a fiftieth: a short training, whose verdicts "
+    "hold for this length.",
     "membranes": "What came nearest to the paper's table on EM: four levels, 32 channels, tiles of 316 px, 3000 "
     "updates, averaged weights.",
     "cells": "What came nearest to the paper's table of cells: three classes, five levels, tiles of 508 px, 3000 or "
