@@ -178,7 +178,7 @@ def test_a_table_names_classes_ranges_and_what_is_ignored(tmp_path):
 def test_colours_can_be_classes(tmp_path):
     colours = np.array([[0, 0, 0], [255, 0, 0], [0, 128, 64]], np.uint8)
     cases.write(tmp_path, lambda labels, _: colours[np.where(labels > 6, 2, labels > 0)])
-    with pytest.raises(DataError, match=r"is a colour image; .* or set data.label_map"):
+    with pytest.raises(DataError, match=r"--data.label-map '#000000=background' '#008040=class-1' '#ff0000"):
         read(tmp_path)
     stack = read(tmp_path, label_map=("#000000=ground", "#FF0000=cell", "#008040=nucleus"))
     same(stack, lambda labels: np.where(labels > 6, 2, labels > 0).astype(np.uint8))

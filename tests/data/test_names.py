@@ -11,7 +11,7 @@ from unet.config import DataConfig
 from unet.data import own
 from unet.data.load import load
 from unet.errors import DataError
-from unet.evaluation.strangers import pair_files
+from unet.evaluation.pairing import pair_files
 
 IMAGE = np.arange(600, dtype=np.uint16).reshape(20, 30)
 

@@ -40,7 +40,18 @@ def doubts(stack: Stack, train: Sequence[int], held_out: Sequence[int]) -> list[
         return []
     used = [stack.frames[i] for i in sorted((*train, *held_out))]
     copies = _copies([stack.frames[i] for i in train], [stack.frames[i] for i in held_out])
-    return [*_gray_values(used), *misplaced(used), *copies]
+    return [*_unlabelled(used), *_gray_values(used), *misplaced(used), *copies]
+
+
+def _unlabelled(frames: Sequence[Frame]) -> list[str]:
+    """A line when more than half of the labels hold nothing but background, and others hold something."""
+    empty = [f.name for f in frames if f.label is not None and not f.label.any()]
+    if not len(frames) / 2 < len(empty) < len(frames):
+        return []
+    return [
+        f"warning: {len(empty)} of {len(frames)} labels hold background alone ({_some(empty)}): were these images not "
+        "labelled? Leave them out then, or the network learns that there is nothing in them"
+    ]
 
 
 def misplaced(frames: Sequence[Frame], what: str = "images") -> list[str]:

@@ -15,6 +15,7 @@ Axes: C channels, H rows, W columns.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,10 @@ from unet.data.pairs import Found, OnFrame, read_pairs
 from unet.data.rescale import fill_value
 from unet.data.stack import Frame, InstanceImage, LabelImage, Stack
 from unet.errors import ConfigError, DataError, Problems
+from unet.files import reading
 
+_COMMENT = re.compile(r"(^|\s)#(\s.*|$)")  # colours have no space behind the sign
+_NUMBERED = re.compile(r"(\d+)\s*[\s:;,.)]\s*(?=\S)")  # a line that was meant as a table
 _MOST = 2 / 3  # of all pixels: a foreground that fills more is rare, a mask of the other polarity is not
 
 
@@ -145,7 +149,10 @@ def _check_images(found: Found) -> None:
             if bad:
                 found.wrong.append(f"{pair.image_place}: {bad} gray values are NaN or infinite")
         if pair.image.shape[0] != usual:
-            found.wrong.append(f"{pair.image_place}: has {pair.image.shape[0]} channels, most others {usual}")
+            found.wrong.append(
+                f"{pair.image_place}: has {pair.image.shape[0]} channels, most others {usual}; save all alike, gray or "
+                "RGB, without opacity"
+            )
 
 
 def _label_kind(folder: Path, config: DataConfig, found: Found, names: tuple[str, ...]) -> tuple[LabelKind, str]:
@@ -158,20 +165,30 @@ def _label_kind(folder: Path, config: DataConfig, found: Found, names: tuple[str
         raise Problems(folder, [*found.wrong, str(error)]) from None
 
 
+def classes_file(folder: Path) -> Path | None:
+    """The file classes.txt of a folder, in whatever letters it is written; None: there is none."""
+    with reading(folder):
+        return next((p for p in sorted(folder.iterdir()) if p.name.lower() == "classes.txt" and p.is_file()), None)
+
+
 def _class_lines(folder: Path) -> list[str]:
-    path = folder / "classes.txt"
-    if not path.is_file():
+    """The lines of classes.txt without comments, which begin with # and a space."""
+    path = classes_file(folder)
+    if path is None:
         return []
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [_COMMENT.sub("", line).strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError):
-        raise DataError(f"{path}: not readable text; write one class name per line") from None
+        raise DataError(f"{path}: not readable text; save it as UTF-8, one class name per line") from None
+    return [line for line in lines if line]
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    names = tuple(_class_lines(folder))
+    names, path = tuple(_class_lines(folder)), classes_file(folder)
+    if names and all(map(_NUMBERED.match, names)):
+        meant = _NUMBERED.sub(r"\1=", names[0])
+        raise DataError(f"{path}: {names[0]!r} is a number and a name; write {meant} and so on, or the names alone")
     if names and not 2 <= len(set(names)) == len(names) <= 255:
-        path = folder / "classes.txt"
         raise DataError(f"{path}: names {len(names)} classes; write 2..255 different names, one per line")
     return names
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import DataConfig
-from unet.data.images.tiff import SMALLEST_SIDE_PX, Pixels, read_images, stores_planes
+from unet.data.images.tiff import SMALLEST_SIDE_PX, Pixels, check_lossless, read_images, stores_planes
 from unet.data.label_map import packed
 from unet.data.names import IMAGES, LABELS, list_images, nothing_in, part, renamed, without_channel, without_partner
 from unet.data.stack import IGNORE
@@ -20,6 +20,7 @@ from unet.errors import DataError
 from unet.files import natural_key, reading
 
 OnFrame = Callable[[int, int], None]
+_FEW_COLOURS = 6  # of a label image in colours, that are shown
 
 
 @dataclass
@@ -98,13 +99,16 @@ def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, colou
     images, labels = _planes_as_slices(read[0], read[1], image_path, label_path)
     image_place, place = (path.relative_to(folder).as_posix() for path in (image_path, label_path))
     if not colours and not (labels == labels[:, :1]).all():
-        found.wrong.append(f"{place}: is a colour image; save one number per class or object, or set data.label_map")
+        found.wrong.append(colour_label(place, labels))
     elif images.shape[2:] != labels.shape[2:] and is_channel_axis(images.shape):
         found.wrong.append(f"{image_place}: {channel_axis(images.shape)}")
     elif len(images) != len(labels):
         found.wrong.append(f"{place}: has {len(labels)} slices, its image {len(images)}")
     elif images.shape[2:] != labels.shape[2:]:
-        found.wrong.append(f"{place}: has shape {labels.shape[2:]}, its image {images.shape[2:]}")
+        found.wrong.append(
+            f"{place}: has shape {labels.shape[2:]}, its image {images.shape[2:]}; export both again, at one size "
+            "(resizing a label by anything but nearest neighbour makes new values)"
+        )
     else:
         parent = Path(key).parent.as_posix()
         sequence = key if len(images) > 1 else "images" if parent == "." else parent
@@ -112,6 +116,18 @@ def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, colou
             slice_ = f"[{i:02}]" if len(images) > 1 else ""
             numbers = packed(label, colours)
             found.pairs.append(Pair(key + slice_, sequence, image, numbers, image_place + slice_, place + slice_))
+
+
+def colour_label(place: str, labels_NCHW: Pixels) -> str:
+    """What is said of a label image in colours: the table that reads it, where there are few."""
+    said = f"{place}: is a colour image; save one number per class or object, or set data.label_map"
+    if labels_NCHW.shape[1] < 3 or labels_NCHW.dtype != np.uint8:
+        return said
+    colours = np.unique(np.concatenate([packed(label, colours=True).ravel() for label in labels_NCHW]))
+    if not 2 <= len(colours) <= _FEW_COLOURS:
+        return f"{said} ({len(colours)} colours)"
+    table = " ".join(f"'#{c:06x}={f'class-{i}' if i else 'background'}'" for i, c in enumerate(colours))
+    return f"{place}: is a colour image; name its colours by --data.label-map {table}"
 
 
 def is_channel_axis(shape_NCHW: tuple[int, ...]) -> bool:
@@ -150,8 +166,7 @@ def _planes_as_slices(images: Pixels, labels: Pixels, image_path: Path, label_pa
 
 def _read_label(path: Path) -> Pixels:
     """Label image or stack, N x C x H x W integers. Raises DataError."""
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        raise DataError(f"{path}: JPEG alters label values; save labels as PNG or TIFF")
+    check_lossless(path)
     labels = read_images(path, indices=True)
     if labels.dtype.kind == "f":
         if not (np.isfinite(labels).all() and (labels == np.rint(labels)).all() and abs(labels).max() < 2**31):
@@ -159,7 +174,6 @@ def _read_label(path: Path) -> Pixels:
         labels = labels.astype(np.int64)
     low, high = labels.min(), labels.max()
     if low < 0 or high > np.iinfo(np.int32).max:
-        raise DataError(
-            f"{path}: label value {low if low < 0 else high} is out of range; pixels to ignore are {IGNORE}"
-        )
+        what = f"{low} is below 0; pixels to ignore are {IGNORE}" if low < 0 else f"{high} is too large; number from 1"
+        raise DataError(f"{path}: label value {what}")
     return labels

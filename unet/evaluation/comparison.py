@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from unet.config import DataConfig
 from unet.data.doubts import misplaced
-from unet.data.own import label_table, read_labels, unfit_scores
+from unet.data.own import classes_file, label_table, read_labels, unfit_scores
 from unet.data.pairs import Found
 from unet.data.stack import IGNORE, Frame, Normalisation, Stack
 from unet.errors import Problems, RunError
 from unet.evaluation.constant import missing_classes, warnings_of
 from unet.evaluation.frames import FramePrediction
+from unet.evaluation.pairing import add_predictions, pair_files
+from unet.evaluation.pairing import read_labels as read_label_files
 from unet.evaluation.scoring import Scores, or_none, picture_rows, record, score
-from unet.evaluation.strangers import Reading, add_predictions, as_objects, as_probabilities, numbered, pair_files
-from unet.evaluation.strangers import read_labels as read_label_files
+from unet.evaluation.strangers import Reading, as_objects, as_probabilities, numbered
 from unet.files import write_json
 from unet.metrics.ctc import ctc_scores
 from unet.metrics.instance import match_objects, seg
@@ -67,7 +68,7 @@ def compare(
         raise RunError(f"{out} holds scores already; name another folder with --out, or add --overwrite")
     config = config or DataConfig(folder=str(labels))
     files, notes = pair_files(prediction, labels)
-    folder = labels if labels.is_dir() and (labels / "classes.txt").is_file() else labels.parent
+    folder = labels if labels.is_dir() and classes_file(labels) else labels.parent
     table = label_table(folder, config)
     found = read_label_files(files, table is not None and table.colours)
     kind, why, truth, class_names = read_labels(folder, config, found, table)

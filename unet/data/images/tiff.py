@@ -38,6 +38,7 @@ SMALLEST_SIDE_PX = 8
 # Compressions that reach no more than MAX_RATIO: none, LZW, JPEG, deflate by its two numbers, PackBits. Zstandard, the
 # furthest of the others in use, stores 128 KiB of one value in 4 bytes.
 _BOUNDED = (1, 5, 7, 8, 32946, 32773)
+_JPEG = (6, 7, 33007)  # of the old kind, of the usual one, and a number of its own
 _ZSTD_RATIO = 2**15
 _HELD_BYTES = 16 * 2**20  # decoded at a time on the way into a scratch map
 
@@ -110,6 +111,18 @@ def _check_file(path: Path) -> str:
     if suffix in (".tif", ".tiff") and head[:2] not in (b"II", b"MM"):
         raise DataError(f"{path}: not a TIFF file: {other_content(head)}")
     return suffix
+
+
+def check_lossless(path: Path) -> None:
+    """DataError when an image file is compressed as JPEG, by whatever name: the numbers of labels do not survive it."""
+    if _check_file(path) in (".tif", ".tiff"):
+        with _opened(path) as tif:
+            lossy = only_series(path, tif).keyframe.compression in _JPEG
+    else:
+        with path.open("rb") as file:
+            lossy = file.read(3) == b"\xff\xd8\xff"
+    if lossy:
+        raise DataError(f"{path}: JPEG alters label values; save labels as PNG or TIFF without it")
 
 
 def read_gray(path: Path, *, mmap: bool = False) -> Pixels:
