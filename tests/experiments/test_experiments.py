@@ -268,11 +268,21 @@ def test_no_run_is_older_than_its_plan_unless_the_page_says_so(stem):
     folder = RESULTS / PLANNED[stem].name
     page = (folder / verdicts.README).read_text() if folder.is_dir() else ""
     for size, note in frozen.noted_plan(folder).items():
+        assert frozen.hash_of(plan_at(note["commit"], PLANNED[stem].name), size) == note["sha256"]
         commits = [run.environment["commit"] for run in load_all(folder / size)]
         assert not [commit for commit in commits if "+" in commit]  # of trees that were not committed
         older = {commit for commit in set(commits) if not is_ancestor(note["commit"], commit)}
         runs = sum(commit in older for commit in commits)
         assert not runs or f"{size}: {runs} runs" in page
+
+
+def plan_at(commit, name):
+    """The plan of a study as a commit has it."""
+    command = ["git", "-C", str(ROOT), "show", f"{commit}:experiments/plans/{name}.yaml"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    if shown.returncode:
+        pytest.skip("the history is not here")
+    return yaml.safe_load(shown.stdout)
 
 
 def is_ancestor(commit, later):

@@ -217,6 +217,7 @@ def test_pairs_that_are_alike_up_to_rounding_are_no_evidence(pair):
     assert (made.verdict, made.reason[:28]) == ("open", "all pairs differ by the same")
     rounding = decide.decisions(STUDY, runs_of({"em": [1e-16 * d for d in SURE] * 2}, base=0.0))[0]
     assert rounding.verdict == "open"  # the same scores, but for the order of a sum
+    assert (rounding.std, rounding.needed(0.0095)) == (0.0, None)  # which no number of pairs would settle
 
 
 def test_a_verdict_that_more_alpha_could_change_waits_for_the_end_point_before_it():

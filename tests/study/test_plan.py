@@ -97,6 +97,9 @@ def test_a_section_of_the_study_s_own_stands_on_the_page_of_its_verdicts(place):
 def test_a_page_that_deviates_from_its_plan_gets_no_verdict(place, changes, what):
     with pytest.raises(ConfigError, match=f"deviates from its plan .* in {what}; no verdict is given"):
         report(place, replace(STUDY, plan=replace(PLAN, **changes)))
+    assert not [
+        path for path in (place / "results").rglob("*") if path.suffix in (".png", ".md")
+    ]  # nor drawn in a figure
 
 
 def test_an_arm_may_be_added_after_the_plan(place):

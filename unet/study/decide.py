@@ -21,7 +21,7 @@ from unet.study.evidence import Evidence
 from unet.study.plan import EndPoint, Plan
 from unet.study.stats import equivalence_test, t_test
 
-ROUNDING = 1e-9  # of a margin: differences that vary by less vary by the rounding of scores alone
+ROUNDING = 1e-9  # of a margin
 Verdict = Literal["better", "worse", "equal", "open", "stopped", "waiting"]
 
 
@@ -54,8 +54,10 @@ class Decision:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the differences."""
-        return float(np.std(self.differences, ddof=1)) if len(self.differences) > 1 else math.nan
+        """Standard deviation of the differences; 0 where they are alike up to rounding."""
+        if len(self.differences) < 2:
+            return math.nan
+        return 0.0 if alike(self.differences, self.point.margin) else float(np.std(self.differences, ddof=1))
 
     @property
     def within(self) -> bool:
@@ -155,13 +157,18 @@ def _look(
         verdict, reason = "stopped", f"{failed} of {2 * len(pairs)} runs collapsed or diverged: fix the recipe"
     elif level <= 0:
         reason = "not tested: the order ended before it"
-    elif float(np.ptp(d)) <= ROUNDING * point.margin:
+    elif alike(d, point.margin):
         reason = "all pairs differ by the same, which no test can judge"
     elif p < level:
         verdict = "better" if (sum(d) > 0) == higher_is_better(point.score) else "worse"
     elif p_equal < level:
         verdict = "equal"
     return Decision(point, verdict, number, seeds, d, p, p_equal, level, reason=reason, **found)
+
+
+def alike(differences: tuple[float, ...], margin: float) -> bool:
+    """Whether differences vary by the rounding of scores alone, which no test may take for their spread."""
+    return float(np.ptp(differences)) <= ROUNDING * margin
 
 
 def _value(run: Evidence, score: str) -> float:

@@ -119,7 +119,7 @@ def check(study: Study, path: Path, results: Path) -> None:
             "the plan, or ask the new question in a study of its own"
         )
     for size, noted in noted_plan(results).items():
-        if noted.get("sha256") != _hash(frozen, size):
+        if noted.get("sha256") != hash_of(frozen, size):
             raise ConfigError(
                 f"{path}: was changed after the runs in {results / size} began; restore the plan of commit "
                 f"{noted.get('commit')}"
@@ -161,7 +161,7 @@ def note(path: Path, results: Path, size: str) -> None:
         return
     commit, date = committed(path)
     frozen = parse_yaml(path.read_text(encoding="utf-8"))
-    write_json(results / NOTE, noted | {size: {"commit": commit, "date": date, "sha256": _hash(frozen, size)}})
+    write_json(results / NOTE, noted | {size: {"commit": commit, "date": date, "sha256": hash_of(frozen, size)}})
 
 
 def noted_plan(results: Path) -> dict[str, dict[str, str]]:
@@ -200,8 +200,8 @@ def committed(path: Path) -> tuple[str, str]:
     return commit, date
 
 
-def _hash(frozen: Any, size: str) -> str:
-    """Of what a plan says of a size: all but the seeds and settings of other sizes."""
+def hash_of(frozen: Any, size: str) -> str:
+    """Hash of what a plan says of a size: all but the seeds and settings of other sizes."""
     own = {key: value for key, value in frozen.items() if key not in ("seeds", "profiles")}
     own |= {key: frozen[key].get(size) for key in ("seeds", "profiles")}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ from typing import Any
 
 from unet.errors import ConfigError, nearest
 from unet.files import write_text
-from unet.study import claims, figure, frozen, tables, verdicts
+from unet.study import claims, evidence, figure, frozen, tables, verdicts
 from unet.study import report as study_report
 from unet.study.design import Study
 
@@ -68,6 +68,9 @@ def write_report(study: Study, profile: str, results: Path, plan_file: Path) -> 
     ConfigError when the study deviates from its frozen plan.
     """
     folder = results / study.name / profile
+    planned = study.plan is not None and profile in study.plan.seeds
+    if planned and evidence.load_all(folder):
+        frozen.check(study, plan_file, results / study.name)
     if not figure.draw(study, profile, folder, folder / study_report.FIGURE):
         return None
     write_text(folder / study_report.README, study_report.make(study, profile, folder))
@@ -75,9 +78,8 @@ def write_report(study: Study, profile: str, results: Path, plan_file: Path) -> 
         study.picture(study, results)
     if study.plan is None and study.front is not None:
         write_text(results / study.name / verdicts.README, study.front(study, results))
-    if study.plan is None or profile not in study.plan.seeds:
+    if not planned:
         return folder / study_report.README
-    frozen.check(study, plan_file, results / study.name)
     verdicts.draw(study, results, results / study.name / verdicts.FIGURE)
     write_text(results / study.name / verdicts.README, verdicts.make(study, results))
     return results / study.name / verdicts.README
