@@ -43,7 +43,7 @@ Command
     membranes/whole-em-seed0.
 
 Run time
-    One core with bf16 (200 GFLOP/s): 15 to 20 minutes a run, 64 channels about four hours.
+    One core with bf16 (200 GFLOP/s), some runs beside other work: 17 to 54 minutes a run; EM at 64 channels 81.
 
 Expected
     EM test set V_rand 0.970 to 0.975 and warping error 0.0003 to 0.0005; DIC-HeLa SEG 0.74 to 0.79 (gold) and 0.82 to

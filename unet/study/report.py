@@ -117,11 +117,19 @@ def _counts(study: Study, profile: str, runs: Runs) -> str:
     note = f", {diverged} of them diverged" if diverged else ""
     note += f", {collapsed} collapsed (the same prediction everywhere)" if collapsed else ""
     folder = f"experiments/{study.name.replace('-', '_')}.py"
+    if runs and all(run.config.data.split == "all" for run in runs.values()):
+        measured = (
+            "Trained on all labelled frames, none held out; the scores of the challenge's test slices stand on the "
+            "[page of the study](../README.md)."
+        )
+    else:
+        measured = (
+            "Scores are measured on held-out training images (the test labels of the Cell Tracking Challenge are not "
+            "public, those of EM decide nothing), stitched to full size, in eval mode, from the last weights; IoU also "
+            "as the median of the last five evaluations."
+        )
     return (
-        f"{ended} runs, up to {seeds} seeds per arm{note}. Scores are measured on held-out training images (the test "
-        f"labels of the Cell Tracking Challenge are not public, those of EM decide nothing), stitched to full size, in "
-        f"eval mode, from the last weights; "
-        f"IoU also as the median of the last five evaluations. Command: `python {folder} --profile {profile} "
+        f"{ended} runs, up to {seeds} seeds per arm{note}. {measured} Command: `python {folder} --profile {profile} "
         f"--seeds {max(1, seeds)}`."
     )
 
