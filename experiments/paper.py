@@ -85,6 +85,7 @@ STUDY = Study(
         Arm("wide-silver", "as silver, 64 channels", cell_recipe("silver", WIDE), CELLS),
     ),
     comparisons=(Comparison("silver", "gold"),),
+    tested={"em": ("mean_iou", "v_rand"), "phc": ("foreground_iou", "seg"), "hela": ("foreground_iou", "seg")},
     front=paper_tables.page,
 )
 

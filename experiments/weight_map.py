@@ -77,7 +77,7 @@ STUDY = Study(
         Comparison("three-class", "paper"),
     ),
     data=("em", "hela"),
-    tested={"em": ("mean_iou", "v_rand", "warping_error"), "hela": ("mean_iou", "seg", "seg_components")},
+    tested={"em": ("mean_iou", "v_rand", "warping_error"), "hela": ("foreground_iou", "seg", "seg_components")},
     plan=Plan(
         order=(
             EndPoint("paper", "none", "em", "mean_iou", "decide-em", 0.01, 0.5),

@@ -230,6 +230,16 @@ def test_a_packed_run_is_not_replaced_by_a_folder(place):
         evidence.load_all(folder)
 
 
+def test_a_packed_run_does_not_stand_there_twice(place):
+    """Else the last line of a name would count."""
+    folder = place / "results/small-study/smoke"
+    evidence.pack(folder)
+    lines = (folder / store.RUNS).read_text().splitlines()
+    (folder / store.RUNS).write_text("\n".join([*lines, lines[3]]) + "\n")
+    with pytest.raises(RunError, match=r"runs.jsonl: damaged \(a run stands there twice, or not whole\); restore it"):
+        evidence.load_all(folder)
+
+
 def test_an_arm_of_a_plan_is_the_same_on_all_data_sets(place):
     """The plan keeps an arm's settings once; what it changes on other data would be free."""
 

@@ -106,6 +106,11 @@ def _caption(study: Study, runs: Runs) -> str:
         said.append("Where the best rate of an optimizer is one of the other arms, its curves lie upon that arm's.")
     if len({run.config.weight for run in runs.values()}) > 1:
         said.append("Arms with other weights minimise other losses: their training losses cannot be compared.")
+    if any(run.config.data.target == "cell-border" for run in runs.values()):
+        said.append(
+            "IoU is the mean over the classes that occur in label or prediction; borders between cells are one of them "
+            "in some runs and not in others: foreground IoU and SEG compare runs."
+        )
     return " ".join(said) if runs else ""
 
 

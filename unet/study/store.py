@@ -42,7 +42,12 @@ def lines(folder: Path) -> Mapping[str, Row]:
 def _lines(file: Path, _: int) -> Mapping[str, Row]:
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        return {row["name"]: row for row in rows if isinstance(row["config"], dict) and isinstance(row["record"], dict)}
+        known = {
+            row["name"]: row for row in rows if isinstance(row["config"], dict) and isinstance(row["record"], dict)
+        }
+        if len(known) < len(rows):
+            raise ValueError("a run stands there twice, or not whole")
+        return known
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise RunError(f"{file}: damaged ({one_line(error)}); restore it") from None
 
