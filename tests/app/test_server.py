@@ -155,7 +155,7 @@ def test_an_image_of_other_channels_fails_in_one_line(app, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30, 3), np.uint8)).save(tmp_path / "colours.png")
     told = app.told(app.predicted(tmp_path / "colours.png"))
     assert told["state"] == "failed"
-    assert told["problem"] == "colours.png: has 3 channels; the network takes gray images"
+    assert told["problem"].startswith("colours.png: has 3 channels; the network takes gray images, so convert it")
 
 
 def test_files_too_large_are_refused(app):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from unet.commands.words import image_files
+from unet.commands.words import image_files, left_out
 from unet.config import DataConfig
 from unet.data import own
 from unet.data.load import load
@@ -93,3 +93,11 @@ def test_an_archive_is_no_folder(tmp_path: Path) -> None:
     assert "a file, not a folder; unpack it" in refusal(write(tmp_path, "mine.zip") / "mine.zip")
     with pytest.raises(DataError, match=r"holds no image .*; of a.nd2: open it in Fiji"):
         image_files(write(tmp_path / "scans", "a.nd2", "b.nd2"))
+
+
+def test_what_is_left_out_of_a_folder_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "scans", "a.tif", "b.czi", "c.npy", "notes.txt", "Thumbs.db", "._a.tif", "sub/d.tif")
+    assert left_out([str(folder), str(folder / "a.tif")]) == (
+        "left out, for no images that are read: b.czi, c.npy, sub/"
+    )
+    assert left_out([str(write(tmp_path / "plain", "a.tif", "table.csv"))]) == ""

@@ -12,7 +12,7 @@ from unet.commands import submission
 from unet.commands.networks import Loaded, instance_settings, load
 from unet.commands.parse import parse
 from unet.commands.predict_flags import Arguments
-from unet.commands.words import Words, places, refuse_clashes, sort_words
+from unet.commands.words import Words, left_out, places, refuse_clashes, sort_words
 from unet.errors import ConfigError, RunError
 from unet.terminal import Bar, Terminal
 
@@ -85,6 +85,8 @@ def _write_maps(arguments: Arguments, words: Words, terminal: Terminal) -> list[
         if taken is not None:
             raise RunError(f"{taken} exists already; name another one with --out, or add --overwrite")
     check_disk(tasks, arguments.resume)
+    if other := left_out(words.images):
+        terminal.say(other)
     terminal.say(_what(tasks, loaded))
     before = 0
     with Stopper() as stopper, terminal.bar("rows of tiles", sum(task.rows for task in tasks)) as bar:
@@ -98,7 +100,8 @@ def _write_maps(arguments: Arguments, words: Words, terminal: Terminal) -> list[
                 continue
             with terminal.task(f"{one.task.source.name}: finding objects"):
                 count = one.write(stopper.check)
-            terminal.say(f"{one.masks}: {count:,} objects")
+            alone = ", in each plane of the stack by itself" if one.task.shape_NCHW[0] > 1 else ""
+            terminal.say(f"{one.masks}: {count:,} objects{alone}")
     return [place.target, *(path for one in objects for path in one.paths[:2] if place.target.is_file())]
 
 

@@ -10,6 +10,7 @@ from unet.errors import ConfigError, DataError, RunError
 
 _TIFF = (".tif", ".tiff")
 _MAP = "-probabilities"
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,21 @@ def image_files(source: Path) -> list[Path]:
         how = f"of {other.name}: {advice(other)}" if other else "name a file or a folder of images"
         raise DataError(f"{source}: holds no image ({', '.join(SUFFIXES)}); {how}")
     return sorted(found, key=lambda path: natural_key(str(path)))
+
+
+def left_out(images: Sequence[str]) -> str:
+    """A line about what lies in folders of images and is not read, though it may be images; empty: nothing does."""
+    from unet.data.images.foreign import advice
+    from unet.data.names import NOTES
+    from unet.files import natural_key
+
+    other = []
+    for folder in (Path(word) for word in images if Path(word).is_dir()):
+        for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
+            if path.name[0] != "." and (path.is_dir() or (advice(path) and path.suffix.lower() not in NOTES)):
+                other.append(f"{path.name}/" if path.is_dir() else path.name)
+    more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
+    return f"left out, for no images that are read: {', '.join(other[:_SHOWN])}{more}" if other else ""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ IMAGES, LABELS = ("images", "imagesTr"), ("labels", "masks", "labelsTr")
 """Names of the two folders; the first that is there is taken."""
 
 ENDINGS = re.compile(r"[_-](?:cp_)?(?:masks?|labels?|seg|segmentation|gt)$", re.IGNORECASE)  # of the names of labels
-_SILENT = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")  # notes beside images are no mistake
+NOTES = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")
+"""Endings of what lies beside images and is no mistake."""
 _CHANNEL = re.compile(r"_(\d{4})$")  # of an image of nnU-Net
 _SHOWN = 3
 
@@ -52,7 +53,7 @@ def list_images(folder: Path, part: str, wrong: list[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     base = folder / part
     for path in _files(base):
-        if path.suffix.lower() in _SILENT:
+        if path.suffix.lower() in NOTES:
             continue
         inside = path.relative_to(base)
         key = unicodedata.normalize("NFC", re.sub(r"\.ome$", "", inside.with_suffix("").as_posix(), flags=re.I))

@@ -103,7 +103,10 @@ def make_task(network: Predicting, source: Path, out: Path, settings: Settings) 
         raise DataError(f"{source}: {channel_axis(shape)}")
     if channels != settings.channels:
         wanted = "gray images" if settings.channels == 1 else f"images of {settings.channels} channels"
-        raise DataError(f"{source}: has {channels} channel{'s' * (channels > 1)}; the network takes {wanted}")
+        raise DataError(
+            f"{source}: has {channels} channel{'s' * (channels > 1)}; the network takes {wanted}, so convert it or "
+            "save the channels it was trained on"
+        )
     how = settings.how
     tiles = plan(height, width, network.depth, how.tile_px, network.allow_odd_pooling, how.symmetries)
     labels = None

@@ -81,7 +81,7 @@ class Objects:
         return path.with_name(path.stem.removesuffix("-probabilities") + ending)
 
     def write(self, check: Callable[[], None]) -> int:
-        """Make the objects of all images; returns their number. `check` is called before each image.
+        """Make the objects of each image by itself; returns their number. `check` is called before each image.
 
         The masks are 16-bit, 32-bit where an image has more than 65535 objects. RunError when they cannot be written.
         """

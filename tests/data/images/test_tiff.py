@@ -280,19 +280,29 @@ def test_real_files_have_the_published_shapes(data_root: Path) -> None:
 
 @pytest.mark.parametrize("planes", [False, True])
 @pytest.mark.parametrize("opacity", ["unassalpha", "assocalpha"])
-def test_the_opacity_of_a_mask_is_left_out_when_it_says_nothing(tmp_path: Path, planes: bool, opacity: str) -> None:
-    """As a PNG's: a mask that a drawing program saved with opacity is the same mask."""
-    pixels = np.zeros((2, 16, 20, 4), np.uint8)
-    pixels[:, 4:9, 3:11, :3] = 255
+@pytest.mark.parametrize("stored", [{}, {"compression": "zlib", "rowsperstrip": 5}, {"tile": (16, 16)}])
+def test_an_opacity_that_says_nothing_is_left_out(
+    tmp_path: Path, planes: bool, opacity: str, stored: dict[str, object]
+) -> None:
+    """As a PNG's: what a drawing program saved with opacity is the same image. Tiles reach beyond the sides."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 20, 24, 4), np.uint8)
     pixels[..., 3] = 255
-    for name, changed in (("says-nothing", 255), ("says-something", 7)):
-        pixels[0, 0, 0, 3] = changed
-        stored = np.moveaxis(pixels, -1, 1) if planes else pixels
-        layout = "separate" if planes else "contig"
-        tifffile.imwrite(
-            tmp_path / f"{name}.tif", stored, photometric="rgb", planarconfig=layout, extrasamples=[opacity]
-        )
-    read = read_images(tmp_path / "says-nothing.tif", indices=True)
-    np.testing.assert_array_equal(read, np.moveaxis(pixels[..., :3], -1, 1))
-    assert read_images(tmp_path / "says-something.tif", indices=True).shape == (2, 4, 16, 20)
-    assert read_images(tmp_path / "says-nothing.tif").shape == (2, 4, 16, 20)  # an image keeps what is stored
+    layout = {"photometric": "rgb", "planarconfig": "separate" if planes else "contig", "extrasamples": [opacity]}
+    path = tmp_path / "image.tif"
+    for channels, changed in ((3, 255), (4, 7)):
+        pixels[1, -1, -1, 3] = changed
+        tifffile.imwrite(path, np.moveaxis(pixels, -1, 1) if planes else pixels, **layout, **stored)
+        wanted = np.moveaxis(pixels[..., :channels], -1, 1)
+        for how in ({}, {"indices": True}, {"mmap": True}, {"scratch": tmp_path}):
+            np.testing.assert_array_equal(read_images(path, **how), wanted)
+        assert image_shape(path) == wanted.shape
+
+
+def test_the_transparency_mask_beside_an_image_is_no_page(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "image.tif") as tif:
+        tif.write(image)
+        tif.write(np.full((20, 24), 255, np.uint8), subfiletype=1)
+    with tifffile.TiffFile(tmp_path / "image.tif", mode="r+") as tif:
+        tif.pages[1].tags["NewSubfileType"].overwrite(4)
+    np.testing.assert_array_equal(read_images(tmp_path / "image.tif"), image[None, None])

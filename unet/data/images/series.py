@@ -54,7 +54,7 @@ def only_series(path: Path, tif: tifffile.TiffFile) -> Any:
     """The images of a file as one tifffile series; DataError when it holds none, several or unfit ones."""
     recorded = _recorded(path, tif) if len(tif.pages) > 1 else None
     found = tif.series if recorded is None else [recorded]
-    series = [s for s in found if s.size and not getattr(s.keyframe, "is_reduced", False)]
+    series = [s for s in found if s.size and not (s.keyframe.is_reduced or s.keyframe.is_mask)]
     if not series:
         raise DataError(f"{path}: holds no image; fetch or export it again")
     kinds = [f"{tuple(s.shape)} {s.dtype}" for s in series]

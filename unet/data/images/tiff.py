@@ -56,7 +56,7 @@ def read_images(
     Pages of a TIFF and every axis that is neither a colour nor a channel axis count as N. Gray values are the stored
     ones (no display table is applied to a TIFF, neither a reversed one nor one of colours). Indexed colours of a PNG
     become gray values where all that occur are grays, else RGB; with `palette_rgb` always RGB; with `indices`, for
-    label masks, they stay indices. A PNG's opacity is left out when it is the same everywhere, a TIFF's in label masks.
+    label masks, they stay indices. An opacity is left out when it is the same everywhere.
 
     With `mmap` an uncompressed TIFF stored in one piece is returned as a read-only memory map, in the file's byte
     order. With `scratch` (a folder) any other TIFF is decoded strip by strip into a nameless file there and
@@ -67,13 +67,12 @@ def read_images(
     suffix = _check_file(path)
     size = path.stat().st_size
     if suffix in (".tif", ".tiff"):
-        pixels, opacity = _read_tiff(path, size, mmap, scratch)
-        return pixels[:, :-1] if indices and opacity and (pixels[:, -1:] == pixels[:1, -1:, :1, :1]).all() else pixels
+        return _read_tiff(path, size, mmap, scratch)
     return read_picture(path, palette_rgb=palette_rgb, indices=indices)[None]
 
 
 def image_shape(path: Path, *, palette_rgb: bool = False) -> tuple[int, int, int, int]:
-    """(N, C, H, W) of what `read_images` would return, without decoding a TIFF; DataError as there."""
+    """(N, C, H, W) of what `read_images` would return; of TIFFs only an opacity is decoded. DataError as there."""
     suffix = _check_file(path)
     if suffix in (".tif", ".tiff"):
         with _opened(path) as tif:
@@ -81,7 +80,7 @@ def image_shape(path: Path, *, palette_rgb: bool = False) -> tuple[int, int, int
             _check_declared(path, path.stat().st_size, series)
             hollow = np.broadcast_to(np.zeros((), series.dtype), series.shape)  # takes no memory
             n, c, h, w = _to_NCHW(path, hollow, series.axes).shape
-            return n, c, h, w
+            return n, c - _has_idle_opacity(series), h, w
     return 1, *picture_shape(path, palette_rgb=palette_rgb)
 
 
@@ -136,8 +135,8 @@ def read_gray(path: Path, *, mmap: bool = False) -> Pixels:
     return images[:, 0]
 
 
-def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> tuple[Pixels, bool]:
-    """The images of a file and whether their last channel is an opacity."""
+def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> Pixels:
+    """The images of a file, without an opacity that says nothing."""
     with _opened(path) as tif:
         _check_page_list(path, tif)
         series = only_series(path, tif)
@@ -151,8 +150,35 @@ def _read_tiff(path: Path, size: int, mmap: bool, scratch: Path | None) -> tuple
             pixels = _decode_into_map(series, scratch)
         else:
             pixels = series.asarray()
-        opacity = series.keyframe.extrasamples[-1:] in ((1,), (2,))  # associated, unassociated
-        return _to_NCHW(path, pixels, series.axes), opacity
+        images = _to_NCHW(path, pixels, series.axes)
+        return images[:, :-1] if _has_idle_opacity(series) else images
+
+
+def _has_idle_opacity(series: Any) -> bool:
+    """Whether the last channel is an opacity that is the same everywhere; it is decoded strip by strip."""
+    key, values = series.keyframe, set[float]()
+    if key.extrasamples[-1:] not in ((1,), (2,)):  # associated, unassociated
+        return False
+    apart, last = key.planarconfig == 2, key.samplesperpixel - 1
+    for page in series.pages:
+        for (plane, *_), decoded in _segments(page, key):
+            if apart and plane != last:
+                continue
+            opacity = decoded[..., -1]
+            values |= {float(opacity.min()), float(opacity.max())}
+            if len(values) > 1:
+                return False
+    return True
+
+
+def _segments(page: Any, key: Any) -> Iterator[tuple[tuple[Any, ...], Pixels]]:
+    """The strips or tiles of a page, without what reaches beyond its sides, and their places in its shape `shaped`."""
+    for decoded, (plane, depth, top, left, _), shape in page.segments(maxworkers=1, buffersize=_HELD_BYTES):
+        place = (plane, *(slice(a, a + n) for a, n in zip((depth, top, left), shape[:3], strict=True)))
+        if decoded is None:  # a strip that was left out stands for its value of "no data"
+            yield place, np.full((1, 1, 1, 1), key.nodata, key.dtype)
+        else:
+            yield place, decoded[: key.imagedepth - depth, : key.imagelength - top, : key.imagewidth - left]
 
 
 def _decode_into_map(series: Any, folder: Path) -> Pixels:
@@ -161,13 +187,8 @@ def _decode_into_map(series: Any, folder: Path) -> Pixels:
     pages = scratch_map(folder, (len(series.pages), *key.shaped), key.dtype)
     held = 0
     for number, page in enumerate(series.pages):
-        for decoded, (plane, depth, top, left, _), shape in page.segments(maxworkers=1, buffersize=_HELD_BYTES):
-            place = (number, plane, *(slice(a, a + n) for a, n in zip((depth, top, left), shape[:3], strict=True)))
-            if decoded is None:  # a strip that was left out stands for its value of "no data"
-                pages[place] = key.nodata
-                continue
-            inside = decoded[: key.imagedepth - depth, : key.imagelength - top, : key.imagewidth - left]
-            pages[place] = inside
+        for place, inside in _segments(page, key):
+            pages[(number, *place)] = inside
             held += inside.nbytes
             if held > _HELD_BYTES:
                 release(pages)
