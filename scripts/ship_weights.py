@@ -40,7 +40,8 @@ LIMITS = """
 Made for images like those they were trained on: same contrast, similar pixel size, objects of similar size. On others
 look at the probabilities first (`unet predict --overlay`), or go on training from them: `unet train --from em
 --data.folder DIR`. The scores of `em` are of the challenge's 30 test slices; those of the cells are of the sequence
-that was left out, on its gold masks. Not for clinical use.
+that was left out (01), on its gold masks; their recipe was chosen with 01 left out, and the other way round scores less
+([both](../../../experiments/results/paper/README.md)). Not for clinical use.
 
 The weights are under the licence of this repository; the data they were trained on have terms of their own:
 
