@@ -114,3 +114,16 @@ def test_what_is_wrong_with_a_label_says_what_to_do(tmp_path: Path, label: np.nd
     tifffile.imwrite(write(tmp_path) / "labels" / "0.tif", label)
     with pytest.raises(DataError, match=said):
         read(tmp_path)
+
+
+def test_indices_of_colours_that_are_taken_for_grays_are_said(tmp_path: Path) -> None:
+    grays = np.tile(np.arange(256, dtype=np.uint16) * 257, (3, 1))
+    for table, told in ((grays[:, ::-1], False), (np.random.default_rng(0).permuted(grays, axis=1), True)):
+        write(tmp_path)
+        for i in (2, 4):
+            path = tmp_path / "images" / f"{i}.tif"
+            tifffile.imwrite(path, IMAGES[i], photometric="palette", colormap=table)
+        said: list[str] = []
+        own.read(tmp_path, DataConfig(folder=str(tmp_path)), said.append)
+        found = [line for line in said if "images/2.tif: has a table of colours" in line]
+        assert [line.endswith("(and so in 1 more images)") for line in found] == [True] * told

@@ -66,8 +66,8 @@ def read(
         raise Problems(folder, found.wrong)
     normalise = normalisation(config, (pair.image.dtype for pair in found.pairs))
     filled = [f"{p.image_place}: {text}" for p in found.pairs if (text := fill_value(p.image, normalise))]
-    if filled:
-        say(f"data: {filled[0]}" + (f" (and so in {len(filled) - 1} more images)" if len(filled) > 1 else ""))
+    for lines in filter(None, (filled, found.odd)):
+        say(f"data: {lines[0]}" + (f" (and so in {len(lines) - 1} more images)" if len(lines) > 1 else ""))
     frames = []
     for i, pair in enumerate(found.pairs):
         on_frame(len(found.pairs) + i, 2 * len(found.pairs))

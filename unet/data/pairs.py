@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from unet.config import DataConfig
-from unet.data.images.tiff import SMALLEST_SIDE_PX, Pixels, check_lossless, read_images, stores_planes
+from unet.data.images.tiff import SMALLEST_SIDE_PX, Pixels, check_lossless, indexed_colours, read_images, stores_planes
 from unet.data.label_map import packed
 from unet.data.names import IMAGES, LABELS, list_images, nothing_in, part, renamed, without_channel, without_partner
 from unet.data.stack import IGNORE
@@ -37,10 +37,11 @@ class Pair:
 
 @dataclass
 class Found:
-    """The pairs, and what is wrong with other files, a line each."""
+    """The pairs, what is wrong with other files, and what is odd about these, a line each."""
 
     pairs: list[Pair] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
 
 
 def read_pairs(
@@ -110,6 +111,8 @@ def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, colou
             "(resizing a label by anything but nearest neighbour makes new values)"
         )
     else:
+        if text := indexed_colours(image_path):
+            found.odd.append(f"{image_place}: {text}")
         parent = Path(key).parent.as_posix()
         sequence = key if len(images) > 1 else "images" if parent == "." else parent
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):

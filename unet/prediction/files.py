@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from unet import __version__
 from unet.data.images.calibration import read_calibration
 from unet.data.images.mapped import release, slabs
-from unet.data.images.tiff import read_images
+from unet.data.images.tiff import indexed_colours, read_images
 from unet.data.rescale import fill_value, rescaling, unlike_training
 from unet.errors import DataError, RunError
 from unet.files import sync_folder, write_error
@@ -173,7 +173,9 @@ def _predict(network: Predicting, task: Task, settings: Settings, done: int, rec
     """Fill the outputs from row of tiles `done` on."""
     scratch = task.probabilities.path.parent
     raw = read_images(task.source, mmap=True, palette_rgb=settings.channels > 1, scratch=scratch)
-    if advice := unlike_training(raw, settings.normalisation, watch.check):
+    for advice in filter(
+        None, (indexed_colours(task.source), unlike_training(raw, settings.normalisation, watch.check))
+    ):
         watch.say(f"{task.source}: {advice}")
     maps = [open_map(output.part, output.shape_NKHW) for output in task.outputs]
     per_image = task.rows // len(raw)

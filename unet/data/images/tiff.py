@@ -112,6 +112,22 @@ def _check_file(path: Path) -> str:
     return suffix
 
 
+def indexed_colours(path: Path) -> str:
+    """What is said of a TIFF whose numbers stand for colours of a table, since they are read as gray values; empty: it
+    has no table, or one of grays. DataError as `read_images`."""
+    if _check_file(path) not in (".tif", ".tiff"):
+        return ""
+    with _opened(path) as tif:
+        key = only_series(path, tif).keyframe
+        table = key.colormap if key.photometric == tifffile.PHOTOMETRIC.PALETTE else None
+    if table is None or (table == table[:1]).all():
+        return ""
+    return (
+        "has a table of colours, and its indices are taken for gray values: right where the table is for display "
+        "(of ImageJ); save a picture in indexed colours as RGB"
+    )
+
+
 def check_lossless(path: Path) -> None:
     """DataError when an image file is compressed as JPEG, by whatever name: the numbers of labels do not survive it."""
     if _check_file(path) in (".tif", ".tiff"):
