@@ -144,7 +144,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the view as JSON; nothing is sent")
     flags = parser.parse_args(argv)
     try:
-        studies = _chosen(flags.study)
+        studies = _chosen(flags.study, flags.results)
         if not flags.dry_run and not has_key():
             raise ConfigError("there is no W&B key; set WANDB_API_KEY or run `wandb login`, or use --dry-run")
         entity = flags.entity or ("entity" if flags.dry_run else _own_entity())
@@ -167,8 +167,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _chosen(names: Sequence[str]) -> list[Study]:
-    studies = {study.name: study for study in map(registry.study_of, registry.study_pages(EXPERIMENTS))}
+def _chosen(names: Sequence[str], results: Path) -> list[Study]:
+    """The studies of these names (none: all); ConfigError when one does not follow its plan."""
+    studies = registry.followed(EXPERIMENTS, results)
     for name in names:
         if name not in studies:
             raise ConfigError(f"there is no study {name!r}{nearest(name, studies)} (there are {', '.join(studies)})")

@@ -1,6 +1,7 @@
 """The W&B view as code: a section per study, a colour per arm, seeds as bands; and what is said when it cannot be."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -146,3 +147,12 @@ def test_a_server_that_refuses_is_one_line(capsys, monkeypatch, needs_package):
 def test_the_package_is_pinned():
     root = Path(__file__).resolve().parents[2]
     assert "wandb-workspaces==" in (root / "constraints.txt").read_text()
+
+
+def test_a_study_that_left_its_plan_gets_no_report(capsys, tmp_path):
+    kept = EXPERIMENTS / "results" / "adam-vs-sgd"
+    shutil.copytree(kept, tmp_path / "adam-vs-sgd")
+    note = tmp_path / "adam-vs-sgd" / "plan.json"
+    note.write_text(note.read_text().replace('"sha256": "', '"sha256": "0'))
+    assert main(["--dry-run", "--report", "--study", "adam-vs-sgd", "--results", str(tmp_path)]) == 2
+    assert "was changed after the runs" in capsys.readouterr().err

@@ -85,7 +85,7 @@ def write_report(study: Study, profile: str, results: Path, plan_file: Path) -> 
     return results / study.name / verdicts.README
 
 
-def _followed(folder: Path, results: Path) -> dict[str, Study]:
+def followed(folder: Path, results: Path) -> dict[str, Study]:
     """The studies of a folder of pages, by name; ConfigError when one that has runs deviates from its frozen plan."""
     studies = {}
     for path in study_pages(folder):
@@ -98,7 +98,7 @@ def _followed(folder: Path, results: Path) -> dict[str, Study]:
 
 def claims_page(folder: Path, results: Path) -> str:
     """The text of experiments/README.md with its generated parts made anew."""
-    studies = _followed(folder, results)
+    studies = followed(folder, results)
     defined = read(folder / CLAIMS)
     parts = {
         "questions": claims.questions(studies.values(), results),
@@ -110,7 +110,7 @@ def claims_page(folder: Path, results: Path) -> str:
 
 def write_claims(folder: Path, results: Path) -> Path:
     """Write the tidy tables of all results and the generated parts of experiments/README.md."""
-    tables.write(_followed(folder, results).values(), results)
+    tables.write(followed(folder, results).values(), results)
     path = folder / "README.md"
     write_text(path, claims_page(folder, results))
     return path

@@ -133,10 +133,8 @@ def _counts(study: Study, profile: str, runs: Runs) -> str:
             "public, those of EM decide nothing), stitched to full size, in eval mode, from the last weights; IoU also "
             "as the median of the last five evaluations."
         )
-    return (
-        f"{ended} runs, up to {seeds} seeds per arm{note}. {measured} Command: `python {folder} --profile {profile} "
-        f"--seeds {max(1, seeds)}`."
-    )
+    made = f"{text.counted(ended, 'run')}, up to {text.counted(seeds, 'seed')} per arm{note}."
+    return f"{made} {measured} Command: `python {folder} --profile {profile} --seeds {max(1, seeds)}`."
 
 
 _DET = "DET is over the held-out frames that have reference masks; the challenge scores every frame of a sequence."
