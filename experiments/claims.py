@@ -1,4 +1,4 @@
-"""The claims of the paper and of the blog post, and the paper's numbers: what experiments/README.md is made from.
+"""The claims of the paper, the blog post and others, and the paper's numbers: what experiments/README.md is made from.
 
 Command
     python experiments/claims.py      (every study redraws the page as well)
@@ -13,6 +13,7 @@ from unet.study.paper import TARGETS as TARGETS  # read from this page, beside t
 IOU, SEG, V_RAND = "mean_iou", "seg", "v_rand"
 CHALLENGE = (SEG, V_RAND)
 PAPER, BLOG, OURS = "paper", "blog post", "ledger of faults"
+GOYAL = "Goyal et al. 2017"
 OF_PAPER = "paper (our question)"  # what the paper does, without saying that it raises a score
 
 CLAIMS = (
@@ -52,6 +53,14 @@ CLAIMS = (
           "faults", "misaligned", "base", "worse", (IOU, V_RAND), data=("em",)),
     Claim(OURS, "Training on silver truth costs SEG against gold truth",
           "faults", "silver", "base", "worse", (SEG,), data=("phc", "hela")),
+    Claim(GOYAL, "With linear scaling and a gradual warm-up, a minibatch 8 times as large loses nothing",
+          "large-minibatch", "m90-linear-k8", "m90-k1", "same", (IOU,), data=("em",)),
+    Claim(GOYAL, "Without scaling of the rate it does worse than with linear scaling",
+          "large-minibatch", "m90-none-k8", "m90-linear-k8", "worse", (IOU,), data=("em",)),
+    Claim(GOYAL, "With a square-root rule it does worse than with linear scaling",
+          "large-minibatch", "m90-sqrt-k8", "m90-linear-k8", "worse", (IOU,), data=("em",)),
+    Claim(GOYAL, "(beyond 8192 images there, 32 times the batch here) The rule breaks at some size",
+          "large-minibatch", "m90-linear-k32", "m90-k1", "worse", (IOU,), data=("em",)),
 )  # fmt: skip
 
 ARMS = ("paper", "blog")
