@@ -170,6 +170,12 @@ def test_normalisation(folder: Path, how: str, wanted: Normalisation) -> None:
     np.testing.assert_array_equal(stack.frames[0].image, wanted(image[None]))
 
 
+def test_images_of_several_depths_are_divided_by_the_largest_value_of_all(folder: Path) -> None:
+    write(folder, "a.tif", gray(1), blobs([1]))
+    write(folder, "b.tif", gray(2).astype(np.uint16), blobs([1]))
+    assert own.read(folder, config(folder, normalise="fixed"), say_nothing).normalisation.scale == 65535
+
+
 def test_float_images_and_whole_float_labels(folder: Path) -> None:
     image = np.random.default_rng(0).normal(0, 1, (20, 30)).astype(np.float32)
     write(folder, "a.tif", image, blobs([1, 2]).astype(np.float32))

@@ -155,6 +155,11 @@ def test_a_number_of_training_frames_is_drawn_by_seed_and_fold() -> None:
     assert all(found.held_out == whole.held_out for found in drawn)
     assert all(set(found.train) < set(whole.train) for found in drawn)
     assert split(stack, DataConfig(fold=1, limit=3, seed=7)) == drawn[7]
+    places = set()
+    for fold in range(5):  # of folds of one seed, not the same places among the frames that are left
+        left = split(stack, DataConfig(fold=fold)).train
+        places.add(tuple(map(left.index, split(stack, DataConfig(fold=fold, limit=3, seed=7)).train)))
+    assert len(places) > 1
     counts = np.bincount([i for found in drawn for i in found.train], minlength=30)
     assert all(5 <= counts[i] <= 50 for i in whole.train)  # 25 expected
     assert split(stack, DataConfig(fold=1, limit=24)) == split(stack, DataConfig(fold=1, limit=99)) == whole

@@ -6,6 +6,7 @@ import pytest
 from tests.runs.new import new_run
 from tests.training.test_loop import QUIET, configured
 from unet.data.stack import Frame, Normalisation, Stack
+from unet.errors import RunError
 from unet.evaluation import run as evaluation_run
 from unet.evaluation.run import evaluate_run, predict_held_out
 from unet.evaluation.scoring import score
@@ -86,6 +87,14 @@ def test_settings_of_an_ensemble_are_searched_on_what_all_of_it_was_trained_on(r
     )
     assert predict_held_out([run, other.path], QUIET).settings.best == InstanceSettings(0.6, 20)
     assert asked == ["train1"]
+
+
+def test_an_ensemble_of_runs_that_share_only_some_held_out_frames_is_refused(run):
+    other = new_run(run.with_name("other"), configured())
+    other.write_json("split.json", {"train": ["bare", "train1"], "held_out": ["held", "train0"]})
+    for runs in ([run, other.path], [other.path, run]):
+        with pytest.raises(RunError, match=r"did not hold the same frames out \(train0\)"):
+            predict_held_out(runs, QUIET)
 
 
 def test_the_scores_of_a_run_are_those_of_the_training_settings(run, monkeypatch):

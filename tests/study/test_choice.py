@@ -40,6 +40,15 @@ def test_a_loss_that_is_no_number_is_never_the_smallest(tmp_path):
     assert choice.chosen(GRID, "smoke", GRID.arm("best"), "hela", 0, runs) == "high"
 
 
+def test_a_diverged_run_is_never_the_best(tmp_path):
+    made = [
+        written(tmp_path / f"{arm}90", arm, 90, loss, 0.5)
+        for arm, loss in (("low", 0.1), ("named", 0.3), ("high", 0.2))
+    ]
+    (tmp_path / "low90" / "failure.json").write_text(json.dumps({"diverged": "update 30: loss nan"}))
+    assert choice.chosen(GRID, "smoke", GRID.arm("best"), "hela", 0, choice.by_key(made)) == "high"
+
+
 def test_two_runs_of_one_seed_are_refused(tmp_path):
     twice = [written(tmp_path / name, "low", 90, 0.1, 0.5) for name in ("low-hela-seed90", "low-hela-seed90-again")]
     with pytest.raises(RunError, match="low-hela-seed90-again and .*low-hela-seed90 are the same run; keep one"):

@@ -135,6 +135,13 @@ def test_a_verdict_keeps_the_look_at_which_it_fell_whatever_comes_later():
     assert more == early
 
 
+def test_equality_keeps_its_look_too():
+    same = [d / 100 for d in DOUBT]  # ten pairs: 0 +- 0.0006 of a margin of 0.03
+    for later in ([], [0.9] * 10):
+        made = decide.decisions(STUDY, runs_of({"em": same + later}))[0]
+        assert (made.verdict, made.look) == ("equal", 1)
+
+
 def test_seeds_beyond_the_plan_and_looks_between_decide_nothing():
     nineteen = decide.decisions(STUDY, runs_of({"em": DOUBT + SURE[:9]}))[0]
     assert (nineteen.verdict, nineteen.look, nineteen.reason) == ("waiting", 1, "19 of the 20 pairs of look 2")
@@ -168,12 +175,16 @@ def test_the_next_end_point_is_tested_from_the_look_at_which_the_one_before_was_
     assert [(m.verdict, m.look) for m in made[:2]] == [("better", 2), ("better", 2)]
     made = decide.decisions(STUDY, runs_of({"em": SURE, "phc": SURE[:4]}))
     assert [(m.verdict, m.look) for m in made[:2]] == [("better", 1), ("better", 1)]
+    made = decide.decisions(STUDY, runs_of({"em": [-d for d in SURE], "phc": SURE[:4]}))  # a loss is a difference too
+    assert [(m.verdict, m.look) for m in made[:2]] == [("worse", 1), ("better", 1)]
 
 
 def test_a_difference_below_the_margin_is_said_to_be_one():
     made = decide.decisions(STUDY, runs_of({"em": [d / 10 for d in SURE]}))[0]
     assert (made.verdict, made.within) == ("better", True)
     assert not decide.decisions(STUDY, runs_of({"em": SURE}))[0].within
+    near = decide.decisions(STUDY, runs_of({"em": [d - 0.072 for d in SURE]}))[0]  # 0.029 +- 0.007 of a margin of 0.03
+    assert (near.verdict, near.within, near.mean < 0.03) == ("better", False, True)
 
 
 @pytest.mark.parametrize("kind", ["collapsed", "diverged"])
@@ -185,6 +196,10 @@ def test_collapsed_runs_are_counted_and_many_stop_the_comparison(kind):
     made = decide.decisions(STUDY, three)[0]
     assert (made.verdict, made.failed) == ("stopped", 3)
     assert made.reason == "3 of 20 runs collapsed or diverged: fix the recipe"
+    for seed in (6, 7, 8):
+        setattr(two[PROFILE]["a", "em", seed], kind, True)  # and those of the reference with them
+    made = decide.decisions(STUDY, two)[0]
+    assert (made.verdict, made.failed) == ("stopped", 5)
 
 
 def test_runs_of_two_precisions_stop_it():

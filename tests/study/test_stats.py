@@ -106,6 +106,7 @@ def test_equivalence_is_shown_by_small_differences_only():
     assert equivalence_test(small + 0.02, 0.01) > 0.99
     assert equivalence_test(small * 20, 0.01) > 0.05  # too noisy to say
     assert (equivalence_test([0.0, 0.0], 0.01), equivalence_test([0.5, 0.5], 0.01)) == (0, 1)
+    assert equivalence_test([-0.5, -0.5], 0.5) == 1  # at the margin is not within it
     with pytest.raises(ValueError, match="margin"):
         equivalence_test(small, 0)
 

@@ -269,8 +269,10 @@ def test_statistics_of_the_deformation() -> None:
 
 def test_zoom_is_log_uniform_and_magnifies() -> None:
     augment = replace(PLAIN, zoom=1.6)
-    source = TileSource(make_stack((200, 220)), config(augment), 0)
+    source = TileSource(make_stack((200, 220), (200, 220)), config(augment), 0)
     zooms = np.array([source.draw(i).deformation.zoom for i in range(3000)])
+    others = np.array([[d.frame, *d.origin] for d in map(source.draw, range(3000))])
+    assert np.abs(np.corrcoef(np.log(zooms), others.T)[0, 1:]).max() < 0.1  # standard error 0.02
     assert stats.kstest(np.log(zooms), "uniform", (-np.log(1.6), 2 * np.log(1.6))).pvalue > 1e-3
     largest = int(zooms.argmax())
     spread = np.ptp(source.coordinates(largest).x_HW)  # 60 px show fewer pixels of the image
@@ -318,6 +320,7 @@ def test_only_labelled_frames_are_drawn() -> None:
     frames = (stack.frames[0], replace(stack.frames[1], label=None), stack.frames[2])
     source = TileSource(replace(stack, frames=frames), config(), 0)
     assert {source.draw(i).frame for i in range(60)} == {0, 2}
+    assert {source[i].frame for i in range(20)} == {0, 2}
     with pytest.raises(DataError, match="frame 1 has no label"):
         source.weight_map(1)
     with pytest.raises(DataError, match="none of the 1 images to train on has a label"):
@@ -344,6 +347,13 @@ def test_float_images_outside_zero_to_one_survive() -> None:
         assert np.corrcoef(a.reshape(-1), b.reshape(-1))[0, 1] > 0.97
         changes.append(np.abs(a - b).mean() / 4000)
     assert 0.01 < np.mean(changes) < 0.3
+
+
+def test_gray_values_vary_from_tile_to_tile() -> None:
+    stack = make_stack((90, 80))
+    flat = replace(stack, frames=(replace(stack.frames[0], image=np.full((1, 90, 80), 0.5, np.float32)),))
+    source = TileSource(flat, config(replace(PLAIN, gray=("RandomBrightnessContrast(p=1.0)",))), 0)
+    assert len({float(source[i].image.mean()) for i in range(20)}) == 20
 
 
 def test_weight_maps_are_kept_in_the_cache(tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def test_windows_are_uniform_and_differ_from_tile_to_tile():
     assert abs(np.corrcoef(corners.T)[0, 1]) < 0.06
 
 
+def test_windows_may_touch_but_not_overlap():
+    rng = np.random.default_rng(0)
+    pairs = {draw_windows(rng, 2, 1, 4) for _ in range(4000)}
+    assert len(pairs) == 16 * 15  # every two of 16 pixels, neighbours among them
+
+
 def test_the_weight_map_is_kept_within_the_windows():
     whole, some = (TileSource(STACK, made, 1) for made in (config(w0=5.0), windowed(2, 5, w0=5.0)))
     mask = inside(some.draw(7).windows, 5, 20)

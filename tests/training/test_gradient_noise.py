@@ -12,6 +12,7 @@ from unet.config import from_dict
 from unet.loss.dispatch import choose_loss
 from unet.networks import build
 from unet.tiles.shared_batches import Batch
+from unet.tiles.source import TileSource
 from unet.training.gradient_noise import Spread, gradient, measure, spread
 
 
@@ -67,6 +68,21 @@ def test_of_independent_pixels_the_variance_is_inverse_to_their_number():
     copies = [Batch(*(part.repeat(9, *[1] * (part.dim() - 1)) for part in pixels(rng, 1))) for _ in range(400)]
     repeated, _ = spread(model, loss, copies)  # nine times the same pixels are worth one
     assert few.variance / repeated.variance == pytest.approx(1, rel=0.2)
+
+
+def test_pixels_without_a_label_are_no_loss_pixels():
+    batch = pixels(np.random.default_rng(0), 2)
+    batch.target[0, :3] = 255
+    loss = choose_loss(from_dict({}).loss, torch.device("cpu")).function
+    assert spread(nn.Conv2d(1, 2, 1), loss, [batch, pixels(np.random.default_rng(1), 2)])[1] == (54 + 72) / 2
+
+
+def test_tiles_are_others_than_those_of_training(monkeypatch):
+    config, asked = from_dict(SMALL), []
+    monkeypatch.setattr("unet.training.gradient_noise.batches", lambda source, *_, **__: asked.append(source) or ())
+    measure(build(config.model, 1, 2, seed=0), discs(), config, 1)
+    trained = TileSource(discs(), config, config.train.seed)
+    assert all(asked[0].draw(i).gray_key != trained.draw(i).gray_key for i in range(20))
 
 
 def test_the_gradient_is_that_of_autograd_over_all_parameters():

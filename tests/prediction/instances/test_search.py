@@ -85,6 +85,14 @@ def test_every_setting_tried_has_the_score_it_leads_to():
     assert best(tried).settings.threshold == max(tried, key=lambda o: o.seg).settings.threshold
 
 
+def test_what_matches_no_object_is_counted_once():
+    """At 0.5 one result holds both cells, and two specks none; above the bridge each cell has its own."""
+    probability, reference = blobs()
+    merged, parted = search_components([probability], [reference], thresholds=[0.5, 0.65], min_areas=[0])
+    assert (merged.unmatched, parted.unmatched) == (2, 2)
+    assert merged.seg == pytest.approx((300 + 320) / 635 / 2)
+
+
 def test_every_marker_setting_tried_has_the_score_it_leads_to():
     frames = zip(soft(), soft(noise=0.1), strict=True)
     probabilities, references = (list(values) for values in frames)
