@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from unet.config import from_dict
+from unet.errors import Diverged
 from unet.runs.folder import ATTEMPTS, TIMING, RunFolder
 from unet.study.collect import seconds_taken
 from unet.training.log import Journal
@@ -76,3 +77,12 @@ def test_without_counts_the_row_is_as_it_was(tmp_path):
     journal.flush()
     (row,) = RunFolder(tmp_path).rows("metrics.jsonl")
     assert set(row) == {"update", "part", "loss", "loss_max", "gradient_norm", "lr"}
+
+
+def test_a_loss_that_is_no_number_is_told_with_the_tiles_of_its_update(tmp_path):
+    """Update 4 of 3 batches of 2 tiles each: those before it had tiles 0 to 23."""
+    config = from_dict({"train": {"batch": 2, "accumulate": 3}})
+    journal = Journal(config, RunFolder(tmp_path), SimpleNamespace(log=lambda _: None))
+    journal.add(4, torch.tensor(float("nan")), torch.tensor(1.0))
+    with pytest.raises(Diverged, match=r"^update 4 \(tiles 24\.\.29\): loss nan"):
+        journal.flush()
