@@ -140,6 +140,17 @@ def test_a_loss_in_a_file_of_its_own_accumulates_too(tmp_path, monkeypatch, redu
     assert all((0 < loss < 1) if reduction == "mean" else (1 < loss < 8) for loss in ends[0][1])
 
 
+def test_a_loss_in_a_file_of_its_own_is_0_where_nothing_is_known(monkeypatch):
+    file = types.ModuleType("unet.loss.soft_dice")
+    file.parts = soft_dice
+    monkeypatch.setitem(sys.modules, "unet.loss.soft_dice", file)
+    named = types.SimpleNamespace(name="soft_dice", implementation="auto", reduction="mean")
+    logits, unknown = torch.zeros(1, 2, 4, 4, requires_grad=True), torch.full((1, 4, 4), 255)
+    loss = choose_loss(named, torch.device("cpu")).function(logits, unknown, torch.zeros(1, 4, 4))
+    loss.backward()
+    assert (loss.item(), logits.grad.abs().max().item()) == (0, 0)
+
+
 def test_there_is_no_fused_kernel_of_another_loss():
     named = types.SimpleNamespace(name="soft_dice", implementation="fused", reduction="mean")
     with pytest.raises(ConfigError, match=r"loss\.implementation: there is no fused soft_dice; use auto"):
