@@ -55,7 +55,7 @@ RESULTS = Path(os.environ.get("UNET_RESULTS") or "experiments/results")
 # of different profiles are never mixed.
 
 # %%
-studies = {study.name: study for study in map(registry.study_of, registry.study_pages())}
+studies = registry.followed(registry.home(), RESULTS)
 found = {
     (name, profile): choice.by_key(runs)
     for name, study in studies.items()
