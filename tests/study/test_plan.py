@@ -84,6 +84,14 @@ def test_a_section_of_the_study_s_own_stands_on_the_page_of_its_verdicts(place):
     assert (path.parent / "own.png").read_bytes() == b"drawn"
 
 
+def test_a_size_outside_the_plan_draws_nothing_for_the_page_of_the_verdicts(place):
+    def draw(study, results):
+        raise AssertionError("no run of the plan's sizes is there")
+
+    other = replace(STUDY, plan=replace(PLAN, seeds={"quick": {"em": 6, "hela": 4}}), picture=draw)
+    assert report(place, other) == place / "results/small-study/smoke/README.md"
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [

@@ -7,6 +7,7 @@ the folder that happens to be the current one; another page is named by its path
 from __future__ import annotations
 
 import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,14 @@ def write_report(study: Study, profile: str, results: Path, plan_file: Path) -> 
     if not figure.draw(study, profile, folder, folder / study_report.FIGURE):
         return None
     write_text(folder / study_report.README, study_report.make(study, profile, folder))
-    if study.picture is not None:
-        study.picture(study, results)
-    if study.plan is None and study.front is not None:
-        write_text(results / study.name / verdicts.README, study.front(study, results))
+    own = verdicts.make if planned else study.front if study.plan is None else None
+    if own is not None:
+        if study.picture is not None:
+            study.picture(study, results)
+        write_text(results / study.name / verdicts.README, own(study, results))
     if not planned:
         return folder / study_report.README
     verdicts.draw(study, results, results / study.name / verdicts.FIGURE)
-    write_text(results / study.name / verdicts.README, verdicts.make(study, results))
     return results / study.name / verdicts.README
 
 
@@ -98,7 +99,10 @@ def followed(folder: Path, results: Path) -> dict[str, Study]:
 
 def claims_page(folder: Path, results: Path) -> str:
     """The text of experiments/README.md with its generated parts made anew."""
-    studies = followed(folder, results)
+    return _claims_page(folder, results, followed(folder, results))
+
+
+def _claims_page(folder: Path, results: Path, studies: Mapping[str, Study]) -> str:
     defined = read(folder / CLAIMS)
     parts = {
         "questions": claims.questions(studies.values(), results),
@@ -110,7 +114,8 @@ def claims_page(folder: Path, results: Path) -> str:
 
 def write_claims(folder: Path, results: Path) -> Path:
     """Write the tidy tables of all results and the generated parts of experiments/README.md."""
-    tables.write(followed(folder, results).values(), results)
+    studies = followed(folder, results)
+    tables.write(studies.values(), results)
     path = folder / "README.md"
-    write_text(path, claims_page(folder, results))
+    write_text(path, _claims_page(folder, results, studies))
     return path
