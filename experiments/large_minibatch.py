@@ -123,15 +123,15 @@ Errors = dict[str, list[float]]
 def by_batch(study: Study, results: Path) -> str:
     """Held-out error against batch size, the figure 1 of Goyal et al. for a U-Net: a section of the study's page."""
     rows = [
-        f"| {text.data_name(data)} | {arm.name} | {len(own)} | {sum(own) / len(own):.4f} | {max(own) - min(own):.4f} |"
+        [text.data_name(data), arm.name, str(len(own)), f"{sum(own) / len(own):.4f}", f"{max(own) - min(own):.4f}"]
         for data, errors in errors_of(study, results).items()
         for arm in study.arms
         if (own := errors.get(arm.name))
     ]
-    head = "| data | arm | runs | error | largest - smallest |\n| --- | --- | --- | --- | --- |"
+    head = ["data", "arm", "runs", "error", "largest - smallest"]
     said = "Held-out error (1 - mean IoU): mean of the runs (1 of a diverged one), in the figure their range."
     title = "## Held-out error against the number of tiles in an update"
-    return f"{title}\n\n![]({FIGURE})\n\n{said}\n\n{head}\n" + "\n".join(rows) if rows else ""
+    return f"{title}\n\n![]({FIGURE})\n\n{said}\n\n{text.table(head, rows)}" if rows else ""
 
 
 def errors_of(study: Study, results: Path) -> dict[str, Errors]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unet.errors import ConfigError, DataError, RunError
+from unet.errors import ConfigError, DataError, RunError, some
 
 _TIFF = (".tif", ".tiff")
 _MAP = "-probabilities"
@@ -42,8 +42,7 @@ def sort_words(words: tuple[str, ...]) -> Words:
 
 
 def _listed(words: tuple[str, ...]) -> str:
-    shown = ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
-    return shown or "nothing"
+    return some(words) or "nothing"
 
 
 def image_files(source: Path) -> list[Path]:
@@ -80,8 +79,7 @@ def left_out(images: Sequence[str]) -> str:
         for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
             if path.name[0] != "." and (path.is_dir() or (advice(path) and path.suffix.lower() not in NOTES)):
                 other.append(f"{path.name}/" if path.is_dir() else path.name)
-    more = f" and {len(other) - _SHOWN} more" if len(other) > _SHOWN else ""
-    return f"left out, for no images that are read: {', '.join(other[:_SHOWN])}{more}" if other else ""
+    return f"left out, for no images that are read: {some(other, _SHOWN)}" if other else ""
 
 
 @dataclass(frozen=True)

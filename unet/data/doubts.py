@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.data.stack import IGNORE, FloatImage, Frame, LabelImage, Stack
+from unet.errors import some
 
 _LOOKED_AT = 12  # frames, spread evenly
 _PIXELS = 2**18  # of a frame that are looked at, in a regular grid
@@ -49,7 +50,7 @@ def _unlabelled(frames: Sequence[Frame]) -> list[str]:
     if not len(frames) / 2 < len(empty) < len(frames):
         return []
     return [
-        f"warning: {len(empty)} of {len(frames)} labels hold background alone ({_some(empty)}): were these images not "
+        f"warning: {len(empty)} of {len(frames)} labels hold background alone ({some(empty)}): were these images not "
         "labelled? Leave them out then, or the network learns that there is nothing in them"
     ]
 
@@ -134,10 +135,10 @@ def _gray_values(frames: Sequence[Frame]) -> list[str]:
             "images/ copies of the labels?"
         )
     if flat:
-        lines.append(f"warning: every pixel of {_some(flat)} has the same gray value; leave out what is no image")
+        lines.append(f"warning: every pixel of {some(flat)} has the same gray value; leave out what is no image")
     if faint:
         lines.append(
-            f"warning: nearly all gray values of {_some([name for name, _ in faint])} lie within "
+            f"warning: nearly all gray values of {some([name for name, _ in faint])} lie within "
             f"{max(span for _, span in faint):.1%} of the range that the network sees as 0 to 1: hot pixels? Set "
             "--data.percentiles 1 99, or --data.normalise percentile"
         )
@@ -173,7 +174,7 @@ def _copies(train: Sequence[Frame], held_out: Sequence[Frame]) -> list[str]:
     if not copies:
         return []
     return [
-        f"warning: held-out images are trained on under other names, so their scores say little: {_some(copies)}; "
+        f"warning: held-out images are trained on under other names, so their scores say little: {some(copies)}; "
         "keep copies, mirrored ones too, on one side (a folder of their own is a sequence, data.split sequences)"
     ]
 
@@ -187,7 +188,3 @@ def _likeness(frame: Frame) -> tuple[object, ...]:
 def _is_copy(frame: Frame, other: Frame) -> bool:
     turned = (turn(frame.image) for turn in (lambda a: a, *_TURNS.values()))
     return frame.image.min() < frame.image.max() and any(np.array_equal(image, other.image) for image in turned)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -13,7 +13,7 @@ import numpy as np
 
 from unet.data.images.tiff import Pixels
 from unet.data.stack import IGNORE, LabelImage
-from unet.errors import ConfigError
+from unet.errors import ConfigError, some
 
 IGNORED = "ignore"
 """The name, in place of a class, of values that carry no loss and no score."""
@@ -72,9 +72,8 @@ class LabelMap:
 
     def complaint(self, place: str, left_out: Sequence[int]) -> str:
         """One line about values of a file that the table does not name."""
-        shown = ", ".join(f"#{v:06x}" if self.colours else str(v) for v in left_out[:_SHOWN])
-        more = f" and {len(left_out) - _SHOWN} more" if len(left_out) > _SHOWN else ""
-        return f"{place}: label values {shown}{more} are not in data.label_map; name them, if need be as {IGNORED}"
+        shown = some([f"#{v:06x}" if self.colours else str(v) for v in left_out], _SHOWN)
+        return f"{place}: label values {shown} are not in data.label_map; name them, if need be as {IGNORED}"
 
 
 def packed(label_CHW: Pixels, colours: bool) -> Pixels:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from unet.data.images.foreign import advice
 from unet.data.images.tiff import SUFFIXES
-from unet.errors import DataError
+from unet.errors import DataError, some
 from unet.files import natural_key
 
 IMAGES, LABELS = ("images", "imagesTr"), ("labels", "masks", "labelsTr")
@@ -25,7 +25,6 @@ ENDINGS = re.compile(r"[_-](?:cp_)?(?:masks?|labels?|seg|segmentation|gt)$", re.
 NOTES = (".txt", ".md", ".csv", ".json", ".yaml", ".yml", ".ini", ".db")
 """Endings of what lies beside images and is no mistake."""
 _CHANNEL = re.compile(r"_(\d{4})$")  # of an image of nnU-Net
-_SHOWN = 3
 
 
 def part(folder: Path, names: tuple[str, ...]) -> str:
@@ -38,7 +37,7 @@ def part(folder: Path, names: tuple[str, ...]) -> str:
     loose = sum(p.suffix.lower() in SUFFIXES for p in _listed(folder)) if folder.is_dir() else 0
     if inner:
         raise DataError(
-            f"{folder}: has no folder {names[0]}/, but {_some([f'{name}/' for name in inner])} in it "
+            f"{folder}: has no folder {names[0]}/, but {some([f'{name}/' for name in inner])} in it "
             f"{'have one; name one of them, such as' if len(inner) > 1 else 'has one; name'} {folder / inner[0]}"
         )
     near = f" (it has {', '.join(f'{name}/' for name in there[:5])})" if there else ""
@@ -135,7 +134,7 @@ def without_partner(parts: tuple[str, str], images: dict[str, Path], labels: dic
     if len(bare) > 1 and not spare:
         return [
             f"{len(bare)} of {len(images)} images have no label of their name in {parts[1]}/ "
-            f"({_some([images[key].name for key in bare])}); label them, or take them out of {parts[0]}/ "
+            f"({some([images[key].name for key in bare])}); label them, or take them out of {parts[0]}/ "
             "(`unet predict` takes them from anywhere)"
         ]
     if len(images) == len(bare) == 1 and len(spare) > 1:
@@ -160,7 +159,3 @@ def nearest_name(key: str, there: dict[str, Path], own: dict[str, Path]) -> str:
     close = elsewhere or difflib.get_close_matches(key, free, n=1, cutoff=0.5)
     place = f"{close[0]}{there[close[0]].suffix}" if elsewhere else there[close[0]].name if close else ""
     return f" (nearest: {place})" if close else ""
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
