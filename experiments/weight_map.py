@@ -32,8 +32,8 @@ Run time
     See `unet study weight-map --status`.
 
 Expected
-    EM: the paper's map costs IoU (a pilot of five pairs: -0.025) and changes V_rand by -0.03 to 0.03. DIC-HeLa: SEG
-    higher with the map by 0 to 0.1, higher still with three classes.
+    EM: the paper's map costs IoU (a pilot of five pairs, not kept: -0.025) and changes V_rand by -0.03 to 0.03.
+    DIC-HeLa: SEG higher with the map by 0 to 0.1, higher still with three classes.
 """
 
 import sys
