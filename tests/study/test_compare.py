@@ -121,6 +121,16 @@ def test_runs_of_different_precision_are_no_pair_and_the_page_says_so(results):
     assert "difference between the arms: 9." in text
 
 
+def test_pairs_of_two_commits_are_compared_and_counted(results):
+    assert "two commits" not in study_report.make(STUDY, "smoke", results)
+    file = results / "b-em-seed3" / "environment.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": "another"}))
+    assert len(found(results)["em"].differences) == 5
+    assert "that two commits of this repository trained (runs.csv names them): 1." in study_report.make(
+        STUDY, "smoke", results
+    )
+
+
 def test_the_page_is_a_function_of_the_evidence(results):
     text = study_report.make(STUDY, "smoke", results)
     assert text == study_report.make(STUDY, "smoke", results)

@@ -87,16 +87,14 @@ def summarise(runs: dict[int, Evidence], score: str) -> Summary | None:
 def paired(ours: dict[int, Evidence], theirs: dict[int, Evidence], score: str) -> dict[int, tuple[float, float]]:
     """The score of both arms by the seeds that both have, trained in the same precision."""
     a, b = values(ours, score), values(theirs, score)
-    shared = [seed for seed in sorted(set(a) & set(b)) if _same_precision(ours[seed], theirs[seed])]
+    shared = [seed for seed in sorted(set(a) & set(b)) if _same("precision", ours[seed], theirs[seed])]
     return {seed: (a[seed], b[seed]) for seed in shared}
 
 
-def of_two_precisions(study: Study, profile: str, runs: Runs) -> int:
-    """How many pairs of runs are not compared because processors with and without bfloat16 trained them."""
+def pairs_unlike(study: Study, profile: str, runs: Runs, entry: str) -> int:
+    """How many pairs of runs differ in an entry of their environment, such as precision (not compared) or commit."""
     sides = [_sides(study, profile, comparison, data, runs) for comparison in study.comparisons for data in study.data]
-    return sum(
-        not _same_precision(ours[seed], theirs[seed]) for ours, theirs in sides for seed in set(ours) & set(theirs)
-    )
+    return sum(not _same(entry, ours[seed], theirs[seed]) for ours, theirs in sides for seed in set(ours) & set(theirs))
 
 
 def without_partner(study: Study, waiting: Iterable[Job], runs: Runs, precision: str) -> int:
@@ -117,8 +115,8 @@ def _sides(
     return arm_runs(study, profile, arm, data, runs), arm_runs(study, profile, reference, data, runs)
 
 
-def _same_precision(a: Evidence, b: Evidence) -> bool:
-    return bool(a.environment.get("precision") == b.environment.get("precision"))
+def _same(entry: str, a: Evidence, b: Evidence) -> bool:
+    return bool(a.environment.get(entry) == b.environment.get(entry))
 
 
 def findings(study: Study, profile: str, runs: Runs) -> list[Finding]:

@@ -60,8 +60,8 @@ def draw(study: Study, profile: str, folder: Path, path: Path) -> bool:
             axis.set_xlabel("updates")
         seeds = compare.seeds_of(runs)
         figure.suptitle(
-            f"{study.title} (profile {profile}, {seeds} seeds; thin: each run, band: ± one std within the runs; "
-            "colours: as the arms at the right)",
+            f"{study.title} (profile {profile}, {text.counted(seeds, 'seed')}; thin: each run, band: ± one std within "
+            "the runs; colours: as the arms at the right)",
             fontsize=9,
         )
     return True

@@ -51,7 +51,7 @@ def make(study: Study, profile: str, folder: Path) -> str:
         _caption(study, runs),
         *(_data_part(study, profile, data, runs) for data in study.data),
         _comparisons(study, found),
-        _left_out(compare.of_two_precisions(study, profile, runs)),
+        _unlike(study, profile, runs),
         sections.choices(study, profile, runs),
         sections.noise(study, runs),
         sections.costs(runs),
@@ -249,7 +249,11 @@ def _comparisons(study: Study, found: list[Finding]) -> str:
     return f"## Comparisons\n\n{text.table(head, rows)}\n\n{note}"
 
 
-def _left_out(pairs: int) -> str:
-    """How many pairs are not compared, if any."""
+def _unlike(study: Study, profile: str, runs: Runs) -> str:
+    """How many pairs are not compared, and how many of two states of the code are, if any."""
+    precisions, commits = (compare.pairs_unlike(study, profile, runs, entry) for entry in ("precision", "commit"))
     why = "because the two were trained in different precision, which would be taken for a difference between the arms"
-    return f"Pairs of runs left out {why}: {pairs}." if pairs else ""
+    said = [f"Pairs of runs left out {why}: {precisions}."] if precisions else []
+    if commits:
+        said.append(f"Pairs of runs that two commits of this repository trained (runs.csv names them): {commits}.")
+    return " ".join(said)
