@@ -109,14 +109,21 @@ def test_the_power_is_that_of_the_two_looks():
     passed = [m for m in made if m[0].verdict == "better"]
     assert all(m[1].verdict == "better" and m[2].verdict == "worse" for m in passed)  # these effects are ten deviations
     stopped = [m for m in made if m[0].verdict == "open"]
-    assert all((m[1].verdict, m[1].reason) == ("open", "not tested: the order ended before it") for m in stopped)
+    assert all((m[1].verdict, m[1].reason) == ("not tested", "the order ended before it") for m in stopped)
+
+
+def test_what_the_order_ended_before_is_not_tested_and_waits_for_no_runs():
+    alone = runs_of({"em": [d - 0.1 for d in SURE]})  # equal; the other end points have no run
+    assert verdicts(STUDY, alone) == ["equal", "not tested", "not tested"]
+    assert verdicts(make_study(shares=(0.5, 0.25, 0.25)), alone) == ["equal", "waiting", "waiting"]
+    assert verdicts(STUDY, runs_of({"em": SURE})) == ["better", "waiting", "waiting"]
 
 
 def test_true_equality_is_found_and_ends_a_fixed_sequence():
     rng = np.random.default_rng(4)
     made = [verdicts(STUDY, simulated((0.0, 0.3, 0.3), rng)) for _ in range(500)]
     assert sum(found[0] == "equal" for found in made) > 450
-    assert all(found[1:] == ["open", "open"] for found in made if found[0] == "equal")
+    assert all(found[1:] == ["not tested", "not tested"] for found in made if found[0] == "equal")
     shared = make_study(shares=(0.5, 0.25, 0.25))
     made = [verdicts(shared, simulated((0.0, 0.3, 0.3), rng, shared)) for _ in range(200)]
     assert sum(found[1:] == ["better", "better"] for found in made) > 195  # with shares of their own they are tested

@@ -17,7 +17,7 @@ from unet.study.decide import Decision
 from unet.study.design import Comparison, Study
 
 SIZES = ("full", "full-plain")  # profiles whose runs may stand beside the paper's numbers
-Answer = Literal["holds", "does not hold", "open"]
+Answer = Literal["holds", "does not hold", "open", "not tested"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Target:
 
 def answer(claim: Claim, made: Decision) -> Answer:
     """What a verdict says about a claim; a difference that is surely less than the margin counts as none for "same"."""
+    if made.verdict == "not tested":
+        return "not tested"
     if made.verdict in ("open", "stopped", "waiting"):
         return "open"
     same = made.verdict == "equal" or made.within
@@ -95,7 +97,7 @@ def _row(claim: Claim, decided: list[Decision], found: Mapping[str, list[Finding
         size = text.number(made.mean, made.point.score, sign=True)
         p = f"{len(made.differences)} pairs, p {text.p_value(made.p)}, look {made.look}"
         said.append(f"{verdict} ({size}, {p})" if made.differences else verdict)
-    taken = {(d.point.profile, d.point.data, d.point.score) for d in primary}
+    taken = {(d.point.profile, d.point.data, d.point.score) for d in primary if d.verdict != "not tested"}
     for profile, findings in found.items():
         for f in findings:
             bears = f.comparison == comparison and f.data in claim.data and f.score in claim.scores

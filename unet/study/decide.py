@@ -22,7 +22,7 @@ from unet.study.plan import EndPoint, Plan
 from unet.study.stats import equivalence_test, t_test
 
 ROUNDING = 1e-9  # of a margin
-Verdict = Literal["better", "worse", "equal", "open", "stopped", "waiting"]
+Verdict = Literal["better", "worse", "equal", "open", "stopped", "waiting", "not tested"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ def _decide(
     theirs: dict[int, Evidence],
 ) -> Decision:
     """One end point: from look to look until a verdict falls."""
+    if share <= 0 and before is not None and before.verdict not in ("better", "worse", "waiting"):
+        return Decision(point, "not tested", reason="the order ended before it")
     inherited, since = _inherited(plan, before)
     made = Decision(point, "waiting")
     for number, look in enumerate(plan.looks, start=1):
@@ -155,8 +157,6 @@ def _look(
     reason = ""
     if failed > plan.most_collapsed * 2 * len(pairs):
         verdict, reason = "stopped", f"{failed} of {2 * len(pairs)} runs collapsed or diverged: fix the recipe"
-    elif level <= 0:
-        reason = "not tested: the order ended before it"
     elif alike(d, point.margin):
         reason = "all pairs differ by the same, which no test can judge"
     elif p < level:
