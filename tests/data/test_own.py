@@ -173,7 +173,11 @@ def test_normalisation(folder: Path, how: str, wanted: Normalisation) -> None:
 def test_images_of_several_depths_are_divided_by_the_largest_value_of_all(folder: Path) -> None:
     write(folder, "a.tif", gray(1), blobs([1]))
     write(folder, "b.tif", gray(2).astype(np.uint16), blobs([1]))
-    assert own.read(folder, config(folder, normalise="fixed"), say_nothing).normalisation.scale == 65535
+    said: list[str] = []
+    assert own.read(folder, config(folder, normalise="fixed"), said.append).normalisation.scale == 65535
+    assert "warning: images of the types uint16 and uint8 are all divided by 65535; save them in one type" in said[0]
+    own.read(folder, config(folder), said.append)  # percentiles of each image do not mind
+    assert sum("types" in line for line in said) == 1
 
 
 def test_float_images_and_whole_float_labels(folder: Path) -> None:
@@ -182,6 +186,12 @@ def test_float_images_and_whole_float_labels(folder: Path) -> None:
     stack = own.read(folder, config(folder, normalise="fixed"), say_nothing)
     np.testing.assert_array_equal(stack.frames[0].image[0], image)
     np.testing.assert_array_equal(stack.frames[0].label, blobs([1, 2]))
+
+
+def test_images_too_narrow_to_be_predicted_are_not_trained_on_either(folder: Path) -> None:
+    write(folder, "row.tif", gray(0, (1, 200)), np.tile(np.array([0, 1], np.uint8), 100)[None])
+    with pytest.raises(Problems, match=r"images/row.tif: reads as 1 image of 1 x 200 px; a side of 1 px is a channel"):
+        own.read(folder, config(folder), say_nothing)
 
 
 def test_all_offenders_are_named_at_once(folder: Path) -> None:

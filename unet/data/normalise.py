@@ -29,5 +29,16 @@ def normalisation(config: DataConfig, dtypes: Iterable[np.dtype], *, auto: str =
     return Normalisation("percentile", low=low, high=high)
 
 
+def mixed(normalise: Normalisation, dtypes: Iterable[np.dtype]) -> str:
+    """What is said where one divisor serves pixel types of different ranges, so that some images come out dark."""
+    kinds = sorted({dtype.name for dtype in dtypes})
+    if normalise.kind != "fixed" or len({_largest(np.dtype(kind)) for kind in kinds}) < 2:
+        return ""
+    return (
+        f"warning: images of the types {' and '.join(kinds)} are all divided by {normalise.scale:g}; save them in one "
+        "type, or use --data.normalise percentile"
+    )
+
+
 def _largest(dtype: np.dtype) -> float:
     return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0

@@ -26,7 +26,7 @@ from unet.data.images.tiff import Pixels
 from unet.data.label_kind import LabelKind, class_labels, named, recognise
 from unet.data.label_map import LabelMap, is_table
 from unet.data.masks import Target
-from unet.data.normalise import normalisation
+from unet.data.normalise import mixed, normalisation
 from unet.data.pairs import Found, OnFrame, read_pairs
 from unet.data.rescale import fill_value
 from unet.data.stack import Frame, InstanceImage, LabelImage, Stack
@@ -65,6 +65,8 @@ def read(
     if found.wrong:
         raise Problems(folder, found.wrong)
     normalise = normalisation(config, (pair.image.dtype for pair in found.pairs))
+    if warning := mixed(normalise, (pair.image.dtype for pair in found.pairs)):
+        say(f"data: {warning}")
     filled = [f"{p.image_place}: {text}" for p in found.pairs if (text := fill_value(p.image, normalise))]
     for lines in filter(None, (filled, found.odd)):
         say(f"data: {lines[0]}" + (f" (and so in {len(lines) - 1} more images)" if len(lines) > 1 else ""))

@@ -101,7 +101,7 @@ def _read_pair(folder: Path, key: str, image_path: Path, label_path: Path, colou
     image_place, place = (path.relative_to(folder).as_posix() for path in (image_path, label_path))
     if not colours and not (labels == labels[:, :1]).all():
         found.wrong.append(colour_label(place, labels))
-    elif images.shape[2:] != labels.shape[2:] and is_channel_axis(images.shape):
+    elif is_channel_axis(images.shape):
         found.wrong.append(f"{image_place}: {channel_axis(images.shape)}")
     elif len(images) != len(labels):
         found.wrong.append(f"{place}: has {len(labels)} slices, its image {len(images)}")
