@@ -98,6 +98,8 @@ def test_python_of_the_current_folder_runs_by_its_path_alone(words, capsys, monk
     [
         (["tile-vs-bach"], "no study 'tile-vs-bach'; did you mean 'tile-vs-batch'"),
         (["absent.py"], "absent.py: no such file"),
+        (["--status", "--only", "paper"], "--only, --data and --seeds choose a part of one study; name it"),
+        (["weight-map", "--status", "--only", "papr"], "no arm 'papr'; did you mean 'paper'"),
         (["experiments/claims.py.py"], "no such file"),
         (["baselines", "--profile", "ful"], "did you mean 'full'"),
         (["baselines", "--only", "papr"], "no arm 'papr'; did you mean 'paper'"),

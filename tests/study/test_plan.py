@@ -435,6 +435,8 @@ def test_progress_counts_the_runs_that_wait_for_a_choice(tmp_path, monkeypatch):
     grid = replace(GRID, plan=plan)
     empty = status.progress(grid, helpers.options(tmp_path, seeds=4))
     assert (empty.done, empty.left, empty.seconds) == (0, 6 + 4 + 4, None)
+    for only, left in (("low",), 2), (("best",), 6 + 2 + 2), ((), 6 + 2 + 2):  # tuning, named itself, the best of it
+        assert status.progress(grid, helpers.options(tmp_path, seeds=2, only=only)).left == left
     run(tmp_path, grid, seeds=4)
     done = status.progress(grid, helpers.options(tmp_path, seeds=4))
     assert (done.left, done.seconds) == (0, 0.0)

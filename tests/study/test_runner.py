@@ -329,7 +329,8 @@ def test_the_choice_waits_for_the_grid_and_never_takes_a_diverged_run(tmp_path):
     assert choice.chosen(GRID, "smoke", best, "hela", 1, runs) == "low"
     del runs["high", "hela", 91]
     assert choice.chosen(GRID, "smoke", best, "hela", 1, runs) is None
-    assert [job.name for job in choice.undecided(GRID, "smoke", 4, runs)] == ["named-hela-seed1", "named-hela-seed3"]
+    waiting = choice.undecided(GRID, "smoke", 4, runs)
+    assert [(arm, job.name) for arm, job in waiting] == [("best", "named-hela-seed1"), ("best", "named-hela-seed3")]
 
 
 ANEW = Study(

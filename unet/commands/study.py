@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -65,8 +66,7 @@ def main(argv: list[str]) -> int:
     flags = parser().parse_args(argv)
     terminal = Terminal(flags.quiet)
     if flags.status:
-        shared = Options("", 0, Path(flags.runs), Path(), at_once=flags.jobs)
-        terminal.result("\n".join(status.told(_studies(flags.study), shared, flags.results)))
+        terminal.result("\n".join(status.told(_studies(flags.study), _asked_status(flags), flags.results)))
         return 0
     if not flags.study:
         terminal.result("\n".join(_list()))
@@ -142,6 +142,19 @@ def _report(study: Study, options: Options, path: Path, terminal: Terminal) -> i
         registry.write_claims(path.parent, own)
     terminal.result(str(written))
     return 0
+
+
+def _asked_status(flags: argparse.Namespace) -> Options:
+    """The part whose status is asked for: of one study what would be run, of all of them everything."""
+    if flags.study:
+        path = registry.find(flags.study)
+        asked = _options(flags, registry.study_of(path), path)
+        return replace(asked, profile=flags.profile, seeds=flags.seeds or 0)
+    if flags.only or flags.data or flags.seeds:
+        raise ConfigError(
+            "--only, --data and --seeds choose a part of one study; name it, such as unet study trap --status"
+        )
+    return Options(flags.profile, 0, Path(flags.runs), Path(), at_once=flags.jobs)
 
 
 def _options(flags: argparse.Namespace, study: Study, path: Path) -> Options:
@@ -240,7 +253,8 @@ def matrix(study: Study, options: Options) -> list[str]:
 
 def _left(ledger: Ledger, open_jobs: list[Job]) -> list[str]:
     options, runs = ledger.options, choice.by_key(ledger.evidence())
-    waiting = len(choice.undecided(ledger.study, options.profile, options.seeds, runs)) if not options.only else 0
+    open_choices = choice.undecided(ledger.study, options.profile, options.seeds, runs)
+    waiting = sum(ledger.asks_for(arm, job.data) for arm, job in open_choices)
     lines = [f"and up to {waiting} runs at rates that are not chosen yet"] if waiting else []
     if not open_jobs:
         return [*lines, "nothing is left to run"]

@@ -55,10 +55,10 @@ def chosen_jobs(study: Study, profile: str, seeds: int, runs: Runs) -> Iterator[
                     yield make_job(study, profile, name, data, seed)
 
 
-def undecided(study: Study, profile: str, seeds: int, runs: Runs) -> list[Job]:
-    """Stand-ins for the runs that depend on choices which cannot be made yet: the first arm that may be chosen."""
+def undecided(study: Study, profile: str, seeds: int, runs: Runs) -> list[tuple[str, Job]]:
+    """Arms whose choice cannot be made yet, and stand-ins for their runs: of the first arm that may be chosen."""
     return [
-        make_job(study, profile, arm.best_of[0], data, seed)
+        (arm.name, make_job(study, profile, arm.best_of[0], data, seed))
         for seed in range(seeds)
         for arm in study.arms
         if arm.best_of

@@ -53,13 +53,14 @@ class Ledger:
         found = {job.name: job for job in jobs(study, options.profile, options.seeds)}
         for job in choice.chosen_jobs(study, options.profile, options.seeds, choice.by_key(self.evidence())):
             found.setdefault(job.name, job)
-        return [job for job in found.values() if self._asked_for(job)]
+        return [job for job in found.values() if self.asks_for(job.arm, job.data)]
 
-    def _asked_for(self, job: Job) -> bool:
+    def asks_for(self, arm: str, data: str) -> bool:
+        """Whether an arm on a data set belongs to the chosen part of the study."""
         only = set(self.options.only)
         for name in self.options.only:  # the best of a grid asks for the grid
             only |= set(self.study.arm(name).best_of)
-        return (not only or job.arm in only) and (not self.options.data or job.data in self.options.data)
+        return (not only or arm in only) and (not self.options.data or data in self.options.data)
 
     def known(self) -> dict[tuple[str, str, int], Evidence]:
         """Evidence by (arm, data set, seed): the study's own, and what it takes over from other studies."""

@@ -39,7 +39,8 @@ def progress(study: Study, options: Options, elsewhere: set[str] | None = None) 
     states = [ledger.state(job) for job in wanted]
     waiting = [job for job, state in zip(wanted, states, strict=True) if state in ("begun", "missing")]
     known = ledger.evidence()
-    waiting += choice.undecided(study, options.profile, options.seeds, choice.by_key(known))
+    open_choices = choice.undecided(study, options.profile, options.seeds, choice.by_key(known))
+    waiting += [job for arm, job in open_choices if ledger.asks_for(arm, job.data)]
     seen = elsewhere if elsewhere is not None else set()
     own = [job for job in waiting if identity(job.config) not in seen]
     seen |= {identity(job.config) for job in own}
@@ -50,20 +51,23 @@ def progress(study: Study, options: Options, elsewhere: set[str] | None = None) 
 
 
 def told(studies: Iterable[tuple[Path, Study]], options_of: Options, results: str = "") -> list[str]:
-    """A line per planned study and size, and their sum."""
+    """A line per planned study and size, and their sum; profile and seeds of the options: "" and 0 for the plan's."""
     lines, total, unknown = [], 0.0, False
     elsewhere: set[str] = set()
     head = f"{'study':<16} {'profile':<14} {'done':>5} {'left':>5} {'shared':>7} {'failed':>7} {'hours left':>11}"
     for path, study in studies:
-        for profile, seeds in study.plan.seeds.items() if study.plan is not None else ():
+        for profile, planned in study.plan.seeds.items() if study.plan is not None else ():
+            if options_of.profile not in ("", profile):
+                continue
             folder = Path(results) if results else path.parent / "results"
-            options = replace(options_of, profile=profile, seeds=max(seeds.values()), results=folder)
+            seeds = options_of.seeds or max(planned.values())
+            options = replace(options_of, profile=profile, seeds=seeds, results=folder)
             found = progress(study, options, elsewhere)
             hours = "unknown" if found.seconds is None else f"{found.seconds / 3600:.1f}"
             total, unknown = total + (found.seconds or 0.0), unknown or found.seconds is None
             counts = f"{found.done:>5} {found.left:>5} {found.shared:>7} {found.failed:>7}"
             lines.append(f"{study.name:<16} {profile:<14} {counts} {hours:>11}")
     if not lines:
-        return ["no study here has a plan"]
+        return [f"no study here has a plan{f' at {options_of.profile}' if options_of.profile else ''}"]
     end = f"{total / 3600:.1f} hours left at {options_of.at_once} runs at a time"
     return [head, *lines, end + (", and those that nothing alike was measured for" if unknown else "")]
