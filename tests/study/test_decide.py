@@ -119,6 +119,29 @@ def test_what_the_order_ended_before_is_not_tested_and_waits_for_no_runs():
     assert verdicts(STUDY, runs_of({"em": SURE})) == ["better", "waiting", "waiting"]
 
 
+def test_due_is_what_the_next_looks_wait_for():
+    def due(study, runs):
+        return decide.due(study, PROFILE, runs)
+
+    def all_of(data, seeds):
+        return {(arm, data, seed) for arm in ("a", "b") for seed in range(seeds)}
+
+    shared = make_study(shares=(0.5, 0.25, 0.25))
+    assert due(STUDY, {}) == all_of("em", 10)  # whether the others are tested is not known yet
+    assert due(shared, {}) == all_of("em", 10) | all_of("phc", 4) | all_of("hela", 4)
+    unsure = runs_of({"em": [0.04 + d for d in DOUBT]})
+    assert verdicts(STUDY, unsure)[0] == "waiting"
+    assert due(STUDY, unsure) == all_of("em", 20)
+    better, equal = runs_of({"em": SURE}), runs_of({"em": [d - 0.1 for d in SURE]})
+    assert due(STUDY, better) == all_of("phc", 4)
+    assert due(STUDY, equal) == set()
+    assert due(shared, equal) == all_of("phc", 4) | all_of("hela", 4)
+    assert decide.due(shared, "quick", {}) == set()
+    both = {PROFILE: better[PROFILE] | runs_of({"phc": SURE[:8]})[PROFILE] | runs_of({"hela": SURE[:8]})[PROFILE]}
+    assert "waiting" not in verdicts(STUDY, both)
+    assert due(STUDY, both) == set()
+
+
 def test_true_equality_is_found_and_ends_a_fixed_sequence():
     rng = np.random.default_rng(4)
     made = [verdicts(STUDY, simulated((0.0, 0.3, 0.3), rng)) for _ in range(500)]

@@ -14,8 +14,9 @@ from scipy import stats
 from tests.study import helpers
 from tests.study.helpers import GRID, STUDY, run
 from unet.errors import ConfigError, RunError
-from unet.study import choice, evidence, frozen, registry, status, store, tables, verdicts
-from unet.study.design import Comparison
+from unet.study import choice, decide, evidence, frozen, registry, status, store, tables, verdicts
+from unet.study.design import TUNING, Comparison
+from unet.study.ledger import Ledger
 from unet.study.plan import EndPoint, Look, Plan
 
 PLAN = Plan(
@@ -409,6 +410,32 @@ def test_a_damaged_store_is_named(place):
     (folder / store.RUNS).write_text((folder / store.RUNS).read_text()[:-9])
     with pytest.raises(evidence.RunError, match=r"runs\.jsonl: damaged"):
         evidence.load_all(folder)
+
+
+# -- only what verdicts wait for ---------------------------------------------------------------------------------------
+
+
+def test_runs_end_where_the_plan_is_decided(tmp_path, monkeypatch):
+    monkeypatch.setattr("unet.study.runner.POLL_S", 0.02)
+    assert run(tmp_path, PLANNED, seeds=6, plan={"gain": {"b": 0.03}}, decide=True).failed == {}
+    decided = decide.decisions(PLANNED, verdicts.load(PLANNED, tmp_path / "results"))
+    assert [d.verdict for d in decided] == ["better", "better"]
+    assert decided[0].look == 1  # three pairs were enough, so that no more were made
+    made = {(r.arm, r.data, r.seed) for r in evidence.load_all(tmp_path / "results/small-study/smoke")}
+    assert made == {(arm, d.point.data, seed) for arm in "ab" for d in decided for seed in d.seeds}
+    options = helpers.options(tmp_path, seeds=6, decide=True)
+    assert status.progress(PLANNED, options).left == 0
+    assert status.progress(PLANNED, replace(options, decide=False)).left == 20 - len(made)
+
+
+def test_a_verdict_on_a_best_setting_waits_for_its_grid_first(tmp_path):
+    plan = Plan((EndPoint("best", "named", "hela", "mean_iou", "smoke", 0.01),), {"smoke": {"hela": 4}})
+    grid = replace(GRID, plan=plan)
+    asked = Ledger(grid, helpers.options(tmp_path, seeds=4, decide=True)).wanted()
+    assert {(job.arm, job.seed >= TUNING) for job in asked} == {
+        ("named", False), ("named", True), ("low", True), ("high", True)
+    }  # fmt: skip
+    assert [job.seed for job in asked if job.seed < TUNING] == [0, 1]  # the two pairs of the first look
 
 
 # -- how far it is -----------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         "--seeds", type=int, help="runs per arm and data set: seeds 0, 1, ... (default: the plan's, else 3)"
     )
     made.add_argument("--only", action="append", default=[], metavar="ARM", help="this arm only (may be repeated)")
+    made.add_argument("--decide", action="store_true", help="only what the plan's next verdicts wait for")
     made.add_argument("--data", action="append", default=[], metavar="SET", help="this data set only (repeatable)")
     made.add_argument(
         "--jobs", type=int, default=1, help="runs at a time, each on its share of cores and a GPU in turn"
@@ -154,7 +155,7 @@ def _asked_status(flags: argparse.Namespace) -> Options:
         raise ConfigError(
             "--only, --data and --seeds choose a part of one study; name it, such as unet study trap --status"
         )
-    return Options(flags.profile, 0, Path(flags.runs), Path(), at_once=flags.jobs)
+    return Options(flags.profile, 0, Path(flags.runs), Path(), decide=flags.decide, at_once=flags.jobs)
 
 
 def _options(flags: argparse.Namespace, study: Study, path: Path) -> Options:
@@ -170,6 +171,8 @@ def _options(flags: argparse.Namespace, study: Study, path: Path) -> Options:
         raise ConfigError(f"--seeds {seeds}: the plan of {study.name} has {most} at {profile}, and no others count")
     if seeds > TUNING:
         raise ConfigError(f"--seeds {seeds}: seeds from {TUNING} on are those that settings are chosen on")
+    if flags.decide and profile not in planned:
+        raise ConfigError(f"--decide: {study.name} has no plan at {profile}")
     only = tuple(study.arm(name).name for name in flags.only)
     for name in flags.data:
         if name not in study.data:
@@ -184,6 +187,7 @@ def _options(flags: argparse.Namespace, study: Study, path: Path) -> Options:
         results=Path(flags.results) if flags.results else results,
         only=only,
         data=tuple(flags.data),
+        decide=flags.decide,
         at_once=flags.jobs,
         launcher=flags.launcher,
         submit=tuple(flags.submit),
@@ -254,7 +258,8 @@ def matrix(study: Study, options: Options) -> list[str]:
 def _left(ledger: Ledger, open_jobs: list[Job]) -> list[str]:
     options, runs = ledger.options, choice.by_key(ledger.evidence())
     open_choices = choice.undecided(ledger.study, options.profile, options.seeds, runs)
-    waiting = sum(ledger.asks_for(arm, job.data) for arm, job in open_choices)
+    asked = ledger.asked()
+    waiting = sum(asked(arm, job.data, job.seed) for arm, job in open_choices)
     lines = [f"and up to {waiting} runs at rates that are not chosen yet"] if waiting else []
     if not open_jobs:
         return [*lines, "nothing is left to run"]

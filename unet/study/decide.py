@@ -92,6 +92,25 @@ def decisions(study: Study, runs_of: Mapping[str, Runs]) -> list[Decision]:
     return made
 
 
+def due(study: Study, profile: str, runs_of: Mapping[str, Runs]) -> set[tuple[str, str, int]]:
+    """Arm, data set and seed of the runs at this size that the next looks of the plan wait for, made or not.
+
+    An end point that may still turn out not to be tested waits for none before the one before it is decided.
+    """
+    plan = study.plan
+    made = decisions(study, runs_of)
+    assert plan is not None
+    found = set()
+    for i, (decision, share) in enumerate(zip(made, plan.shares, strict=True)):
+        point = decision.point
+        tested = share > 0 or i == 0 or made[i - 1].verdict != "waiting"
+        if decision.verdict != "waiting" or decision.look == len(plan.looks) or point.profile != profile or not tested:
+            continue
+        seeds = range(plan.pairs(point, plan.looks[decision.look]))
+        found |= {(arm, point.data, seed) for arm in (point.arm, point.reference) for seed in seeds}
+    return found
+
+
 def _side(study: Study, point: EndPoint, name: str, runs: Runs) -> dict[int, Evidence]:
     """The runs of one side, at the planned seeds."""
     assert study.plan is not None

@@ -6,13 +6,14 @@ Nothing else is the truth: what is done, begun or missing is read anew every tim
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from unet.runs.folder import CONFIG, METRICS, WEIGHTS, RunFolder
-from unet.study import choice, evidence
-from unet.study.design import Job, Study, identity, jobs, make_job
+from unet.study import choice, decide, evidence, verdicts
+from unet.study.design import TUNING, Job, Study, identity, jobs, make_job
 from unet.study.estimate import Estimate
 from unet.study.evidence import Evidence
 
@@ -21,7 +22,10 @@ State = Literal["done", "diverged", "begun", "missing"]
 
 @dataclass(frozen=True)
 class Options:
-    """How a study is run: folders, seeds, which part of it, how many runs at a time, for how long."""
+    """How a study is run: folders, seeds, which part of it, how many runs at a time, for how long.
+
+    decide: only what the next looks of its plan wait for, until no verdict is left to be made at this size.
+    """
 
     profile: str
     seeds: int
@@ -29,6 +33,7 @@ class Options:
     results: Path
     only: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    decide: bool = False
     at_once: int = 1
     minutes: float = 0.0  # 0: until everything is done
     launcher: Literal["local", "submitit"] = "local"
@@ -53,14 +58,31 @@ class Ledger:
         found = {job.name: job for job in jobs(study, options.profile, options.seeds)}
         for job in choice.chosen_jobs(study, options.profile, options.seeds, choice.by_key(self.evidence())):
             found.setdefault(job.name, job)
-        return [job for job in found.values() if self.asks_for(job.arm, job.data)]
+        asked = self.asked()
+        return [job for job in found.values() if asked(job.arm, job.data, job.seed)]
 
-    def asks_for(self, arm: str, data: str) -> bool:
-        """Whether an arm on a data set belongs to the chosen part of the study."""
-        only = set(self.options.only)
-        for name in self.options.only:  # the best of a grid asks for the grid
-            only |= set(self.study.arm(name).best_of)
-        return (not only or arm in only) and (not self.options.data or data in self.options.data)
+    def asked(self) -> Callable[[str, str, int], bool]:
+        """Whether an arm on a data set at a seed belongs to the chosen part of the study, as far as it is known now."""
+        options = self.options
+        due = (
+            decide.due(self.study, options.profile, verdicts.load(self.study, options.results))
+            if options.decide
+            else ()
+        )
+        wanted = {(name, data, seed) for arm, data, seed in due for name in self._with_grid(arm)}
+        grids = {(name, data) for name, data, _ in wanted}
+        only = {name for arm in options.only for name in self._with_grid(arm)}
+
+        def asked(arm: str, data: str, seed: int) -> bool:
+            if (only and arm not in only) or (options.data and data not in options.data):
+                return False
+            return not options.decide or ((arm, data) in grids if seed >= TUNING else (arm, data, seed) in wanted)
+
+        return asked
+
+    def _with_grid(self, arm: str) -> tuple[str, ...]:
+        """An arm and those whose best it is."""
+        return (arm, *self.study.arm(arm).best_of)
 
     def known(self) -> dict[tuple[str, str, int], Evidence]:
         """Evidence by (arm, data set, seed): the study's own, and what it takes over from other studies."""

@@ -40,7 +40,8 @@ def progress(study: Study, options: Options, elsewhere: set[str] | None = None) 
     waiting = [job for job, state in zip(wanted, states, strict=True) if state in ("begun", "missing")]
     known = ledger.evidence()
     open_choices = choice.undecided(study, options.profile, options.seeds, choice.by_key(known))
-    waiting += [job for arm, job in open_choices if ledger.asks_for(arm, job.data)]
+    asked = ledger.asked()
+    waiting += [job for arm, job in open_choices if asked(arm, job.data, job.seed)]
     seen = elsewhere if elsewhere is not None else set()
     own = [job for job in waiting if identity(job.config) not in seen]
     seen |= {identity(job.config) for job in own}
