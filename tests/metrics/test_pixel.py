@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from tests.metrics.strategies import pairs
 from unet.metrics.pixel import (
     blog_iou,
+    class_dice,
     class_ious,
+    class_precisions,
+    class_recalls,
     confusion,
     mean_iou,
     misclassification_rate,
@@ -26,6 +29,21 @@ def test_confusion_by_hand():
     assert pixel_accuracy(counts) == 3 / 4
     assert class_ious(counts) == [1 / 2, 2 / 3]
     assert mean_iou(counts) == pytest.approx(7 / 12)
+
+
+def test_shares_of_classes_by_hand():
+    # three classes; the last is predicted once and never labelled
+    counts = np.array([[5, 1, 0], [2, 3, 1], [0, 0, 0]])
+    assert class_precisions(counts) == [5 / 7, 3 / 4, 0]
+    recalls = class_recalls(counts)
+    assert recalls[:2] == [5 / 6, 3 / 6]
+    assert math.isnan(recalls[2])
+    assert class_ious(counts) == [5 / 8, 3 / 7, 0]
+    assert class_dice(counts) == [10 / 13, 6 / 10, 0]
+    assert mean_iou(counts) == pytest.approx((5 / 8 + 3 / 7) / 3)
+    never = np.array([[5, 1, 0], [2, 4, 0], [0, 0, 0]])  # a class on neither side is no part of the mean
+    assert math.isnan(class_ious(never)[2])
+    assert mean_iou(never) == pytest.approx((5 / 8 + 4 / 7) / 2)
 
 
 def test_confusion_of_unequal_shapes_is_refused():

@@ -108,6 +108,19 @@ def test_the_window_reaches_20_pixels(far, expected, turns):
     assert warping_error(label, proposal).value == (1 / 64**2 if expected == Mistake.SPLIT else 0)
 
 
+@pytest.mark.parametrize(("height", "expected"), [(19, Mistake.HOLE_DELETION), (21, Mistake.SPLIT)])
+@pytest.mark.parametrize("turns", range(2))
+def test_a_slice_with_a_side_shorter_than_the_radius_is_its_own_window(height, expected, turns):
+    # a ring that is joined 30 px to the left and to the right of its cut
+    label = np.zeros((height, 70), np.bool_)
+    label[2:8, 5:66] = True
+    label[3:7, 6:65] = False
+    proposal = label.copy()
+    proposal[2, 35] = False
+    found = mistakes(np.rot90(label, turns), np.rot90(proposal, turns), 0.5)
+    assert [Mistake(kind) for kind in found[found > 0]] == [expected]
+
+
 def test_an_empty_proposal_is_flagged():
     label = np.pad(np.ones((3, 3), np.uint8), 1)
     error, classic = warping_errors(label, np.zeros((5, 5), np.float32))
