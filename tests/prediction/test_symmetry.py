@@ -31,6 +31,16 @@ def test_only_the_first_leaves_an_image_as_it_is():
     assert Symmetry(False, 4).identity
 
 
+def test_four_are_the_flips_and_eight_the_square():
+    image = np.arange(12).reshape(3, 4)
+    flips = (image, np.fliplr(image), np.flipud(image), np.rot90(image, 2))
+    turns = tuple(np.rot90(flip, quarters) for flip in (image, np.fliplr(image)) for quarters in range(4))
+    for count, wanted in ((1, flips[:1]), (4, flips), (8, turns)):
+        found = {s.turn(image).tobytes() + bytes(s.turn(image).shape) for s in members(count)}
+        assert found == {np.ascontiguousarray(one).tobytes() + bytes(one.shape) for one in wanted}
+        assert len(found) == count
+
+
 def test_turning_copies_nothing():
     image = np.zeros((2, 3, 4))
     assert all(np.shares_memory(turn(image), image) for turn, _ in symmetries(8))

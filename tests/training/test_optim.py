@@ -33,6 +33,8 @@ def test_cosine_after_warm_up():
 def test_steps():
     found = rates(OptimConfig(lr=1.0, schedule="step", step_updates=3, step_factor=0.5), 7)
     assert found == pytest.approx([1, 1, 1, 0.5, 0.5, 0.5, 0.25])
+    after = rates(OptimConfig(lr=1.0, schedule="step", step_updates=3, step_factor=0.5, warmup_updates=2), 9)
+    assert after == pytest.approx([0.5, 1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25])  # steps are counted from the warm-up's end
 
 
 def test_a_single_update_is_no_division_by_zero():
