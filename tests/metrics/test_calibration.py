@@ -21,6 +21,12 @@ def test_by_hand():
     assert found.points() == [(pytest.approx(0.7), 1.0, 2), (pytest.approx(0.9), 0.75, 4)]
 
 
+def test_a_confidence_on_an_edge_belongs_to_the_lower_bin():
+    """12 / 15 is the upper edge of the twelfth bin and no part of the thirteenth, where 0.85 lies."""
+    found = reliability([of_two([12 / 15, 0.85], [1, 1])])
+    assert found.pixels.nonzero()[0].tolist() == [11, 12]
+
+
 def test_frames_are_pooled_and_unknown_pixels_left_out():
     """Too sure in one frame, too unsure in the other: pooled they cancel out, which a mean over frames would not."""
     first, second = of_two([0.75] * 4, [1, 1, 0, 0]), of_two([0.75] * 4, [1, 1, 1, 1])

@@ -7,7 +7,19 @@ import pytest
 from tests.study.helpers import GRID, STUDY
 from unet.config import Config, from_dict, profile
 from unet.errors import ConfigError
-from unet.study.design import Arm, Comparison, Study, difference, folds, identity, jobs, make_job, resolve
+from unet.study.design import (
+    TUNING,
+    TUNING_SHARE,
+    Arm,
+    Comparison,
+    Study,
+    difference,
+    folds,
+    identity,
+    jobs,
+    make_job,
+    resolve,
+)
 from unet.study.plan import EndPoint, Plan
 from unet.study.settings import (
     batch_of_same_input,
@@ -39,6 +51,18 @@ def test_the_order_of_changes_is_profile_base_arm():
     assert resolve(study, "reduced", "b", "em", 0).optim.lr == 2e-3
     assert resolve(study, "reduced", "b", "em", 0).model.dropout == 0.25
     assert resolve(study, "reduced", "b", "em", 0).model.base_channels == profile("reduced").model.base_channels
+
+
+def test_a_data_set_may_have_settings_of_its_own_at_a_size_below_the_arms():
+    study = replace(STUDY, by_data={"reduced": {"hela": {"optim": {"lr": 7e-3}, "train": {"updates": 77}}}})
+    found = {
+        (data, size): resolve(study, size, "a", data, 0) for data in ("em", "hela") for size in ("reduced", "full")
+    }
+    long = found.pop(("hela", "reduced"))
+    assert (long.train.updates, long.optim.lr) == (77, 7e-3)
+    assert resolve(study, "reduced", "b", "hela", 0).optim.lr == 2e-3  # an arm has the last word
+    assert resolve(study, "reduced", "a", "hela", TUNING).train.updates == 77 // TUNING_SHARE
+    assert all(config == resolve(STUDY, size, "a", data, 0) for (data, size), config in found.items())
 
 
 def test_smoke_runs_on_synthetic_images_and_others_never():

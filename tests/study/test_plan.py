@@ -261,6 +261,19 @@ def test_an_arm_of_a_plan_is_the_same_on_all_data_sets(place):
         frozen.freeze(replace(PLANNED, arms=arms), place / "plans" / "small-study.yaml")
 
 
+def test_a_plan_keeps_the_settings_of_single_data_sets(place):
+    file, study = (
+        place / "plans" / "small-study.yaml",
+        replace(PLANNED, by_data={"smoke": {"hela": {"train": {"updates": 30}}}}),
+    )
+    with pytest.raises(ConfigError, match="the page deviates from its plan"):
+        frozen.check(study, file, place / "empty")
+    frozen.freeze(study, file)
+    assert frozen.described(study)["profiles"]["smoke"]["by data"] == {"hela": {"train.updates": 30}}
+    assert "by data" not in frozen.described(PLANNED)["profiles"]["smoke"]  # older plans keep their hash
+    frozen.check(study, file, place / "empty")
+
+
 PAGE = """from dataclasses import replace
 from tests.study.test_plan import PLANNED
 # as a page says it: STUDY = Study(

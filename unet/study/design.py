@@ -84,11 +84,11 @@ class Study:
     """Arms, data sets and comparisons; a page in `experiments/` holds one, named STUDY.
 
     data: names of published sets, or "folder" for images of one's own (data.folder in the base). base: changes to the
-    profile that all arms share. tested: scores by data set that the comparisons are tested on.
-    noise: arms whose gradient noise is measured, all at the trained weights of the first of them. plan: what the study
-    decides; without one everything it finds is exploratory. front: from the folder of the results, the text of the
-    study's own page over all profiles (results/NAME/README.md), or, where a plan makes that page, a section of it.
-    picture: writes the figure that this text shows, once there are runs.
+    profile that all arms share; by_data: those on one data set, by profile and data set. tested: scores by data set
+    that the comparisons are tested on. noise: arms whose gradient noise is measured, all at the trained weights of the
+    first of them. plan: what the study decides; without one everything it finds is exploratory. front: from the folder
+    of the results, the text of the study's own page over all profiles (results/NAME/README.md), or, where a plan makes
+    that page, a section of it. picture: writes the figure that this text shows, once there are runs.
     """
 
     name: str
@@ -97,6 +97,7 @@ class Study:
     arms: tuple[Arm, ...]
     comparisons: tuple[Comparison, ...]
     base: Changes = field(default_factory=dict)
+    by_data: Mapping[str, Mapping[str, Changes]] = field(default_factory=dict)
     data: tuple[str, ...] = PAPER
     tested: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: TESTED)
     noise: tuple[str, ...] = ()
@@ -131,6 +132,11 @@ class Study:
         """The data sets that an arm runs on."""
         return tuple(name for name in self.data if not arm.data or name in arm.data)
 
+    def on(self, profile_name: str, data: str, base: Config) -> Config:
+        """A base of all arms on a data set."""
+        named = from_dict({"data": {"name": data}}, base)
+        return from_dict(self.by_data.get(profile_name, {}).get(data, {}), named)
+
     def seeds_of(self, profile_name: str, data: str, most: int) -> int:
         """How many seeds there are on a data set: what the plan says where it names the profile, at most `most`."""
         if self.plan is None or profile_name not in self.plan.seeds:
@@ -161,12 +167,12 @@ class Job:
 
 
 def resolve(study: Study, profile_name: str, arm_name: str, data: str, seed: int) -> Config:
-    """The full configuration of one run: profile, then the study's base, then the arm, then data set, fold and seed."""
+    """The full configuration of one run: profile, study's base, that of the data set, then the arm, fold and seed."""
     arm = study.arm(arm_name)
     synthetic = profile_name in SYNTHETIC_PROFILES and data != "folder"
     base = from_dict(study.base, profile(profile_name))
-    base = from_dict({"data": {"name": f"{SYNTHETIC}{data}" if synthetic else data}}, base)
-    config = arm.applied(base)
+    base = study.on(profile_name, data, base)
+    config = arm.applied(from_dict({"data": {"name": f"{SYNTHETIC}{data}"}}, base) if synthetic else base)
     updates = config.train.updates if seed < TUNING else max(1, config.train.updates // TUNING_SHARE)
     # Over the seeds that hold the same part out, other frames are drawn.
     drawn = {"seed": seed // folds(config)} if config.data.limit else {}

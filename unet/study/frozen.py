@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,27 +48,28 @@ def described(study: Study) -> dict[str, Any]:
 
 
 def _settings(study: Study, name: str) -> dict[str, Any]:
-    """What a profile changes against the defaults, and each arm against the profile."""
+    """What a profile changes against the defaults, some data sets against it, and each arm against the profile."""
     base = from_dict(study.base, profile(name))
     arms: dict[str, Any] = {}
     for arm in study.arms:
         if arm.best_of:
             arms[arm.name] = {"best of": list(arm.best_of)}
         elif sets := [data for data in study.data_of(arm) if study.plan is not None and data in study.plan.seeds[name]]:
-            arms[arm.name] = _settings_of(study, arm, base, sets)
-    return {"base": _changed(base, Config()), "arms": arms}
+            arms[arm.name] = _settings_of(study, arm, {data: study.on(name, data, base) for data in sets})
+    by_data = {data: _changed(from_dict(own, base), base) for data, own in study.by_data.get(name, {}).items()}
+    return {"base": _changed(base, Config()), **({"by data": by_data} if by_data else {}), "arms": arms}
 
 
-def _settings_of(study: Study, arm: Arm, base: Config, sets: Sequence[str]) -> dict[str, Any]:
-    """What an arm changes against the profile; ConfigError where that depends on the data, which no plan would keep."""
-    bases = [from_dict({"data": {"name": data}}, base) for data in sets]
-    changes = [_changed(arm.applied(own), own) for own in bases]
-    for data, other in zip(sets, changes, strict=True):
-        if other != changes[0]:
+def _settings_of(study: Study, arm: Arm, bases: Mapping[str, Config]) -> dict[str, Any]:
+    """What an arm changes against its base; ConfigError where that depends on the data, which no plan would keep."""
+    changes = {data: _changed(arm.applied(own), own) for data, own in bases.items()}
+    first = next(iter(changes))
+    for data, other in changes.items():
+        if other != changes[first]:
             raise ConfigError(
-                f"{study.name}, arm {arm.name}: has other settings on {data} than on {sets[0]}; make two arms of it"
+                f"{study.name}, arm {arm.name}: has other settings on {data} than on {first}; make two arms of it"
             )
-    return changes[0]
+    return changes[first]
 
 
 def _changed(config: Config, base: Config) -> dict[str, Any]:
