@@ -12,7 +12,7 @@ from unet.data.images.tiff import read_gray
 from unet.metrics.em import em_sweeps
 from unet.metrics.pixel import misclassification_rate, pixel_error
 from unet.metrics.rand import rand_error, v_info, v_rand
-from unet.metrics.warping import warping_error
+from unet.metrics.warping import warping_error, warping_errors
 
 ERRORS = ("pixel_error", "misclassification", "rand_error", "rand_error_before_2015", "warping_error",
           "warping_error_classic")  # fmt: skip
@@ -67,6 +67,10 @@ def test_the_scores_are_the_single_ones():
     names = ["pixel_error", "misclassification", "rand_error", "warping_error", "v_rand", "v_info"]
     sweeps = em_sweeps(cells, proposal)
     assert [sweeps[name] for name in names] == [score(cells, proposal) for score in single]
+    before = rand_error(cells, proposal, pairs="n(n-1)/2")
+    assert sweeps["rand_error_before_2015"] == before != sweeps["rand_error"]
+    classic = warping_errors(cells, proposal)[1]
+    assert sweeps["warping_error_classic"] == classic
     assert list(sweeps) == list(NAMES)
 
 

@@ -136,12 +136,13 @@ def test_the_rule_among_equals():
     assert best([*tries, tried(0.91, 50, 0.9, 0)]).settings == InstanceSettings(0.9, 0)
 
 
-def test_areas_above_half_the_smallest_object_are_not_tried():
+@pytest.mark.parametrize("rows", [4, 9])
+def test_areas_above_half_the_smallest_object_are_not_tried(rows):
     reference = np.zeros((20, 20), np.int32)
-    reference[:5, :9] = 7  # 45 px
+    reference[:rows, :10] = 7  # 40 px: 20 are half of it; 90 px: 50 are more than half
     tried = search_components([classes((reference > 0).astype(np.float32))], [reference])
     assert {one.settings.min_area_px for one in tried} == {0, 10, 20}
-    assert max(MIN_AREAS) > 22
+    assert 50 in MIN_AREAS
     only = search_components([classes((reference > 0).astype(np.float32))], [reference], min_areas=[1000])
     assert {one.settings.min_area_px for one in only} == {0}
 
