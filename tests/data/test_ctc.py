@@ -91,6 +91,10 @@ def test_gold_instances_are_untouched(root: Path) -> None:
     assert list(found) == ["01/t000", "01/t001"]
     np.testing.assert_array_equal(found["01/t000"], tifffile.imread(root / "01_GT/SEG/man_seg000.tif"))
     assert found["01/t000"].dtype == np.int32
+    (root / "01_GT/SEG/man_seg000.tif").unlink()  # the others keep the names of their own images
+    np.testing.assert_array_equal(
+        ctc.gold_instances(root, "01")["01/t001"], tifffile.imread(root / "01_GT/SEG/man_seg001.tif")
+    )
 
 
 def test_images_are_normalised_as_asked(root: Path) -> None:

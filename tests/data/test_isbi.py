@@ -82,6 +82,9 @@ def test_jpeg_copies_are_read_only_when_asked_for_and_named(
     labels = np.stack([f.label for f in stack.frames])
     assert set(np.unique(labels)) == {0, 1}
     assert (labels == volume[1] // 255).mean() > 0.9
+    pixels = np.asarray(Image.open(tmp_path / "jpeg" / "labels" / "train-labels07.jpg"))
+    assert ((pixels > 0) & (pixels < 128)).any()  # JPEG blurs
+    np.testing.assert_array_equal(stack.frames[7].label, pixels >= 128)
 
 
 def test_what_is_wrong_is_named(tmp_path: Path, volume: tuple[np.ndarray, np.ndarray]) -> None:

@@ -218,6 +218,28 @@ def test_a_large_picture_is_reduced_by_a_whole_factor(tmp_path, monkeypatch):
     np.testing.assert_allclose(objects.reduced(image, 3)[0], means, rtol=1e-6)
 
 
+def test_the_outlines_of_a_reduced_picture_are_those_of_the_first_pixel_of_each_square(tmp_path, monkeypatch):
+    monkeypatch.setattr(objects, "LARGEST_OVERLAY_PX", 10)
+    ids = np.zeros((30, 30), np.int32)
+    ids[6:18, 9:21] = 1  # rows 2..5, columns 3..6 of the picture
+    ids[18:20, 9:21] = 2  # ends within a square whose first pixel it holds
+    write_overlay(tmp_path / "o.png", np.zeros((1, 30, 30), np.float32), ids)
+    drawn = np.asarray(Image.open(tmp_path / "o.png"))
+    coloured = np.zeros((10, 10), bool)
+    coloured[2:7, 3:7] = True
+    coloured[3:5, 4:6] = False
+    np.testing.assert_array_equal((drawn != drawn[..., :1]).any(axis=-1), coloured)
+
+
+def test_of_two_classes_both_probabilities_are_made(tmp_path):
+    foreground = np.random.default_rng(0).random((1, 7, 9)).astype(np.float32)
+    np.testing.assert_array_equal(
+        objects.all_classes(foreground, tmp_path), np.stack([1 - foreground[0], foreground[0]])
+    )
+    three = np.full((3, 7, 9), 1 / 3, np.float32)
+    assert objects.all_classes(three, tmp_path) is three
+
+
 def test_colour_images_keep_their_colours(tmp_path):
     image = np.zeros((3, 12, 12), np.uint8)
     image[0, :6], image[2, 6:] = 200, 100
