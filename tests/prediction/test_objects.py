@@ -222,7 +222,7 @@ def test_the_outlines_of_a_reduced_picture_are_those_of_the_first_pixel_of_each_
     monkeypatch.setattr(objects, "LARGEST_OVERLAY_PX", 10)
     ids = np.zeros((30, 30), np.int32)
     ids[6:18, 9:21] = 1  # rows 2..5, columns 3..6 of the picture
-    ids[18:20, 9:21] = 2  # ends within a square whose first pixel it holds
+    ids[18:19, 9:21] = 2  # ends within squares whose first pixels it holds
     write_overlay(tmp_path / "o.png", np.zeros((1, 30, 30), np.float32), ids)
     drawn = np.asarray(Image.open(tmp_path / "o.png"))
     coloured = np.zeros((10, 10), bool)
