@@ -7,6 +7,7 @@ import pytest
 from scripts.wandb_workspace import EXPERIMENTS, main
 from tests.scripts.test_wandb_workspace import STUDIES, account, needs_package  # noqa: F401  fixtures
 from tests.wandb_server import ENTITY, KEY, serve
+from unet.config import PROFILES
 from unet.study import decide, sync, verdicts
 from unet.study.evidence import load_all
 
@@ -31,7 +32,7 @@ def check(spec, name, place):
     drawn = grid["panelBankSectionConfig"]["panels"]
     assert {"Run History Line Plot", "Bar Chart", "Media Browser"} <= {panel["viewType"] for panel in drawn}
     linked = "\n".join(texts(spec))
-    profiles = [path for path in (EXPERIMENTS / "results" / name).iterdir() if path.is_dir()]
+    profiles = [path for path in (EXPERIMENTS / "results" / name).iterdir() if path.name in PROFILES]
     assert profiles
     for profile in profiles:
         for run in load_all(profile):

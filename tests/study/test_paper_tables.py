@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from unet.config import from_dict, profile, to_yaml
-from unet.study import registry
+from unet.study import registry, tables
 
 STUDY = registry.study_of(registry.find("paper"))
 ENVIRONMENT = {"device": "cpu", "processor": "EPYC", "packages": {"torch": "2"}, "threads": 1, "parameters": 1925058,
@@ -121,3 +121,12 @@ def test_the_page_is_written_with_the_report_and_stands_without_runs(tmp_path):
     store(tmp_path, "cells", "gold", "hela", 1, {"seg": 0.6, "mean_iou": 0.5})
     registry.write_report(STUDY, "cells", tmp_path, tmp_path / "plan.yaml")
     assert "not reached, 0.6500" in (tmp_path / "paper" / "README.md").read_text()
+
+
+def test_an_ensemble_beside_the_profiles_is_no_run(tmp_path):
+    """The scores of an ensemble on cells lie in results/paper/ensembles/NAME and have no record."""
+    folder = tmp_path / "paper" / "ensembles" / "gold-hela-01"
+    folder.mkdir(parents=True)
+    (folder / "scores.json").write_text("{}")
+    (tmp_path / "paper" / "cells").mkdir()
+    assert tables.profiles_of(registry.study_of(registry.find("paper")), tmp_path) == ["cells"]

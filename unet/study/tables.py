@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from unet.config import PROFILES
 from unet.files import write_text
 from unet.metrics.table import SCORES
 from unet.study import choice, compare, decide, evidence
@@ -35,7 +36,7 @@ TESTS = ("study", "profile", "data", "score", "arm", "reference", "kind", "seeds
 def profiles_of(study: Study, results: Path) -> list[str]:
     """The profiles of which a study has results."""
     folder = results / study.name
-    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    return [name for name in sorted(PROFILES) if (folder / name).is_dir()]
 
 
 def run_rows(study: Study, profile: str, found: Iterable[Evidence]) -> list[Row]:
