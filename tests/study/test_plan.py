@@ -262,10 +262,8 @@ def test_an_arm_of_a_plan_is_the_same_on_all_data_sets(place):
 
 
 def test_a_plan_keeps_the_settings_of_single_data_sets(place):
-    file, study = (
-        place / "plans" / "small-study.yaml",
-        replace(PLANNED, by_data={"smoke": {"hela": {"train": {"updates": 30}}}}),
-    )
+    file = place / "plans" / "small-study.yaml"
+    study = replace(PLANNED, by_data={"smoke": {"hela": {"train": {"updates": 30}}}})
     with pytest.raises(ConfigError, match="the page deviates from its plan"):
         frozen.check(study, file, place / "empty")
     frozen.freeze(study, file)

@@ -67,7 +67,8 @@ def main(argv: list[str]) -> int:
     flags = parser().parse_args(argv)
     terminal = Terminal(flags.quiet)
     if flags.status:
-        terminal.result("\n".join(status.told(_studies(flags.study), _asked_status(flags), flags.results)))
+        studies = _studies(flags.study)
+        terminal.result("\n".join(status.told(studies, _asked_status(flags, studies), flags.results)))
         return 0
     if not flags.study:
         terminal.result("\n".join(_list()))
@@ -145,12 +146,11 @@ def _report(study: Study, options: Options, path: Path, terminal: Terminal) -> i
     return 0
 
 
-def _asked_status(flags: argparse.Namespace) -> Options:
+def _asked_status(flags: argparse.Namespace, studies: list[tuple[Path, Study]]) -> Options:
     """The part whose status is asked for: of one study what would be run, of all of them everything."""
     if flags.study:
-        path = registry.find(flags.study)
-        asked = _options(flags, registry.study_of(path), path)
-        return replace(asked, profile=flags.profile, seeds=flags.seeds or 0)
+        [(path, study)] = studies
+        return replace(_options(flags, study, path), profile=flags.profile, seeds=flags.seeds or 0)
     if flags.only or flags.data or flags.seeds:
         raise ConfigError(
             "--only, --data and --seeds choose a part of one study; name it, such as unet study trap --status"

@@ -64,8 +64,9 @@ def read(
         found.wrong.append(wrong)
     if found.wrong:
         raise Problems(folder, found.wrong)
-    normalise = normalisation(config, (pair.image.dtype for pair in found.pairs))
-    if warning := mixed(normalise, (pair.image.dtype for pair in found.pairs)):
+    dtypes = {pair.image.dtype for pair in found.pairs}
+    normalise = normalisation(config, dtypes)
+    if warning := mixed(normalise, dtypes):
         say(f"data: {warning}")
     filled = [f"{p.image_place}: {text}" for p in found.pairs if (text := fill_value(p.image, normalise))]
     for lines in filter(None, (filled, found.odd)):
