@@ -81,6 +81,8 @@ def test_networks_average_logits_or_probabilities():
     np.testing.assert_allclose(logits[1], expit(0.375 * right), rtol=0, atol=1e-6)
     mean = predict_image(both, IMAGE, 2)
     np.testing.assert_allclose(mean[1], (expit(right) + expit(-0.25 * right)) / 2, rtol=0, atol=1e-6)
+    three = predict_image(Ensemble((*both.members, Neighbour(2.0))), IMAGE, 2)
+    np.testing.assert_allclose(three[1], (2 * mean[1] + expit(2 * right)) / 3, rtol=0, atol=1e-6)
 
 
 def unet(seed, depth=3, **model):
@@ -112,8 +114,10 @@ def test_a_mean_of_logits_is_the_softmax_of_the_single_logits():
 def test_odd_pooling_goes_with_one_depth_only():
     odd = [unet(0, allow_odd_pooling=True), unet(1, allow_odd_pooling=True)]
     assert Ensemble(tuple(odd)).allow_odd_pooling
+    depths = Ensemble((odd[0], unet(1, 2, allow_odd_pooling=True)))
     mixed = Ensemble((odd[0], unet(1)))
     assert not mixed.allow_odd_pooling
+    assert not depths.allow_odd_pooling
     with pytest.raises(GeometryError):
         predict_image(mixed, IMAGE, 3, PredictConfig(tile_px=55))
 

@@ -8,7 +8,7 @@ import torch
 
 from unet.config import ModelConfig, PredictConfig
 from unet.errors import GeometryError
-from unet.geometry import nearest_valid, shrinkage
+from unet.geometry import nearest_valid, output_size, shrinkage
 from unet.networks import build
 from unet.prediction.overlap import (
     Network,
@@ -192,6 +192,15 @@ def test_rows_are_told_when_their_tiles_are_written(network, batch):
     seen.clear()
     predict_into(network, image, out, PredictConfig(tile_px=140, batch=batch, symmetries=8), first_row=2, on_row=on_row)
     assert seen == list(range(3, len(ends) + 1))
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5])
+def test_no_more_room_than_a_turned_grid_needs_is_left_to_a_window(depth):
+    """A window begins up to one pixel less than the stride of the grid before its block."""
+    output = output_size(380, depth)
+    advance = output - (2 ** (depth - 1) - 1)
+    assert plan(2 * advance, advance, depth, 380, symmetries=8).rows() == [0, advance]
+    assert len(plan(2 * advance + 1, advance, depth, 380, symmetries=8).rows()) == 3
 
 
 def test_rotations_read_memory_maps_by_windows(network, tmp_path):

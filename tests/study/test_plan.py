@@ -112,6 +112,13 @@ def test_a_page_that_deviates_from_its_plan_gets_no_verdict(place, changes, what
     ]  # nor drawn in a figure
 
 
+def test_a_look_sees_its_share_of_the_pairs_whatever_the_rounding_of_floats():
+    """0.58 * 50 is 28.999999999999996 in binary floating point."""
+    point = EndPoint("a", "b", "em", "mean_iou", "decide-em", margin=0.01)
+    look = Look(0.58, 0.005)
+    assert Plan((point,), {"decide-em": {"em": 50}}, looks=(look, Look(1.0, 0.005))).pairs(point, look) == 29
+
+
 def test_an_arm_may_be_added_after_the_plan(place):
     later = replace(PLANNED, arms=(*PLANNED.arms, replace(PLANNED.arms[0], name="c", what="setting c")))
     assert report(place, later).read_text() == verdicts.make(PLANNED, place / "results")
