@@ -107,6 +107,9 @@ def test_results_are_not_overwritten(runs, tmp_path):
 def test_a_frame_is_never_scored_twice(runs, tmp_path):
     with pytest.raises(RunError, match="both held disc2 out"):
         evaluate_folds([runs[0], runs[0]], tmp_path / "all", QUIET)
+    again = fold(tmp_path / "again", 2)
+    with pytest.raises(RunError, match="fold2 and .*again.* both held disc2 out"):
+        evaluate_folds([runs[0], again], tmp_path / "all", QUIET)
     assert not (tmp_path / "all").exists()
 
 

@@ -162,6 +162,7 @@ def test_a_frame_that_was_trained_on_is_not_scored(parent, capsys):
     ("old", "new", "told"),
     [
         ("normalise: auto", "normalise: minmax", "was trained with another normalisation"),
+        ("  - 99.9", "  - 99.0", "was trained with another normalisation"),
         (
             "label_kind: auto",
             "label_kind: instances",
