@@ -158,6 +158,7 @@ def test_colour_images_and_opaque_alpha(folder: Path) -> None:
     [
         ("auto", Normalisation("percentile", low=0.1, high=99.9)),
         ("minmax", Normalisation("minmax")),
+        ("zscore", Normalisation("zscore")),
         ("percentile", Normalisation("percentile", low=0.1, high=99.9)),
         ("fixed", Normalisation("fixed", 0.0, 65535.0)),
     ],

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import unet.data.rescale as module
+import unet.data.images.mapped as module
 from unet.data.rescale import fill_value, order_statistics, percentiles, rescaling
 from unet.data.stack import Normalisation
 from unet.errors import DataError
@@ -54,7 +54,12 @@ def test_a_neighbouring_rank_would_show():
 @pytest.mark.parametrize("kind", ["u1", "u2", "i2", "f4"])
 @pytest.mark.parametrize(
     "normalisation",
-    [Normalisation(), Normalisation("minmax"), Normalisation("percentile", low=0.1, high=99.9)],
+    [
+        Normalisation(),
+        Normalisation("minmax"),
+        Normalisation("percentile", low=0.1, high=99.9),
+        Normalisation("zscore"),
+    ],
     ids=lambda n: n.kind,
 )
 @pytest.mark.usefixtures("small_blocks")
@@ -81,6 +86,28 @@ def test_an_image_that_is_nearly_all_background_is_stretched_by_its_extremes(bri
     assert not constant.any()
 
 
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.usefixtures("small_blocks")
+def test_gray_values_of_mean_0_and_deviation_1(kind):
+    image = np.stack([plane_of(np.random.default_rng(seed), kind, (23, 37)) for seed in (3, 4)])
+    made = Normalisation("zscore")(image)
+    values = image.astype(np.float64)
+    deviation = values.std(axis=(1, 2), keepdims=True)
+    expected = (values - values.mean(axis=(1, 2), keepdims=True)) / np.where(deviation > 0, deviation, 1)
+    np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, -1e30, 3e-40, 0])
+def test_an_image_of_one_value_becomes_0_whatever_the_rounding(value):
+    for dtype in (np.float32, np.float64):
+        assert not Normalisation("zscore")(np.full((1, 301, 77), value, dtype)).any()
+
+
+def test_gray_values_without_a_deviation_are_refused():
+    with pytest.raises(DataError, match="too large for a standard deviation; divide the images"):
+        Normalisation("zscore")(np.array([[[1e300, -1e300, 3]]]))
+
+
 def test_a_window_normalised_by_itself_would_show():
     image = np.arange(600, dtype=np.uint16).reshape(1, 20, 30)
     normalisation = Normalisation("minmax")
@@ -88,7 +115,7 @@ def test_a_window_normalised_by_itself_would_show():
     assert np.abs(normalisation(image[window]) - normalisation(image)[window]).max() > 0.1
 
 
-@pytest.mark.parametrize("kind", ["fixed", "minmax", "percentile"])
+@pytest.mark.parametrize("kind", ["fixed", "minmax", "percentile", "zscore"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.usefixtures("small_blocks")
 def test_what_is_not_a_number_is_refused_by_name(kind, value):
@@ -133,6 +160,21 @@ def test_a_value_of_no_data_is_said(fill, values, dtype):
     plane[0, :4] = fill  # of 3600 pixels more than a thousandth, on which the percentile falls
     assert fill_value(plane[None], percentile).startswith("0.1% of the pixels")
     assert fill_value(plane[None], Normalisation("percentile", low=1, high=99)) == ""
+
+
+def test_a_value_of_no_data_that_takes_the_contrast_of_a_deviation_is_said():
+    """The others reach from 100 to 104; a share p at a distance d adds p (1 - p) d^2 to the variance."""
+    plane = np.resize(np.array([100, 101, 103, 104], np.uint16), (40, 40))
+    zscore = Normalisation("zscore")
+    assert fill_value(plane[None], zscore) == ""
+    for rows, far, said in ((4, 8, ""), (4, 16, "10.0% of"), (1, 16, ""), (1, 64, "2.5% of"), (20, 8, "50.0% of")):
+        filled = plane.copy()
+        filled[:rows] = 104 + far
+        found = fill_value(filled[None], zscore)
+        assert found.startswith(said), (rows, far)
+        assert bool(found) == bool(said), (rows, far)
+        if said:
+            assert filled.std() > 2 * plane.std()
 
 
 def test_the_background_of_a_sparse_image_is_no_value_of_no_data():

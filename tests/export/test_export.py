@@ -48,10 +48,18 @@ class Runtime:
         return self.session.run(None, {"image": batch_NCHW.astype(np.float32)})[0]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_onnx_gives_our_probabilities_through_our_tiler_and_through_its_program(tmp_path, channels):
+@pytest.mark.parametrize(
+    ("channels", "kind", "gray"),
+    [
+        (1, "percentile", "percentiles 1 and 99 of each image and channel"),
+        (3, "percentile", "percentiles 1 and 99 of each image and channel"),
+        (3, "zscore", "mean 0, standard deviation 1, of each image and channel"),
+    ],
+)
+def test_onnx_gives_our_probabilities_through_our_tiler_and_through_its_program(tmp_path, channels, kind, gray):
     pytest.importorskip("onnxscript")
-    file = weights(tmp_path / "w.safetensors", channels, classes=3)
+    how = {"kind": kind, "offset": 0.0, "scale": 255.0, "low": 1.0, "high": 99.0}
+    file = weights(tmp_path / "w.safetensors", channels, classes=3, normalisation=how)
     assert main(["export", str(file), str(tmp_path / "out"), "--quiet"]) == 0
     ours, metadata = load_network(file, network.CPU)
     image = np.random.default_rng(3).random((channels, 67, 41), dtype=np.float32)
@@ -69,7 +77,7 @@ def test_onnx_gives_our_probabilities_through_our_tiler_and_through_its_program(
     theirs, ours = (tifffile.imread(tmp_path / name) for name in ("theirs.tif", "ours.tif"))
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-5)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "percentiles 1 and 99 of each image and channel" in card
+    assert gray in card
     assert str(tmp_path) not in card
 
 
@@ -87,7 +95,7 @@ def test_torchscript_gives_our_probabilities(tmp_path):
     assert said["sides_px"] == {"smallest": 44, "step": 4, "output_smaller_by": 40}
 
 
-@pytest.mark.parametrize("kind", ["fixed", "percentile", "minmax"])
+@pytest.mark.parametrize("kind", ["fixed", "percentile", "minmax", "zscore"])
 def test_a_package_passes_the_test_of_bioimage_io(tmp_path, kind):
     pytest.importorskip("bioimageio.core")
     pytest.importorskip("onnxscript")

@@ -28,7 +28,7 @@ PROBLEM = "document.getElementById('problem').textContent"
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """Weights, and the page made of them: of gray images with three classes, of colours with two."""
+    """Weights, and the page made of them: gray images with three classes, colours, gray values by their deviation."""
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("web")
@@ -36,11 +36,12 @@ def networks(tmp_path_factory):
                    instances={"threshold": 0.4})  # fmt: skip
     fixed = {"kind": "fixed", "offset": 5.0, "scale": 200.0, "low": 0.0, "high": 100.0}
     rgb = weights(folder / "rgb.safetensors", channels=3, normalisation=fixed)
+    zscore = weights(folder / "zscore.safetensors", normalisation=fixed | {"kind": "zscore"})
     made = {}
     once = functools.cache(npm.fetch)
     patched = pytest.MonkeyPatch()
     patched.setattr(npm, "fetch", once)
-    for file in (gray, rgb):
+    for file in (gray, rgb, zscore):
         try:
             page = web.write_page(network.load(file), folder / file.stem, f"a <network> of {file.stem}")
         except RunError as error:
@@ -91,6 +92,18 @@ def test_a_page_from_a_folder_gives_the_probabilities_of_unet_predict(networks, 
     assert np.abs(mean - single).max() > 1e-2
     assert chromium.complaints() == []
     assert all(url.startswith("blob:") for url in chromium.requests())
+
+
+def test_gray_values_of_mean_0_and_deviation_1_are_those_of_unet_predict(networks, chromium, tmp_path):
+    file, page = networks["zscore"]
+    image = np.random.default_rng(6).gamma(2, 900, (52, 61)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "cells.tif", image)
+    chromium.open(page)
+    chromium.drop("#drop", tmp_path / "cells.tif")
+    chromium.wait(f"{PROBLEM} || {SHOWN}")
+    assert chromium.run(PROBLEM) == ""
+    found = saved(chromium, tmp_path / "found", "cells-probabilities.tif")
+    np.testing.assert_allclose(found, predicted(file, tmp_path / "cells.tif", tmp_path, 1), rtol=0, atol=1e-5)
 
 
 def server_of(page):

@@ -98,6 +98,7 @@ def interrupted(folder, tiles, settings=SETTINGS, network=None, **options):
 KINDS = {
     "fixed": Normalisation(),
     "minmax": Normalisation("minmax"),
+    "zscore": Normalisation("zscore"),
     "percentile": Normalisation("percentile", low=0.5, high=99.0),
 }
 

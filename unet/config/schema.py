@@ -48,7 +48,7 @@ class DataConfig:
     cell-border: background, cell and the border between touching cells."""
     ridge_px: int = 2  # target cell: width of the background ridge drawn between touching instances, 0: none
     border_px: int = 4  # target cell-border: pixels within border_px of two cells are border
-    normalise: Literal["auto", "percentile", "minmax", "fixed"] = "auto"  # auto: EM / 255, else percentile
+    normalise: Literal["auto", "percentile", "minmax", "zscore", "fixed"] = "auto"  # auto: EM / 255, else percentile
     percentiles: tuple[float, float] = (0.1, 99.9)
     split: Literal["auto", "blocks", "sequences", "random", "isolated", "leaking", "list", "all"] = "auto"
     folds: int = 5  # blocks of consecutive slices, or random folds

@@ -14,15 +14,15 @@ def normalisation(config: DataConfig, dtypes: Iterable[np.dtype], *, auto: str =
     """The normalisation that `config` means for images of these types, the same for all of them.
 
     fixed: divided by the largest value of the type (255, 65535, ...), floating-point images stay as they are; where the
-    types differ, their largest. minmax, percentile: from each image and channel. auto: what the caller says. The EM
-    stack, whose gray values fill the range of their type, keeps the released gray value / 255. Light microscopy does
-    not: its standard deviation is 0.03 to 0.04 of the range, and from such an input a network without normalising
+    types differ, their largest. minmax, percentile, zscore: from each image and channel. auto: what the caller says.
+    The EM stack, whose gray values fill the range of their type, keeps the released gray value / 255. Light microscopy
+    does not: its standard deviation is 0.03 to 0.04 of the range, and from such an input a network without normalising
     layers hardly learns (DIC-C2DH-HeLa, small network, Adam 1e-3: nothing in 900 updates), so percentiles are taken.
     """
     kinds = set(dtypes)
     how = auto if config.normalise == "auto" else config.normalise
-    if how == "minmax":
-        return Normalisation("minmax")
+    if how in ("minmax", "zscore"):
+        return Normalisation(how)
     if how == "fixed":
         return Normalisation("fixed", 0.0, max(map(_largest, kinds)))
     low, high = config.percentiles

@@ -10,33 +10,32 @@ Axes: C channels, H rows, W columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet.data.images.mapped import release
-from unet.data.stack import EXTREMES, FloatImage, Normalisation
+from unet.data.images.mapped import blocks
+from unet.data.stack import EXTREMES, FloatImage, Normalisation, mean_and_deviation
 from unet.errors import DataError
 
 Check = Callable[[], None]
 
-_BLOCK_PIXELS = 2**20
 _BITS = 16  # counted in one pass
 
 
 @dataclass(frozen=True, eq=False)
 class Rescaling:
-    """(raw - low) / span per channel, the outcome of a percentile or minmax normalisation for one image."""
+    """(raw - zero) / span per channel, the outcome for one image of a normalisation that looks at it."""
 
-    low: NDArray[np.float64]  # C
+    zero: NDArray[np.float64]  # C
     span: NDArray[np.float64]  # C
 
     def __call__(self, raw_CHW: NDArray[Any]) -> FloatImage:
         """A window C x h x w of the image, as float32."""
-        return np.asarray((raw_CHW - self.low[:, None, None]) / self.span[:, None, None], np.float32)
+        return np.asarray((raw_CHW - self.zero[:, None, None]) / self.span[:, None, None], np.float32)
 
 
 def rescaling(
@@ -48,13 +47,13 @@ def rescaling(
     pass). Raises DataError naming the image when it holds NaN or infinite values.
     """
     if image_CHW.dtype.kind == "f":
-        bad = sum(int((~np.isfinite(block)).sum()) for plane in image_CHW for block in _blocks(plane, check))
+        bad = sum(int((~np.isfinite(block)).sum()) for plane in image_CHW for block in blocks(plane, check))
         if bad:
             raise DataError(f"{name}: {bad} gray values are NaN or infinite; repair or remove the image")
     if normalisation.kind == "fixed":
         return normalisation
-    low, high = np.array([_darkest_brightest(plane, normalisation, check) for plane in image_CHW]).T
-    return Rescaling(low, np.where(high > low, high - low, 1.0))
+    zero, span = np.array([_zero_and_span(plane, normalisation, check) for plane in image_CHW]).T
+    return Rescaling(zero, np.where(span > 0, span, 1.0))
 
 
 _MOSTLY = 0.9  # of the pixels: a value that fills more is the background of a sparse image
@@ -63,24 +62,25 @@ _MOSTLY = 0.9  # of the pixels: a value that fills more is the background of a s
 def fill_value(image_CHW: NDArray[Any], normalisation: Normalisation, check: Check | None = None) -> str:
     """What is said of an image whose darkest or brightest gray value looks like one of "no data"; empty: nothing.
 
-    That is a value which the normalisation takes for 0 or 1, and which lies further from all others than they lie from
-    each other, so that they share less than half of the range. The image may be a memory map.
+    That is a value which lies so far from all others that it takes more than half of the contrast from them: one that
+    the normalisation takes for 0 or 1 and that is further from the others than they are from each other, or, with
+    "zscore", one that at least doubles the standard deviation. The image may be a memory map.
     """
     if normalisation.kind == "fixed":
         return ""
     allowed = [q / 100 for q in (normalisation.percentiles[0], 100 - normalisation.percentiles[1])]
     for plane in image_CHW:
-        blocks = [(float(b.min()), float(b.max())) for b in _blocks(plane, check)]
-        ends = min(low for low, _ in blocks), max(high for _, high in blocks)
+        extremes = [(float(b.min()), float(b.max())) for b in blocks(plane, check)]
+        ends = min(low for low, _ in extremes), max(high for _, high in extremes)
         counts, low, high = [0, 0], math.inf, -math.inf
-        for block in _blocks(plane, check):
+        for block in blocks(plane, check):
             counts = [n + int((block == end).sum()) for n, end in zip(counts, ends, strict=True)]
             between = block[(block > ends[0]) & (block < ends[1])]
             if between.size:
                 low, high = min(low, float(between.min())), max(high, float(between.max()))
         span = high - low
         far = [
-            count > most * plane.size and gap > span
+            count > most * plane.size and gap > span * _reach(count / plane.size, normalisation)
             for count, most, gap in zip(counts, allowed, (low - ends[0], ends[1] - high), strict=True)
         ]
         low, high = (low if far[0] else min(low, ends[0])), (high if far[1] else max(high, ends[1]))
@@ -93,6 +93,17 @@ def fill_value(image_CHW: NDArray[Any], normalisation: Normalisation, check: Che
                     "value, or crop them"
                 )
     return ""
+
+
+def _reach(share: float, normalisation: Normalisation) -> float:
+    """From how many ranges of the others on, a value that fills this share of an image takes half of their contrast.
+
+    The others deviate by at most half of their range R. A share p at a distance d adds p (1 - p) d^2 to the variance,
+    which is three times (R / 2)^2 when the standard deviation is sure to double.
+    """
+    if normalisation.kind != "zscore":
+        return 1.0
+    return math.sqrt(0.75 / (share * (1 - share))) if 0 < share < 1 else math.inf
 
 
 _DARK, _BRIGHT = 0.01, 2.0  # of the value that becomes 1: what the brightest of an image can hardly be
@@ -113,7 +124,7 @@ def unlike_training(images_NCHW: NDArray[Any], normalisation: Normalisation, che
         held = f"{8 * images_NCHW.dtype.itemsize}-bit gray values"
     else:
         planes = (plane for image in images_NCHW for plane in image)
-        top = max(float(block.max()) for plane in planes for block in _blocks(plane, check))
+        top = max(float(block.max()) for plane in planes for block in blocks(plane, check))
         if _DARK * one < top <= _BRIGHT * one or not math.isfinite(top):  # NaN is refused by `rescaling`
             return ""
         held = f"gray values of at most {top:g}"
@@ -123,11 +134,14 @@ def unlike_training(images_NCHW: NDArray[Any], normalisation: Normalisation, che
     )
 
 
-def _darkest_brightest(
-    plane_HW: NDArray[Any], normalisation: Normalisation, check: Check | None
-) -> NDArray[np.float64]:
-    found = percentiles(plane_HW, normalisation.percentiles, check)
-    return found if found[1] > found[0] else percentiles(plane_HW, EXTREMES, check)
+def _zero_and_span(plane_HW: NDArray[Any], normalisation: Normalisation, check: Check | None) -> NDArray[np.float64]:
+    """The gray value that becomes 0, and the difference that becomes 1 (0 for an image of one value)."""
+    if normalisation.kind == "zscore":
+        return np.array(mean_and_deviation(plane_HW, check))
+    low, high = percentiles(plane_HW, normalisation.percentiles, check)
+    if not high > low:
+        low, high = percentiles(plane_HW, EXTREMES, check)
+    return np.array([low, high - low])
 
 
 def percentiles(plane_HW: NDArray[Any], q: Sequence[float], check: Check | None = None) -> NDArray[np.float64]:
@@ -152,7 +166,7 @@ def order_statistics(plane_HW: NDArray[Any], ranks: Sequence[int], check: Check 
     while known < bits:
         width = min(_BITS, bits - known)
         counts = {head: np.zeros(1 << width, np.int64) for head in set(found.values())}
-        for block in _blocks(plane_HW, check):
+        for block in blocks(plane_HW, check):
             keys = _keys(block).reshape(-1)
             for head, count in counts.items():
                 chosen = keys if known == 0 else keys[keys >> _like(keys, bits - known) == _like(keys, head)]
@@ -169,19 +183,6 @@ def order_statistics(plane_HW: NDArray[Any], ranks: Sequence[int], check: Check 
 
 def _like(keys: NDArray[Any], number: int) -> Any:
     return keys.dtype.type(number)
-
-
-def _blocks(plane_HW: NDArray[Any], check: Check | None) -> Iterator[NDArray[Any]]:
-    """All of an image in blocks of about a million pixels; pages of a memory map do not pile up."""
-    height, width = plane_HW.shape
-    columns = min(width, _BLOCK_PIXELS)
-    rows = max(1, _BLOCK_PIXELS // columns)
-    for y in range(0, height, rows):
-        for x in range(0, width, columns):
-            if check is not None:
-                check()
-            yield plane_HW[y : y + rows, x : x + columns]
-            release(plane_HW)
 
 
 def _keys(block: NDArray[Any]) -> NDArray[Any]:

@@ -6,13 +6,15 @@ Axes: C channels, H rows, W columns.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unet.data.images.mapped import blocks
 from unet.errors import DataError, is_unicode
 
 IGNORE = 255
@@ -33,9 +35,10 @@ InstanceImage = NDArray[np.int32]
 class Normalisation:
     """image = (raw - offset) / scale, per channel; recorded in the run and applied again at prediction.
 
-    kind: "fixed" (offset and scale are the numbers given, the same for every image), "percentile" or "minmax"
-    (offset and scale are taken from each image and channel: its low and high percentile, or its extremes). Where the
-    percentiles are equal (an image that is nearly all background) the extremes are taken; a constant image becomes 0.
+    kind: "fixed" (offset and scale are the numbers given, the same for every image), or offset and scale are taken
+    from each image and channel: "percentile" (its low and high percentile become 0 and 1), "minmax" (its extremes do),
+    "zscore" (mean 0, standard deviation 1). Where the percentiles are equal (an image that is nearly all background)
+    the extremes are taken; a constant image becomes 0.
     """
 
     kind: str = "fixed"
@@ -45,27 +48,54 @@ class Normalisation:
     high: float = 100.0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("fixed", "percentile", "minmax"):
-            raise DataError(f"normalisation {self.kind!r} is unknown; use fixed, percentile or minmax")
+        if self.kind not in ("fixed", "percentile", "minmax", "zscore"):
+            raise DataError(f"normalisation {self.kind!r} is unknown; use fixed, percentile, minmax or zscore")
         if not self.scale > 0 or not 0 <= self.low < self.high <= 100:
             raise DataError(f"normalisation with scale {self.scale}, percentiles {self.low}..{self.high} is impossible")
 
     def __call__(self, raw_CHW: NDArray[np.generic]) -> FloatImage:
-        """Map a raw image C x H x W of any numeric type to float32, gray values near 0..1."""
+        """Map a raw image C x H x W of any numeric type to float32, gray values near 0..1 (zscore: near -3..3)."""
         raw = np.asarray(raw_CHW)
         if self.kind == "fixed":
             return np.asarray((raw.astype(np.float32) - np.float32(self.offset)) / np.float32(self.scale), np.float32)
-        flat = raw.reshape(raw.shape[0], -1).astype(np.float64)
-        low, high = np.percentile(flat, self.percentiles, axis=1)
-        if (high == low).any():
-            low, high = np.where(high > low, (low, high), (flat.min(axis=1), flat.max(axis=1)))
-        span = np.where(high > low, high - low, 1.0)
-        return np.asarray((raw - low[:, None, None]) / span[:, None, None], np.float32)
+        if self.kind == "zscore":
+            zero, span = np.array([mean_and_deviation(plane) for plane in raw]).T
+        else:
+            flat = raw.reshape(raw.shape[0], -1).astype(np.float64)
+            zero, high = np.percentile(flat, self.percentiles, axis=1)
+            if (high == zero).any():
+                zero, high = np.where(high > zero, (zero, high), (flat.min(axis=1), flat.max(axis=1)))
+            span = high - zero
+        span = np.where(span > 0, span, 1.0)
+        return np.asarray((raw - zero[:, None, None]) / span[:, None, None], np.float32)
 
     @property
     def percentiles(self) -> tuple[float, float]:
-        """Which gray values become 0 and 1; of no meaning for "fixed"."""
+        """Which gray values become 0 and 1; of no meaning for "fixed" and "zscore"."""
         return (self.low, self.high) if self.kind == "percentile" else EXTREMES
+
+
+def mean_and_deviation(plane_HW: NDArray[np.generic], check: Callable[[], None] | None = None) -> tuple[float, float]:
+    """Mean and standard deviation of the gray values in float64, block by block: the same for arrays and memory maps.
+
+    Of equal values they are that value and 0, whatever the rounding. DataError where numbers are too large for float64.
+    """
+
+    def mean(value: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = [value(np.ascontiguousarray(b, np.float64)).sum(axis=1) for b in blocks(plane_HW, check)]
+        try:
+            return math.fsum(np.concatenate(sums)) / plane_HW.size
+        except (OverflowError, ValueError):  # of infinite sums
+            return math.inf
+
+    middle = mean(lambda block: block)
+    deviation = math.sqrt(mean(lambda block: (block - middle) ** 2))
+    if not math.isfinite(deviation):
+        raise DataError("gray values are too large for a standard deviation; divide the images by a constant")
+    if deviation <= 1e-12 * abs(middle):
+        return float(plane_HW[0, 0]), 0.0
+    return middle, deviation
 
 
 @dataclass(frozen=True, eq=False)

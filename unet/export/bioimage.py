@@ -108,8 +108,10 @@ def _preprocessing(exported: Exported) -> Any:
     if how.kind == "fixed":
         gain = 1 / how.scale
         return v0_5.ScaleLinearDescr(kwargs=v0_5.ScaleLinearKwargs(gain=gain, offset=-how.offset * gain))
-    low, high = how.percentiles if how.kind == "percentile" else EXTREMES
     axes = [v0_5.AxisId("y"), v0_5.AxisId("x")]
+    if how.kind == "zscore":
+        return v0_5.ZeroMeanUnitVarianceDescr(kwargs=v0_5.ZeroMeanUnitVarianceKwargs(axes=axes, eps=1e-9))
+    low, high = how.percentiles if how.kind == "percentile" else EXTREMES
     kwargs = v0_5.ScaleRangeKwargs(axes=axes, min_percentile=low, max_percentile=high, eps=1e-9)
     return v0_5.ScaleRangeDescr(kwargs=kwargs)
 
@@ -127,6 +129,7 @@ def card(exported: Exported, name: str) -> str:
     how, model, record = exported.normalisation, exported.metadata["model"], exported.metadata.get("record", {})
     gray = {
         "fixed": f"(value - {how.offset:g}) / {how.scale:g}",
+        "zscore": "mean 0, standard deviation 1, of each image and channel",
         "minmax": "darkest 0, brightest 1, of each image and channel",
         "percentile": f"percentiles {how.low:g} and {how.high:g} of each image and channel become 0 and 1",
     }[how.kind]

@@ -40,9 +40,14 @@ how = said["normalisation"]
 if how["kind"] == "fixed":
     image = (image - how["offset"]) / how["scale"]
 else:
-    q = (how["low"], how["high"]) if how["kind"] == "percentile" else (0, 100)
-    low, high = np.percentile(image.astype(np.float64), q, axis=(1, 2), keepdims=True)
-    image = (image - low) / np.where(high > low, high - low, 1)
+    values, axes = image.astype(np.float64), {"axis": (1, 2), "keepdims": True}
+    if how["kind"] == "zscore":
+        zero, span = values.mean(**axes), values.std(**axes)
+    else:
+        q = (how["low"], how["high"]) if how["kind"] == "percentile" else (0, 100)
+        zero, high = np.percentile(values, q, **axes)
+        span = high - zero
+    image = (values - zero) / np.where(span > 1e-12 * abs(zero), span, 1)
 sides = said["sides_px"]
 margin, first = sides["output_smaller_by"] // 2, sides["smallest"] - sides["output_smaller_by"]
 rest = [first - n if n < first else -(n - first) % sides["step"] for n in image.shape[1:]]

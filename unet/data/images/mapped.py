@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,23 @@ from unet.files import write_error
 
 _ZEROS = bytes(2**20)
 _SLAB_BYTES = 8 * 2**20
+_BLOCK_PIXELS = 2**20
+
+
+def blocks(plane_HW: NDArray[Any], check: Callable[[], None] | None = None) -> Iterator[NDArray[Any]]:
+    """All of an image in blocks of about a million pixels; pages of a memory map do not pile up.
+
+    `check` is called before each block; what it raises ends the pass.
+    """
+    height, width = plane_HW.shape
+    columns = min(width, _BLOCK_PIXELS)
+    rows = max(1, _BLOCK_PIXELS // columns)
+    for y in range(0, height, rows):
+        for x in range(0, width, columns):
+            if check is not None:
+                check()
+            yield plane_HW[y : y + rows, x : x + columns]
+            release(plane_HW)
 
 
 def release(array: object) -> None:

@@ -72,15 +72,26 @@ const ends = (band, q) => {
   return high > low ? [low, high] : percentiles(sorted, [0, 100]);
 };
 
-const normalised = ({ bands, height, width }) => {
+const meanAndDeviation = (band) => {
+  const mean = band.reduce((sum, value) => sum + value, 0) / band.length;
+  return [mean, Math.sqrt(band.reduce((sum, value) => sum + (value - mean) ** 2, 0) / band.length)];
+};
+// The gray value that becomes 0, and the difference that becomes 1.
+const zeroAndSpan = (band) => {
   const { kind, offset, scale, low, high } = said.normalisation;
+  if (kind === "fixed") return [offset, scale];
+  if (kind === "zscore") return meanAndDeviation(band);
+  const [dark, bright] = ends(band, kind === "percentile" ? [low, high] : [0, 100]);
+  return [dark, bright - dark];
+};
+
+const normalised = ({ bands, height, width }) => {
   const image = planes(bands.length, height, width);
   bands.forEach((band, channel) => {
-    const q = kind === "percentile" ? [low, high] : [0, 100];
-    const [dark, bright] = kind === "fixed" ? [offset, offset + scale] : ends(band, q);
-    const span = bright > dark ? bright - dark : 1;
+    const [zero, span] = zeroAndSpan(band);
+    const by = span > 1e-12 * Math.abs(zero) ? span : 1;
     const plane = image.data.subarray(channel * height * width);
-    for (let n = 0; n < band.length; n += 1) plane[n] = (band[n] - dark) / span;
+    for (let n = 0; n < band.length; n += 1) plane[n] = (band[n] - zero) / by;
   });
   return image;
 };
