@@ -27,7 +27,6 @@ from unet.study.stats import Summary, summary
 ENSEMBLES = "ensembles"
 MEMBRANES, CELLS = "membranes", "cells"
 EM_SCORES = ("pixel_error", "rand_error", "warping_error", "v_rand", "v_info")
-ON_TEST_SLICES = ("whole", "border", "wide-whole")  # arms
 SEQUENCES = ("01", "02")
 # The row that stands for us beside the paper, whatever the others score: of EM the five runs of `border` as one, of the
 # cells single networks trained on gold masks. Named on 1 December 2026, with one of the five runs ended.
@@ -75,6 +74,11 @@ _OTHER_SEQUENCE = (
 )
 
 
+def _arms(study: Study, data: str) -> list[str]:
+    """The arms of a table, in their order; of EM those that are scored on the test slices."""
+    return [arm.name for arm in study.arms if data in arm.data and arm.name != "folds"]
+
+
 def _of(runs: Runs, arm: str, data: str) -> list[Evidence]:
     return [run for (name, where, _), run in runs.items() if (name, where) == (arm, data) and not run.diverged]
 
@@ -101,7 +105,7 @@ def _test_table(study: Study, runs: Runs, folder: Path) -> str:
     rows = []
     for entry in EM_TEST:
         rows.append([f"{entry.name} ({entry.table})", *map(entry.shown, EM_SCORES), "", "", ""])
-    for arm in ON_TEST_SLICES:
+    for arm in _arms(study, "em"):
         if own := _of(runs, arm, "em"):
             what = f"**ours, one network** ({study.arm(arm).what})"
             rows.append([what, *(_spread(own, ON_TEST + score) for score in EM_SCORES), *_cost(own)])
@@ -165,7 +169,7 @@ def _seg_table(study: Study, runs: Runs, folder: Path) -> str:
     for data in ("phc", "hela"):
         for name, values in SEG_ENTRIES:
             rows.append([name, text.data_name(data), f"{values[data]:g}", *[""] * (len(head) - 3)])
-        for arm in ("gold", "silver", "wide-gold", "wide-silver"):
+        for arm in _arms(study, data):
             if own := _of(runs, arm, data):
                 what = f"**ours** ({study.arm(arm).what})"
                 parts = [_spread(part, "seg") for part in _by_sequence(own)]
@@ -261,14 +265,14 @@ def _told(row: _Row, target: Target) -> str:
 
 def _rows_of(study: Study, runs: Mapping[str, Runs], folder: Path, data: str, score: str) -> Iterable[_Row]:
     if data == "em":
-        for arm in ON_TEST_SLICES:
+        for arm in _arms(study, "em"):
             found = _summary(_of(runs[MEMBRANES], arm, data), ON_TEST + score)
             if found is not None:
                 yield _Row(arm, f"{study.arm(arm).what}, mean of {found.n}", found.mean)
         for name, saved in _ensembles(folder):
             yield _Row(name, f"ensemble {name}", saved["protocols"]["paper"]["scores"][score])
         return
-    for arm in ("gold", "wide-gold"):
+    for arm in (name for name in _arms(study, data) if "gold" in name):  # as the paper, which had no others
         mean = _balanced(own := _of(runs[CELLS], arm, data), score)
         if mean is not None:
             yield _Row(arm, f"{study.arm(arm).what}, mean of both sequences, {len(own)} runs", mean)
