@@ -20,6 +20,7 @@ Arms
 Plan
     adam-best against sgd-best by IoU (EM, 20 seeds) and SEG (PhC-U373 and DIC-HeLa, 8 seeds), in this order, half of
     alpha for EM and a quarter each for the others; plans/adam-vs-sgd.yaml.
+    DIC-HeLa: gray values of mean 0 (data.normalise zscore), amended before the first run on cells (README.md).
 
 Command
     unet study adam-vs-sgd --profile decide-em --jobs 2
@@ -38,7 +39,7 @@ import sys
 from unet.cli import main
 from unet.study.design import Arm, Changes, Comparison, Study
 from unet.study.plan import EndPoint, Plan
-from unet.study.settings import ADAM_RATES, rates, with_rate
+from unet.study.settings import ADAM_RATES, HELA_ON_CELLS, rates, with_rate
 
 GRIDS = {0.99: (1e-3, 3e-3, 1e-2, 3e-2), 0.9: (1e-2, 3e-2, 1e-1, 3e-1)}  # rates by momentum
 CELLS = ("phc", "hela")
@@ -82,6 +83,7 @@ STUDY = Study(
         Comparison("blog-adam-1e-3", "blog-sgd-1e-3"),
         Comparison("blog-adam-3e-4", "blog-adam-1e-3"),
     ),
+    by_data=HELA_ON_CELLS,
     tested={
         "em": ("mean_iou", "v_rand", "loss"),
         "phc": ("mean_iou", "seg", "spikes"),

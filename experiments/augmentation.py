@@ -20,6 +20,7 @@ Arms
 Plan
     EM by IoU, 20 seeds: three-all against three-no-elastic, then all against no-elastic; plans/augmentation.yaml. Zoom
     against elastic deformation (cell sets: 8 seeds) is exploratory.
+    DIC-HeLa: gray values of mean 0 (data.normalise zscore), amended before the first run on cells (README.md).
 
 Command
     unet study augmentation --profile decide-em --jobs 2
@@ -38,6 +39,7 @@ import sys
 from unet.cli import main
 from unet.study.design import Arm, Comparison, Study
 from unet.study.plan import EndPoint, Plan
+from unet.study.settings import HELA_ON_CELLS
 
 RIGID = {"elastic_std_px": 0.0}
 NOTHING = {"rotation_deg": 0.0, "flips": False, "elastic_std_px": 0.0, "gray": []}
@@ -64,6 +66,7 @@ STUDY = Study(
         Comparison("all", "no-augmentation"),
         Comparison("three-all", "all"),
     ),
+    by_data=HELA_ON_CELLS,
     tested={"em": ("mean_iou", "v_rand"), "phc": ("mean_iou", "seg"), "hela": ("mean_iou", "seg")},
     plan=Plan(
         order=(

@@ -20,6 +20,7 @@ Arms, each against base in one point
 Plan
     misaligned against base (EM, IoU, 20 seeds), silver against base (DIC-HeLa, then PhC-U373, SEG, 8 seeds), average
     against base (EM, IoU), each with a quarter of alpha and what passes on from the one before; plans/faults.yaml.
+    DIC-HeLa: gray values of mean 0 (data.normalise zscore), amended before the first run on cells (README.md).
 
 Command
     unet study faults --profile decide-em --jobs 2
@@ -38,7 +39,7 @@ import sys
 from unet.cli import main
 from unet.study.design import Arm, Comparison, Study
 from unet.study.plan import EndPoint, Plan
-from unet.study.settings import misaligned
+from unet.study.settings import HELA_ON_CELLS, misaligned
 
 STUDY = Study(
     name="faults",
@@ -74,6 +75,7 @@ STUDY = Study(
         Comparison("average", "base"),
         Comparison("symmetries", "base"),
     ),
+    by_data=HELA_ON_CELLS,
     tested={"em": ("mean_iou", "v_rand"), "phc": ("mean_iou", "seg"), "hela": ("mean_iou", "seg")},
     plan=Plan(
         order=(

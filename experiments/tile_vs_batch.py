@@ -22,6 +22,7 @@ Plan
     small against large by IoU (EM, 10 seeds) and SEG (PhC-U373 and DIC-HeLa, 8 seeds, both directions equally often),
     tested in this order, half of alpha for EM and a quarter each for the others; plans/tile-vs-batch.yaml. Rates:
     Adam, by training loss on seeds of their own.
+    DIC-HeLa: gray values of mean 0 (data.normalise zscore), amended before the first run on cells (README.md).
 
 Command
     unet study tile-vs-batch --jobs 2
@@ -41,7 +42,7 @@ from unet.cli import main
 from unet.config import Config
 from unet.study.design import Arm, Changes, Comparison, Study
 from unet.study.plan import EndPoint, Plan
-from unet.study.settings import ADAM_RATES, batch_of_same_input, half_tile, rates, with_rate
+from unet.study.settings import ADAM_RATES, HELA_ON_CELLS, batch_of_same_input, half_tile, rates, with_rate
 
 SMALL_WINDOWS = {"tile": {"loss_windows": 4, "loss_window_px": 68}}
 
@@ -71,6 +72,7 @@ STUDY = Study(
         ),
     ),
     comparisons=(Comparison("small", "large"), Comparison("windows", "large"), Comparison("small", "windows")),
+    by_data=HELA_ON_CELLS,
     tested={"em": ("mean_iou", "v_rand"), "phc": ("mean_iou", "seg"), "hela": ("mean_iou", "seg")},
     plan=Plan(
         order=(
