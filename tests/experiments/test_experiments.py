@@ -158,9 +158,16 @@ def test_the_studies_share_their_base_runs():
 
     em = [("weight_map", "none"), ("augmentation", "all"), ("faults", "base"), ("adam_vs_sgd", "adam-0.002")]
     assert len(identities("decide-em", "em", em)) == 1
-    hela = [("weight_map", "paper"), ("augmentation", "all"), ("faults", "base"), ("adam_vs_sgd", "adam-0.002"),
-            ("tile_vs_batch", "large-0.002")]  # fmt: skip
-    assert len(identities("decide-cells", "hela", hela)) == 1
+    cells = [
+        ("augmentation", "all"),
+        ("faults", "base"),
+        ("adam_vs_sgd", "adam-0.002"),
+        ("tile_vs_batch", "large-0.002"),
+    ]
+    for data in ("hela", "phc"):
+        assert len(identities("decide-cells", data, cells)) == 1
+    amended = identities("decide-cells", "hela", [("weight_map", "paper"), cells[0]])
+    assert len(amended) == 2  # gray values of mean 0, see experiments/README.md
 
 
 def test_the_recipe_is_that_of_the_design():

@@ -178,6 +178,23 @@ def test_a_size_is_amended_before_its_first_run_and_never_after(place):
             report(place, planned(**changes))
 
 
+def test_a_size_keeps_its_commit_when_another_one_is_amended(place):
+    """Runs that came before the amendment are not older than their plan."""
+    file, results = place / "plans" / "small-study.yaml", place / "results" / "small-study"
+    git(place, "init", "-q")
+    commits = []
+    for smoke, quick in ((5, 8), (6, 8), (6, 4)):
+        seeds = {"smoke": {"em": smoke, "hela": 4}, "quick": {"em": quick}}
+        frozen.freeze(replace(STUDY, plan=replace(PLAN, seeds=seeds)), file)
+        git(place, "add", "plans")
+        git(place, "commit", "-qm", "plan")
+        commits.append(git(place, "rev-parse", "HEAD").strip())
+    for size in ("smoke", "quick"):
+        frozen.note(file, results, size)
+    noted = frozen.noted_plan(results)
+    assert [noted[size]["commit"] for size in ("smoke", "quick")] == commits[1:]
+
+
 def test_without_a_repository_the_hash_still_tells_a_changed_plan(place):
     plan, results = place / "plans" / "small-study.yaml", place / "results" / "small-study"
     frozen.note(plan, results, "smoke")

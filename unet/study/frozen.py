@@ -160,7 +160,7 @@ def note(path: Path, results: Path, size: str) -> None:
     noted = noted_plan(results)
     if size in noted:
         return
-    commit, date = committed(path)
+    commit, date = committed(path, size)
     frozen = parse_yaml(path.read_text(encoding="utf-8"))
     write_json(results / NOTE, noted | {size: {"commit": commit, "date": date, "sha256": hash_of(frozen, size)}})
 
@@ -181,8 +181,8 @@ def noted_plan(results: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def committed(path: Path) -> tuple[str, str]:
-    """Commit and date of the last change of a file; ("unknown", "") outside a repository."""
+def committed(path: Path, size: str) -> tuple[str, str]:
+    """Commit and date since which a plan says of a size what it says; ("unknown", "") outside a repository."""
 
     def git(*words: str) -> str | None:
         command = ["git", "-C", str(path.resolve().parent), *words]
@@ -194,11 +194,19 @@ def committed(path: Path) -> tuple[str, str]:
     changed = git("status", "--porcelain", "--", path.name)
     if changed is None:
         return "unknown", ""
-    last = git("log", "-1", "--format=%H %cI", "--", path.name)  # fails where nothing was ever committed
-    if changed or not last:
+    history = git("log", "--format=%H %cI", "--", path.name)  # fails where nothing was ever committed
+    if changed or not history:
         raise ConfigError(f"{path}: the plan is not committed; commit it before the first run")
-    commit, _, date = last.partition(" ")
-    return commit, date
+    since, *earlier = [line.split() for line in history.splitlines()]
+    now = hash_of(parse_yaml(path.read_text(encoding="utf-8")), size)
+    for commit, date in earlier:
+        try:
+            if hash_of(parse_yaml(git("show", f"{commit}:./{path.name}") or ""), size) != now:
+                break
+        except (yaml.YAMLError, LookupError, AttributeError, TypeError):  # no plan yet
+            break
+        since = [commit, date]
+    return since[0], since[1]
 
 
 def hash_of(frozen: Any, size: str) -> str:

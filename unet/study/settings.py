@@ -40,16 +40,17 @@ def input_pixels(config: Config) -> int:
     return config.train.batch * config.train.accumulate * config.tile.input_px**2
 
 
-def cell_recipe(labels: str, size: Changes | None = None, normalise: str = "auto") -> Callable[[Config], Changes]:
+def cell_recipe(labels: str, size: Changes | None = None, normalise: str = "") -> Callable[[Config], Changes]:
     """What the recipe of the paper page changes against the profile `cells` on a cell set.
 
-    labels: gold or silver masks; size: another network than that of 16 channels; normalise: of the gray values.
+    labels: gold or silver masks; size: another network than that of 16 channels; normalise: of the gray values, where
+    it is not that of the profile.
     """
 
     def changes(base: Config) -> Changes:
         phc = base.data.name.endswith("phc")
         return {
-            "data": {"labels": labels, "normalise": normalise},
+            "data": {"labels": labels, **({"normalise": normalise} if normalise else {})},
             "augment": {"zoom": 1.6, "gray": ["strong"]} if phc else {"zoom": 1.0},
             "train": {"updates": 3000 if phc else 3500},
             **(size or {"model": {"base_channels": 16, "dropout": 0.1}}),
