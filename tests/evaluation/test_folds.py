@@ -98,6 +98,23 @@ def test_nobody_can_take_a_run_that_is_being_scored(tmp_path, monkeypatch):
     assert seen[9:] == [False] * 4
 
 
+def test_a_misaligned_network_is_scored_on_tiles_like_those_it_was_trained_on(tmp_path, monkeypatch):
+    config = configured(
+        train={"updates": 2, "eval_every": 2}, data={"split": "blocks", "folds": 5, "fold": 2}, tile={"input_px": 61},
+        model={"allow_odd_pooling": True},
+    )  # fmt: skip
+    run, seen = start(tmp_path / "run", config).path, []
+    original = evaluation_run.predict_frames
+
+    def watched(network, stack, frames, how, **options):
+        seen.append(how.tile_px)
+        return original(network, stack, frames, how, **options)
+
+    monkeypatch.setattr(evaluation_run, "predict_frames", watched)
+    predict_held_out(run, QUIET)
+    assert set(seen) == {61}
+
+
 def test_results_are_not_overwritten(runs, tmp_path):
     evaluate_folds(runs, tmp_path / "all", QUIET)
     with pytest.raises(RunError, match="holds scores already"):

@@ -114,6 +114,7 @@ def test_the_worst_frames_are_those_of_the_score_that_fits():
     assert [scores.by_frame[f"f{i}"]["seg"] for i in (0, 1)] == pytest.approx([(1 + 324 / 594) / 2, 0.5])
     assert scores.by_frame["f0"]["mean_iou"] < scores.by_frame["f1"]["mean_iou"]
     assert [row.frame.name for row in picture_rows(predictions, stack, gold, scores)] == ["f1", "f0"]
+    assert [row.frame.name for row in picture_rows(predictions, stack, gold, scores, most=1)] == ["f1"]
 
 
 def test_cells_that_only_markers_part_are_scored_by_both_rules_and_counted():
