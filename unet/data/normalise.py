@@ -18,6 +18,7 @@ def normalisation(config: DataConfig, dtypes: Iterable[np.dtype], *, auto: str =
     The EM stack, whose gray values fill the range of their type, keeps the released gray value / 255. Light microscopy
     does not: its standard deviation is 0.03 to 0.04 of the range, and from such an input a network without normalising
     layers hardly learns (DIC-C2DH-HeLa, small network, Adam 1e-3: nothing in 900 updates), so percentiles are taken.
+    zscore may do better still, since He's initialisation supposes inputs of mean 0 (experiments/recipe.md).
     """
     kinds = set(dtypes)
     how = auto if config.normalise == "auto" else config.normalise
