@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet.data.images.mapped import blocks
-from unet.data.stack import EXTREMES, FloatImage, Normalisation, mean_and_deviation
+from unet.data.stack import FloatImage, Normalisation
 from unet.errors import DataError
 
 Check = Callable[[], None]
@@ -52,8 +52,11 @@ def rescaling(
             raise DataError(f"{name}: {bad} gray values are NaN or infinite; repair or remove the image")
     if normalisation.kind == "fixed":
         return normalisation
-    zero, span = np.array([_zero_and_span(plane, normalisation, check) for plane in image_CHW]).T
-    return Rescaling(zero, np.where(span > 0, span, 1.0))
+
+    def found(plane_HW: NDArray[Any], q: Sequence[float]) -> NDArray[np.float64]:
+        return percentiles(plane_HW, q, check)
+
+    return Rescaling(*np.array([normalisation.zero_and_span(plane, found, check) for plane in image_CHW]).T)
 
 
 _MOSTLY = 0.9  # of the pixels: a value that fills more is the background of a sparse image
@@ -132,16 +135,6 @@ def unlike_training(images_NCHW: NDArray[Any], normalisation: Normalisation, che
         f"holds {held}, and the run divides them by {normalisation.scale:g}; "
         "bring them into the range of the training images if they are not"
     )
-
-
-def _zero_and_span(plane_HW: NDArray[Any], normalisation: Normalisation, check: Check | None) -> NDArray[np.float64]:
-    """The gray value that becomes 0, and the difference that becomes 1 (0 for an image of one value)."""
-    if normalisation.kind == "zscore":
-        return np.array(mean_and_deviation(plane_HW, check))
-    low, high = percentiles(plane_HW, normalisation.percentiles, check)
-    if not high > low:
-        low, high = percentiles(plane_HW, EXTREMES, check)
-    return np.array([low, high - low])
 
 
 def percentiles(plane_HW: NDArray[Any], q: Sequence[float], check: Check | None = None) -> NDArray[np.float64]:

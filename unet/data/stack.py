@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ Kind = Literal["membranes", "objects", "classes"]
 
 FloatImage = NDArray[np.float32]
 LabelImage = NDArray[np.uint8]
+Percentiles = Callable[[NDArray[Any], Sequence[float]], NDArray[np.float64]]
 InstanceImage = NDArray[np.int32]
 
 
@@ -58,21 +59,33 @@ class Normalisation:
         raw = np.asarray(raw_CHW)
         if self.kind == "fixed":
             return np.asarray((raw.astype(np.float32) - np.float32(self.offset)) / np.float32(self.scale), np.float32)
-        if self.kind == "zscore":
-            zero, span = np.array([mean_and_deviation(plane) for plane in raw]).T
-        else:
-            flat = raw.reshape(raw.shape[0], -1).astype(np.float64)
-            zero, high = np.percentile(flat, self.percentiles, axis=1)
-            if (high == zero).any():
-                zero, high = np.where(high > zero, (zero, high), (flat.min(axis=1), flat.max(axis=1)))
-            span = high - zero
-        span = np.where(span > 0, span, 1.0)
+        zero, span = np.array([self.zero_and_span(plane, _percentiles) for plane in raw]).T
         return np.asarray((raw - zero[:, None, None]) / span[:, None, None], np.float32)
+
+    def zero_and_span(
+        self, plane_HW: NDArray[Any], percentiles: Percentiles, check: Callable[[], None] | None = None
+    ) -> tuple[float, float]:
+        """The gray value that becomes 0, and the difference that becomes 1, of one channel; of no meaning for "fixed".
+
+        percentiles: how they are found. `check` is called between blocks of pixels.
+        """
+        if self.kind == "zscore":
+            zero, span = mean_and_deviation(plane_HW, check)
+        else:
+            zero, high = percentiles(plane_HW, self.percentiles)
+            if not high > zero:
+                zero, high = percentiles(plane_HW, EXTREMES)
+            span = high - zero
+        return zero, span if span > 0 else 1.0
 
     @property
     def percentiles(self) -> tuple[float, float]:
         """Which gray values become 0 and 1; of no meaning for "fixed" and "zscore"."""
         return (self.low, self.high) if self.kind == "percentile" else EXTREMES
+
+
+def _percentiles(plane_HW: NDArray[Any], q: Sequence[float]) -> NDArray[np.float64]:
+    return np.percentile(plane_HW.astype(np.float64), q)
 
 
 def mean_and_deviation(plane_HW: NDArray[np.generic], check: Callable[[], None] | None = None) -> tuple[float, float]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from unet import __version__
-from unet.data.stack import EXTREMES
 from unet.errors import RunError
 from unet.export.formats import INPUT, ONNX, OPSET, OUTPUT, TORCHSCRIPT, write_onnx, write_torchscript
 from unet.export.network import Exported
@@ -111,7 +110,7 @@ def _preprocessing(exported: Exported) -> Any:
     axes = [v0_5.AxisId("y"), v0_5.AxisId("x")]
     if how.kind == "zscore":
         return v0_5.ZeroMeanUnitVarianceDescr(kwargs=v0_5.ZeroMeanUnitVarianceKwargs(axes=axes, eps=1e-9))
-    low, high = how.percentiles if how.kind == "percentile" else EXTREMES
+    low, high = how.percentiles
     kwargs = v0_5.ScaleRangeKwargs(axes=axes, min_percentile=low, max_percentile=high, eps=1e-9)
     return v0_5.ScaleRangeDescr(kwargs=kwargs)
 

@@ -43,11 +43,12 @@ else:
     values, axes = image.astype(np.float64), {"axis": (1, 2), "keepdims": True}
     if how["kind"] == "zscore":
         zero, span = values.mean(**axes), values.std(**axes)
+        span[span <= 1e-12 * abs(zero)] = 0  # equal values, but for the rounding
     else:
         q = (how["low"], how["high"]) if how["kind"] == "percentile" else (0, 100)
         zero, high = np.percentile(values, q, **axes)
         span = high - zero
-    image = (values - zero) / np.where(span > 1e-12 * abs(zero), span, 1)
+    image = (values - zero) / np.where(span > 0, span, 1)
 sides = said["sides_px"]
 margin, first = sides["output_smaller_by"] // 2, sides["smallest"] - sides["output_smaller_by"]
 rest = [first - n if n < first else -(n - first) % sides["step"] for n in image.shape[1:]]

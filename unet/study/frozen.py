@@ -160,9 +160,9 @@ def note(path: Path, results: Path, size: str) -> None:
     noted = noted_plan(results)
     if size in noted:
         return
-    commit, date = committed(path, size)
-    frozen = parse_yaml(path.read_text(encoding="utf-8"))
-    write_json(results / NOTE, noted | {size: {"commit": commit, "date": date, "sha256": hash_of(frozen, size)}})
+    sha256 = hash_of(parse_yaml(path.read_text(encoding="utf-8")), size)
+    commit, date = committed(path, size, sha256)
+    write_json(results / NOTE, noted | {size: {"commit": commit, "date": date, "sha256": sha256}})
 
 
 def noted_plan(results: Path) -> dict[str, dict[str, str]]:
@@ -181,8 +181,8 @@ def noted_plan(results: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def committed(path: Path, size: str) -> tuple[str, str]:
-    """Commit and date since which a plan says of a size what it says; ("unknown", "") outside a repository."""
+def committed(path: Path, size: str, sha256: str) -> tuple[str, str]:
+    """Commit and date since which a plan says of a size what has this hash; ("unknown", "") outside a repository."""
 
     def git(*words: str) -> str | None:
         command = ["git", "-C", str(path.resolve().parent), *words]
@@ -198,10 +198,9 @@ def committed(path: Path, size: str) -> tuple[str, str]:
     if changed or not history:
         raise ConfigError(f"{path}: the plan is not committed; commit it before the first run")
     since, *earlier = [line.split() for line in history.splitlines()]
-    now = hash_of(parse_yaml(path.read_text(encoding="utf-8")), size)
     for commit, date in earlier:
         try:
-            if hash_of(parse_yaml(git("show", f"{commit}:./{path.name}") or ""), size) != now:
+            if hash_of(parse_yaml(git("show", f"{commit}:./{path.name}") or ""), size) != sha256:
                 break
         except (yaml.YAMLError, LookupError, AttributeError, TypeError):  # no plan yet
             break

@@ -74,7 +74,8 @@ const ends = (band, q) => {
 
 const meanAndDeviation = (band) => {
   const mean = band.reduce((sum, value) => sum + value, 0) / band.length;
-  return [mean, Math.sqrt(band.reduce((sum, value) => sum + (value - mean) ** 2, 0) / band.length)];
+  const deviation = Math.sqrt(band.reduce((sum, value) => sum + (value - mean) ** 2, 0) / band.length);
+  return [mean, deviation > 1e-12 * Math.abs(mean) ? deviation : 0]; // of equal values but for the rounding: 0
 };
 // The gray value that becomes 0, and the difference that becomes 1.
 const zeroAndSpan = (band) => {
@@ -88,10 +89,10 @@ const zeroAndSpan = (band) => {
 const normalised = ({ bands, height, width }) => {
   const image = planes(bands.length, height, width);
   bands.forEach((band, channel) => {
-    const [zero, span] = zeroAndSpan(band);
-    const by = span > 1e-12 * Math.abs(zero) ? span : 1;
+    const [zero, found] = zeroAndSpan(band);
+    const span = found > 0 ? found : 1;
     const plane = image.data.subarray(channel * height * width);
-    for (let n = 0; n < band.length; n += 1) plane[n] = (band[n] - zero) / by;
+    for (let n = 0; n < band.length; n += 1) plane[n] = (band[n] - zero) / span;
   });
   return image;
 };
