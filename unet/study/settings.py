@@ -60,8 +60,8 @@ def cell_recipe(labels: str, size: Changes | None = None, normalise: str = "") -
 
 
 HELA_ON_CELLS: Mapping[str, Mapping[str, Changes]] = {"decide-cells": {"hela": {"data": {"normalise": "zscore"}}}}
-"""What the studies that first ran on cells after 1 December 2026 change on DIC-HeLa: with gray values of mean 0 a short
-training leaves the plateau at its begin (experiments/README.md)."""
+"""What the studies that first ran on cells after 1 December 2026 change on DIC-HeLa: with gray values of mean 0 a
+training leaves its first plateau sooner (experiments/README.md)."""
 
 ADAM_RATES = (5e-4, 1e-3, 2e-3, 4e-3)
 """Rates that Adam is tuned on; the profiles of the studies have the third."""
